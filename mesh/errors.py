@@ -8,7 +8,6 @@ and is logged by class name, never by text.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar
 
 
 class Code(Enum):
@@ -38,13 +37,13 @@ class FieldViolation:
 class FinIdError(Exception):
     """Base of every error a caller may see.
 
-    A subclass fixes `code` and `reason` (UPPER_SNAKE, listed in docs/errors.md). The message is shown to callers:
-    it never holds a code, an image, a phone, an IIN, a secret or a token. `metadata` goes into ErrorInfo, under the
-    same rule; `retry_after_s` becomes RetryInfo.
+    A subclass fixes `code` and `reason` (UPPER_SNAKE, listed in docs/errors.md), or sets them from a closed enum of its
+    own. The message is shown to callers: it never holds a code, an image, a phone, an IIN, a secret or a token.
+    `metadata` goes into ErrorInfo, under the same rule; `retry_after_s` becomes RetryInfo.
     """
 
-    code: ClassVar[Code] = Code.INTERNAL
-    reason: ClassVar[str] = "INTERNAL"
+    code: Code = Code.INTERNAL
+    reason: str = "INTERNAL"
 
     def __init__(
         self,
