@@ -1,0 +1,35 @@
+"""Fixtures that tests of several rooms share."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from deploy.local.database import Database
+from tests.postgres import Cluster, running_cluster
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server of this run of the tests (DATABASE_URL's when it is set)."""
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def database(postgres_cluster: Cluster) -> Iterator[Callable[..., Database]]:
+    """Make databases of this test module's own: `database("signer").url("signer")`.
+
+    Each call makes a new one, with the schemas, roles and migrated tables of the named rooms; the same rooms again
+    give the same database.
+    """
+    made: dict[frozenset[str], Database] = {}
+    with ExitStack() as stack:
+
+        def make(*rooms: str) -> Database:
+            key = frozenset(rooms)
+            if key not in made:
+                made[key] = stack.enter_context(postgres_cluster.database(*rooms))
+            return made[key]
+
+        yield make
