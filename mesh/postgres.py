@@ -1,0 +1,120 @@
+"""PostgreSQL for the stores: a pool, one-statement calls, transactions, and losses as one typed error."""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Self, TypeAlias
+
+import asyncpg
+
+from mesh.errors import DependencyUnavailableError
+
+_LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    OSError,
+    TimeoutError,
+)
+
+Row: TypeAlias = asyncpg.Record
+UniqueViolationError = asyncpg.UniqueViolationError
+ForeignKeyViolationError = asyncpg.ForeignKeyViolationError
+CheckViolationError = asyncpg.CheckViolationError
+
+
+@contextlib.contextmanager
+def _losses() -> Iterator[None]:
+    try:
+        yield
+    except _LOST as error:
+        raise DependencyUnavailableError("The database does not answer.", retry_after_s=1.0) from error
+
+
+class Transaction:
+    """Statements that commit together; made by `Database.transaction`."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def all(self, sql: str, *arguments: object) -> Sequence[Row]:
+        """Return every row."""
+        rows: Sequence[Row] = await self._connection.fetch(sql, *arguments)
+        return rows
+
+    async def one(self, sql: str, *arguments: object) -> Row | None:
+        """Return the first row, None when there is none."""
+        row: Row | None = await self._connection.fetchrow(sql, *arguments)
+        return row
+
+    async def run(self, sql: str, *arguments: object) -> int:
+        """Run a statement; return how many rows it changed."""
+        return _changed(await self._connection.execute(sql, *arguments))
+
+
+def _changed(tag: str) -> int:
+    count = tag.rpartition(" ")[2]
+    return int(count) if count.isdigit() else 0
+
+
+class Database:
+    """A pool of connections under the service's own role. A lost server is DependencyUnavailableError."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def open(cls, url: str, *, service: str, max_connections: int = 8, statement_timeout_s: float = 5.0) -> Self:
+        """Return a database whose connections are made when they are first needed.
+
+        `url` is postgresql://…; every statement ends after `statement_timeout_s`, on the server too.
+        """
+        pool = asyncpg.create_pool(
+            url,
+            min_size=0,
+            max_size=max_connections,
+            timeout=2.0,
+            command_timeout=statement_timeout_s,
+            max_inactive_connection_lifetime=60.0,
+            server_settings={
+                "application_name": f"finid-{service}",
+                "statement_timeout": str(int(statement_timeout_s * 1000)),
+                "idle_in_transaction_session_timeout": "10000",
+                "search_path": "",
+            },
+        )
+        return cls(await pool)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close()
+
+    async def probe(self) -> None:
+        """Return when the server answers; raise otherwise."""
+        await self.one("SELECT 1")
+
+    async def all(self, sql: str, *arguments: object) -> Sequence[Row]:
+        """Return every row of one statement."""
+        with _losses():
+            rows: Sequence[Row] = await self._pool.fetch(sql, *arguments)
+        return rows
+
+    async def one(self, sql: str, *arguments: object) -> Row | None:
+        """Return the first row of one statement, None when there is none."""
+        with _losses():
+            row: Row | None = await self._pool.fetchrow(sql, *arguments)
+        return row
+
+    async def run(self, sql: str, *arguments: object) -> int:
+        """Run one statement; return how many rows it changed."""
+        with _losses():
+            return _changed(await self._pool.execute(sql, *arguments))
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Open a transaction; it commits at the end, and rolls back on any error."""
+        with _losses():
+            async with self._pool.acquire(timeout=2.0) as connection, connection.transaction():
+                yield Transaction(connection)

@@ -1,0 +1,115 @@
+"""Settings of a service: from the environment, secrets from files, refused by name when wrong.
+
+Each service subclasses `MeshSettings` in its `settings.py`. Names are upper-case with the prefix FINID_; a field
+`x_file` is a path, never the secret itself.
+"""
+
+import ipaddress
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn, Self
+
+from pydantic import AfterValidator, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
+_HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?P<port>[0-9]{1,5})")
+_MAX_PORT = 65535
+_MAX_SECRET_BYTES = 64 * 1024
+_OPEN_TO_OTHERS = 0o037  # group may read (Kubernetes mounts secrets so); nothing more
+
+
+def _address(value: str) -> str:
+    match = _HOST_PORT.fullmatch(value)
+    if match is None or int(match["port"]) > _MAX_PORT:
+        raise ValueError("must be host:port")
+    return value
+
+
+def _readable_file(path: Path) -> Path:
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise ValueError(f"cannot read the file: {error.strerror}") from error
+
+
+def _secret_file(path: Path) -> Path:
+    _readable_file(path)
+    status = path.stat()
+    if status.st_mode & _OPEN_TO_OTHERS:
+        raise ValueError(f"the file's mode {status.st_mode & 0o777:04o} opens a secret to others; make it 0400")
+    if status.st_size > _MAX_SECRET_BYTES:
+        raise ValueError("the file is larger than 64 KiB")
+    return path
+
+
+Address = Annotated[str, AfterValidator(_address)]
+"""host:port"""
+PublicFile = Annotated[Path, AfterValidator(_readable_file)]
+"""A file that must be readable."""
+SecretFile = Annotated[Path, AfterValidator(_secret_file)]
+"""A file that must be readable, by nobody but its owner (and group)."""
+
+
+def read_secret(path: Path) -> str:
+    """Return the text of a secret file without the newline at its end."""
+    return path.read_text(encoding="utf-8").rstrip("\r\n")
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether a host:port is only reachable from this machine."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class MeshSettings(BaseSettings):
+    """What every service needs to know."""
+
+    model_config = SettingsConfigDict(env_prefix="FINID_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    env: Literal["sandbox", "production"]
+    listen: Address
+    """mTLS gRPC."""
+    health_listen: Address
+    """Plain gRPC with grpc.health.v1 only, for probes that have no certificate."""
+    tls_certificate_file: PublicFile
+    tls_key_file: SecretFile
+    tls_ca_file: PublicFile
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    otlp_endpoint: str | None = None
+    """Where traces go (OTLP over gRPC, host:port); none are exported without it."""
+    reflection: bool = False
+    drain_s: float = 10.0
+    """How long running calls may take to end after SIGTERM."""
+
+    @model_validator(mode="after")
+    def _refuse_development_in_production(self) -> Self:
+        if self.env == "production" and self.reflection:
+            raise ValueError("FINID_REFLECTION is for development; production refuses it")
+        return self
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment; on anything wrong, name each setting on stderr and exit with 78 (EX_CONFIG)."""
+        try:
+            return cls()
+        except ValidationError as error:
+            _refuse([_describe(cls.model_config["env_prefix"], item["loc"], item["msg"]) for item in error.errors()])
+
+
+def _describe(prefix: str, location: Sequence[str | int], message: str) -> str:
+    name = prefix + "_".join(str(part) for part in location).upper() if location else "settings"
+    return f"{name}: {message.removeprefix('Value error, ')}"
+
+
+def _refuse(problems: Sequence[str]) -> NoReturn:
+    sys.stderr.write("refused to start, settings are wrong:\n" + "".join(f"  {line}\n" for line in problems))
+    sys.exit(_EX_CONFIG)
