@@ -77,8 +77,8 @@ def main() -> None:
         validate = Path(scratch, "validate.binpb")
         _validate_descriptor(validate)
         read = [f"--descriptor_set_in={validate}", f"-I{ROOT}", f"-I{GOOGLEAPIS}", f"-I{WELL_KNOWN}"]
-        write = [f"--python_out={out}", f"--mypy_out={out}"]
-        _protoc([*read, *write, f"--grpc_python_out={out}", f"--mypy_grpc_out={out}", *sources])
+        write = [f"--python_out={out}", f"--mypy_out=quiet:{out}"]
+        _protoc([*read, *write, f"--grpc_python_out={out}", f"--mypy_grpc_out=quiet:{out}", *sources])
         _protoc([*read, *write, *FOR_PYTHON])
         descriptors = [f"--descriptor_set_out={out / 'descriptors.binpb'}", "--include_imports"]
         _protoc([*read, *descriptors, *sources, *FOR_ENVOY])

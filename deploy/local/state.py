@@ -5,12 +5,14 @@ checkout under /root (mode 0700). The folder itself is 0711: its own user reads 
 subfolder that is theirs. Every subfolder is 0700, every secret 0400.
 """
 
+import fcntl
 import hashlib
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +57,20 @@ class State:
             )
         folder.chmod(0o711)
         return cls(folder)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder, so that no second mesh runs in it; raises LocalMeshError naming the process that has it."""
+        with (self.folder / "lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                lock.seek(0)
+                raise LocalMeshError(f"{self.folder} is in use by process {lock.read() or 'unknown'}") from error
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
 
     def private(self, *parts: str) -> Path:
         """Return a subfolder that only this user may enter, made when it is missing."""

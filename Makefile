@@ -1,0 +1,55 @@
+# Every target first runs `setup`, which does nothing when there is nothing to do.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := mesh services deploy tests proto
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install what is missing: Debian packages, the locked .venv, models and sample people
+	@$(PYTHON) deploy/local/bootstrap.py
+
+.PHONY: run
+run: setup ## Run the whole mesh until Ctrl-C; prints addresses, credentials, and calls to paste
+	@exec $(BIN)/python -m deploy.local run
+
+.PHONY: test
+test: lint ## Lint, then unit, integration and e2e tests
+	$(BIN)/pytest
+
+.PHONY: lint
+lint: setup lint-python lint-proto ## Everything that is checked without running it
+
+.PHONY: lint-python
+lint-python: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports
+
+# The protos' style; no breaking change against the released image; stubs that say what the protos say.
+.PHONY: lint-proto
+lint-proto: setup
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && set -x && \
+	$(BIN)/python proto/generate.py --out "$$scratch/gen" --image "$$scratch/image.binpb" && \
+	$(BIN)/buf lint "$$scratch/image.binpb" && \
+	$(BIN)/buf breaking "$$scratch/image.binpb" --against proto/released.binpb && \
+	diff --recursive --exclude=__pycache__ gen "$$scratch/gen"
+
+.PHONY: gen
+gen: setup ## Generate gen/ from proto/
+	$(BIN)/python proto/generate.py
+
+.PHONY: proto-release
+proto-release: gen ## Accept the protos of now as what later ones may not break
+	$(BIN)/python proto/generate.py --image proto/released.binpb
+
+.PHONY: clean
+clean: ## Remove the mesh's state and var/ (not .venv)
+	@$(PYTHON) -m deploy.local.clean
