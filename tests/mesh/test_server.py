@@ -1,0 +1,204 @@
+"""The server that every service runs: who may call, with what, and how an error leaves. Real gRPC over real mTLS."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from finid.portal.v1 import portal_pb2 as pb
+from finid.portal.v1 import portal_pb2_grpc as rpc
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from mesh import deadline
+from mesh.channel import answers_of, connect
+from mesh.errors import Code, FinIdError
+from mesh.health import Health, Probe
+from mesh.server import Server, callers
+from mesh.settings import MeshSettings
+from mesh.status import DETAILS_KEY, PeerError
+from tests.mtls import Authority, free_port
+
+APPLICATION = "applications/" + "a" * 26
+
+
+class QuotaError(FinIdError):
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "QUOTA_USED_UP"
+
+
+@dataclass
+class Portal(rpc.PortalServiceServicer):
+    calls: int = 0
+    remaining_s: list[float | None] = field(default_factory=list)
+    fails_with: Exception | None = None
+
+    async def GetApplication(self, request: pb.GetApplicationRequest, context: Any) -> pb.Application:  # noqa: N802
+        self.calls += 1
+        self.remaining_s.append(deadline.remaining_s())
+        if self.fails_with is not None:
+            raise self.fails_with
+        return pb.Application(name=request.name)
+
+    async def GetTokenKeys(self, request: pb.GetTokenKeysRequest, context: Any) -> pb.GetTokenKeysResponse:  # noqa: N802
+        return pb.GetTokenKeysResponse(jwks_json="{}")
+
+
+@dataclass(frozen=True)
+class Running:
+    portal: Portal
+    address: str
+    settings: Callable[[str], MeshSettings]
+    channels: list[grpc.aio.Channel] = field(default_factory=list)  # a channel closes when nobody holds it
+
+    def stub(self, caller: str = "auth_gateway", service: str = "portal") -> "rpc.PortalServiceAsyncStub":
+        self.channels.append(connect(self.settings(caller), service, self.address))
+        return rpc.PortalServiceStub(self.channels[-1])
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    authority = Authority(tmp_path)
+    settings = authority.settings("portal")
+    server = Server(
+        "portal", settings, callers(pb.DESCRIPTOR.services_by_name["PortalService"], "auth_gateway"), probes=[]
+    )
+    portal = Portal()
+    rpc.add_PortalServiceServicer_to_server(portal, server.grpc)
+    task = asyncio.create_task(server.run())
+    async with grpc.aio.insecure_channel(settings.health_listen) as channel:
+        await _until(channel, health_pb2.HealthCheckResponse.SERVING)
+    yield Running(portal, settings.listen, authority.settings)
+    server.stop()
+    await asyncio.wait_for(task, 5)
+
+
+async def _until(channel: grpc.aio.Channel, wanted: int) -> None:
+    health: Any = health_pb2_grpc.HealthStub(channel)
+    async with asyncio.timeout(2):
+        while True:
+            try:
+                if (await health.Check(health_pb2.HealthCheckRequest())).status == wanted:
+                    return
+            except grpc.aio.AioRpcError:
+                pass
+            await asyncio.sleep(0.05)
+
+
+async def _refused(call: Any) -> PeerError:
+    with pytest.raises(PeerError) as caught:
+        async with answers_of("portal"):
+            await call
+    return caught.value
+
+
+async def test_named_caller_is_answered_and_its_deadline_is_passed_on(running: Running) -> None:
+    answer = await running.stub().GetApplication(pb.GetApplicationRequest(name=APPLICATION), timeout=5)
+    assert answer.name == APPLICATION
+    assert running.portal.remaining_s[0] is not None
+    assert 0 < running.portal.remaining_s[0] <= 5
+
+
+async def test_caller_that_is_not_named_for_the_method_is_refused(running: Running) -> None:
+    refusal = await _refused(running.stub("otp").GetApplication(pb.GetApplicationRequest(name=APPLICATION)))
+    assert (refusal.code, refusal.reason) == ("PERMISSION_DENIED", "CALLER_NOT_ALLOWED")
+    assert running.portal.calls == 0
+
+
+async def test_caller_of_another_root_cannot_connect(running: Running, tmp_path: Path) -> None:
+    (tmp_path / "foreign").mkdir()
+    foreign = Authority(tmp_path / "foreign").settings("auth_gateway")
+    own = running.settings("auth_gateway")
+    mixed = foreign.model_copy(update={"tls_ca_file": own.tls_ca_file})
+    channel = connect(mixed, "portal", running.address)
+    stub = rpc.PortalServiceStub(channel)
+    refusal = await _refused(stub.GetApplication(pb.GetApplicationRequest(name=APPLICATION), timeout=2))
+    assert refusal.code == "UNAVAILABLE"
+    assert running.portal.calls == 0
+
+
+async def test_caller_without_certificate_cannot_connect(running: Running) -> None:
+    root = running.settings("auth_gateway").tls_ca_file.read_bytes()
+    options = [("grpc.ssl_target_name_override", "portal.finid.internal")]
+    async with grpc.aio.secure_channel(running.address, grpc.ssl_channel_credentials(root), options) as channel:
+        stub = rpc.PortalServiceStub(channel)
+        refusal = await _refused(stub.GetApplication(pb.GetApplicationRequest(name=APPLICATION), timeout=2))
+    assert refusal.code == "UNAVAILABLE"
+
+
+async def test_hub_refuses_a_spoke_with_another_name(running: Running) -> None:
+    stub = running.stub(service="signer")
+    refusal = await _refused(stub.GetApplication(pb.GetApplicationRequest(name=APPLICATION), timeout=2))
+    assert refusal.code == "UNAVAILABLE"
+    assert running.portal.calls == 0
+
+
+async def test_call_without_deadline_is_refused(running: Running) -> None:
+    settings = running.settings("auth_gateway")
+    credentials = grpc.ssl_channel_credentials(
+        settings.tls_ca_file.read_bytes(),
+        settings.tls_key_file.read_bytes(),
+        settings.tls_certificate_file.read_bytes(),
+    )
+    options = [("grpc.ssl_target_name_override", "portal.finid.internal")]
+    async with grpc.aio.secure_channel(running.address, credentials, options) as channel:
+        stub = rpc.PortalServiceStub(channel)
+        refusal = await _refused(stub.GetApplication(pb.GetApplicationRequest(name=APPLICATION)))
+    assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", "DEADLINE_REQUIRED")
+    assert running.portal.calls == 0
+
+
+async def test_invalid_request_names_its_fields_and_reaches_no_servicer(running: Running) -> None:
+    refusal = await _refused(running.stub().GetApplication(pb.GetApplicationRequest(name="applications/x")))
+    assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+    assert [violation.field for violation in refusal.violations] == ["name"]
+    assert running.portal.calls == 0
+
+
+async def test_typed_error_leaves_with_reason_metadata_and_retry(running: Running) -> None:
+    running.portal.fails_with = QuotaError("Too many.", metadata={"limit": "5"}, retry_after_s=1.5)
+    refusal = await _refused(running.stub().GetApplication(pb.GetApplicationRequest(name=APPLICATION)))
+    assert (refusal.code, refusal.reason, refusal.message) == ("RESOURCE_EXHAUSTED", "QUOTA_USED_UP", "Too many.")
+    assert refusal.metadata == {"limit": "5"}
+    assert refusal.retry_after_s == 1.5
+
+
+async def test_untyped_error_leaves_as_internal_without_its_message(
+    running: Running, capfd: pytest.CaptureFixture[str]
+) -> None:
+    running.portal.fails_with = RuntimeError("iin 990101300123 of a person")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await running.stub().GetApplication(pb.GetApplicationRequest(name=APPLICATION))
+    raw = next(value for key, value in caught.value.trailing_metadata() or () if key == DETAILS_KEY)
+    assert isinstance(raw, bytes)
+    answer = status_pb2.Status.FromString(raw)
+    info = error_details_pb2.ErrorInfo()
+    assert answer.details[0].Unpack(info)
+    assert (caught.value.code(), info.reason, info.domain) == (grpc.StatusCode.INTERNAL, "INTERNAL", "finid")
+    assert "990101300123" not in str(caught.value)
+    captured = capfd.readouterr()
+    assert "990101300123" not in captured.out + captured.err
+
+
+async def test_health_follows_a_lost_dependency_within_two_seconds() -> None:
+    lost = False
+
+    async def check() -> None:
+        if lost:
+            raise ConnectionError
+
+    address = f"127.0.0.1:{free_port()}"
+    health = Health("signer", address, [Probe("database", check)])
+    await health.start()
+    watch = asyncio.create_task(health.watch())
+    async with grpc.aio.insecure_channel(address) as channel:
+        await _until(channel, health_pb2.HealthCheckResponse.SERVING)
+        lost = True
+        await _until(channel, health_pb2.HealthCheckResponse.NOT_SERVING)
+        lost = False
+        await _until(channel, health_pb2.HealthCheckResponse.SERVING)
+    watch.cancel()
+    await health.stop()
