@@ -7,6 +7,7 @@ import pytest
 
 from deploy.local.database import Database
 from tests.postgres import Cluster, running_cluster
+from tests.softhsm import SoftHsm, softhsm_of_this_process
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +34,10 @@ def database(postgres_cluster: Cluster) -> Iterator[Callable[..., Database]]:
             return made[key]
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
+    """SoftHSM of this run of the tests; `softhsm.new_token()` gives a test a token of its own."""
+    with softhsm_of_this_process(tmp_path_factory.mktemp("softhsm")) as made:
+        yield made

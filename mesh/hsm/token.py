@@ -1,0 +1,242 @@
+"""One token: its few keys by label, and the work done with them. Every call blocks; any thread may call."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pkcs11.exceptions as p11
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
+from pkcs11.constants import DEFAULT
+from pkcs11.types import PrivateKey, Session
+
+from mesh.hsm.errors import (
+    TokenKeyExistsError,
+    TokenKeyMissingError,
+    WrappedKeyRefusedError,
+)
+from mesh.hsm.keys import KeyAlgorithm, TokenPrivateKey, public_key_der, signature_der
+from mesh.hsm.module import Module
+from mesh.hsm.sessions import Desk, Sessions
+from mesh.hsm.wrapped import KekName, WrappedKey, WrappedKeyPair
+
+_STAYS_INSIDE = {Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
+_LEAVES_WRAPPED = {Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: True}
+# python-pkcs11 fills these in for every unwrapped key, and SoftHSM refuses them on a private key.
+_UNWRAPPED = _STAYS_INSIDE | {Attribute.ENCRYPT: DEFAULT, Attribute.VERIFY: DEFAULT, Attribute.WRAP: DEFAULT}
+
+
+class Token:
+    """A token of a PKCS#11 module, logged in with its user PIN.
+
+    Finding an object takes time linear in their number, so a token holds few keys and their handles are kept;
+    subject keys live outside, wrapped (`generate_wrapped`, `sign_with_wrapped`). Sessions are per thread.
+
+    Every method raises `TokenUnavailableError` when the token or module is away; `probe` notices and recovers.
+    """
+
+    def __init__(self, module: Module, label: str, pin_file: Path, *, writable: bool = False) -> None:
+        """Take the token by its label; `writable` lets keys be generated in it (a ceremony, never a service)."""
+        self._sessions = Sessions(module, label, pin_file, writable=writable)
+        with self._sessions.work() as desk:
+            self._manufacturer = desk.session.token.manufacturer_id
+
+    @property
+    def is_development_token(self) -> bool:
+        """Whether this is SoftHSM: keys in files, no certified device."""
+        return "softhsm" in self._manufacturer.lower()
+
+    def probe(self) -> None:
+        """Check that the token answers; if it does not, initialise the module anew and check again.
+
+        Raises:
+            TokenError: the token is away, still.
+        """
+        self._sessions.probe()
+
+    def generate_key_pair(self, label: str, algorithm: KeyAlgorithm) -> bytes:
+        """Make a signing key that never leaves the token; give its SubjectPublicKeyInfo (DER).
+
+        Raises:
+            TokenKeyExistsError: the label is taken.
+        """
+        with self._sessions.work() as desk:
+            self._refuse_taken(desk, ObjectClass.PRIVATE_KEY, label)
+            public, _ = _generate_ec(desk.session, algorithm, label=label, private=_STAYS_INSIDE)
+            return public
+
+    def public_key_der(self, label: str) -> bytes:
+        """SubjectPublicKeyInfo (DER) of the signing key with this label.
+
+        Raises:
+            TokenKeyMissingError: there is none.
+        """
+        with self._sessions.work() as desk:
+            key = self._sessions.key(desk, ObjectClass.PUBLIC_KEY, label)
+            parameters = key[Attribute.EC_PARAMS]
+            for algorithm in KeyAlgorithm:
+                if algorithm.ec_parameters_der == parameters:
+                    return public_key_der(algorithm, key[Attribute.EC_POINT])
+            raise TokenKeyMissingError(f"the token's key {label} is of no known algorithm")
+
+    def has_key_pair(self, label: str) -> bool:
+        """Whether the token holds a signing key with this label."""
+        with self._sessions.work() as desk:
+            return desk.find(ObjectClass.PRIVATE_KEY, label) is not None
+
+    def sign_digest(self, label: str, digest: bytes) -> bytes:
+        """Sign a digest; give an ECDSA-Sig-Value (DER).
+
+        Raises:
+            TokenKeyMissingError: the token holds no signing key with this label.
+        """
+        with self._sessions.work() as desk:
+            key = self._sessions.key(desk, ObjectClass.PRIVATE_KEY, label)
+            return signature_der(key.sign(digest, mechanism=Mechanism.ECDSA))
+
+    def private_key(self, label: str) -> TokenPrivateKey:
+        """Give the signing key to `cryptography`'s builders. Their `sign` then blocks on the token.
+
+        Raises:
+            TokenKeyMissingError: there is none.
+        """
+        public_key = load_der_public_key(self.public_key_der(label))
+        if not isinstance(public_key, ec.EllipticCurvePublicKey):
+            raise TypeError("public_key_der answers with keys of known algorithms only")
+        return TokenPrivateKey(public_key, lambda digest: self.sign_digest(label, digest))
+
+    def create_kek(self, kek: KekName) -> None:
+        """Make an AES-256 key that wraps subject keys and never leaves the token.
+
+        Raises:
+            TokenKeyExistsError: this generation exists.
+        """
+        self._create_secret(
+            kek.token_label, KeyType.AES, MechanismFlag.WRAP | MechanismFlag.UNWRAP, Mechanism.AES_KEY_GEN
+        )
+
+    def has_kek(self, kek: KekName) -> bool:
+        """Whether the token holds this generation of the key-encryption key."""
+        return self._has_secret(kek.token_label)
+
+    def create_mac_key(self, label: str) -> None:
+        """Make a 256-bit key for `mac` that never leaves the token.
+
+        Raises:
+            TokenKeyExistsError: the label is taken.
+        """
+        flags = MechanismFlag.SIGN | MechanismFlag.VERIFY
+        self._create_secret(label, KeyType.GENERIC_SECRET, flags, Mechanism.GENERIC_SECRET_KEY_GEN)
+
+    def has_mac_key(self, label: str) -> bool:
+        """Whether the token holds a key for `mac` with this label."""
+        return self._has_secret(label)
+
+    def mac(self, label: str, data: bytes) -> bytes:
+        """HMAC-SHA-256 of `data`, computed in the token.
+
+        Raises:
+            TokenKeyMissingError: there is no such key.
+        """
+        with self._sessions.work() as desk:
+            key = self._sessions.key(desk, ObjectClass.SECRET_KEY, label)
+            code: bytes = key.sign(data, mechanism=Mechanism.SHA256_HMAC)
+            return code
+
+    def generate_wrapped(self, kek: KekName, algorithm: KeyAlgorithm) -> WrappedKeyPair:
+        """Make a subject key in a session, wrap it and destroy the session's copy: nothing stays in the token.
+
+        Raises:
+            TokenKeyMissingError: the token does not hold the KEK.
+        """
+        with self._sessions.work() as desk:
+            kek_key = self._sessions.key(desk, ObjectClass.SECRET_KEY, kek.token_label)
+            public, private = _generate_ec(desk.session, algorithm, label=None, private=_LEAVES_WRAPPED)
+            try:
+                wrapped = kek_key.wrap_key(private, mechanism=Mechanism.AES_KEY_WRAP_PAD)
+            finally:
+                private.destroy()
+            return WrappedKeyPair(public, WrappedKey(kek, algorithm, wrapped))
+
+    def sign_with_wrapped(self, key: WrappedKey, digests: Sequence[bytes]) -> list[bytes]:
+        """Unwrap a subject key, sign the digests in their order, destroy it; give ECDSA-Sig-Values (DER).
+
+        Raises:
+            WrappedKeyRefusedError: the KEK does not open the blob.
+            TokenKeyMissingError: the token does not hold the KEK.
+        """
+        with self._sessions.work() as desk:
+            private = self._unwrap(desk, key)
+            try:
+                return [signature_der(private.sign(digest, mechanism=Mechanism.ECDSA)) for digest in digests]
+            finally:
+                private.destroy()
+
+    def random(self, count: int) -> bytes:
+        """`count` bytes of the token's generator."""
+        with self._sessions.work() as desk:
+            drawn: bytes = desk.session.generate_random(count * 8)
+            return drawn
+
+    def _refuse_taken(self, desk: Desk, kind: ObjectClass, label: str) -> None:
+        if desk.find(kind, label) is not None:
+            raise TokenKeyExistsError(f"the token holds a key {label} already")
+
+    def _has_secret(self, label: str) -> bool:
+        with self._sessions.work() as desk:
+            return desk.find(ObjectClass.SECRET_KEY, label) is not None
+
+    def _create_secret(self, label: str, kind: KeyType, flags: MechanismFlag, mechanism: Mechanism) -> None:
+        with self._sessions.work() as desk:
+            self._refuse_taken(desk, ObjectClass.SECRET_KEY, label)
+            desk.session.generate_key(
+                kind,
+                256,
+                label=label,
+                id=label.encode("utf-8"),
+                store=True,
+                capabilities=flags,
+                mechanism=mechanism,
+                template=_STAYS_INSIDE,
+            )
+
+    def _unwrap(self, desk: Desk, key: WrappedKey) -> Any:
+        kek = self._sessions.key(desk, ObjectClass.SECRET_KEY, key.kek.token_label)
+        try:
+            private = kek.unwrap_key(
+                ObjectClass.PRIVATE_KEY,
+                KeyType.EC,
+                key.wrapped,
+                mechanism=Mechanism.AES_KEY_WRAP_PAD,
+                capabilities=MechanismFlag.SIGN,
+                template=_UNWRAPPED,
+            )
+        except p11.PKCS11Error as error:
+            # SoftHSM says CKR_GENERAL_ERROR both of a blob that fails RFC 5649's check and of a token that is gone.
+            desk.session.token.slot.get_token()
+            raise WrappedKeyRefusedError("the token cannot open the wrapped key") from error
+        if private[Attribute.EC_PARAMS] != key.algorithm.ec_parameters_der:
+            private.destroy()
+            raise WrappedKeyRefusedError("the wrapped key is of another algorithm than its envelope says")
+        return private
+
+
+def _generate_ec(
+    session: Session, algorithm: KeyAlgorithm, *, label: str | None, private: dict[Attribute, bool]
+) -> tuple[bytes, PrivateKey]:
+    """Make a key pair, in the token if it has a label and else in the session; give SubjectPublicKeyInfo and key."""
+    parameters = session.create_domain_parameters(
+        KeyType.EC, {Attribute.EC_PARAMS: algorithm.ec_parameters_der}, local=True
+    )
+    public_key, private_key = parameters.generate_keypair(
+        label=label,
+        id=label.encode("utf-8") if label else None,
+        store=label is not None,
+        capabilities=MechanismFlag.SIGN | MechanismFlag.VERIFY,
+        private_template=private,
+    )
+    public = public_key_der(algorithm, public_key[Attribute.EC_POINT])
+    if label is None:
+        public_key.destroy()
+    return public, private_key
