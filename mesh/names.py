@@ -5,7 +5,7 @@ import re
 import secrets
 
 _ID_BYTES = 16
-_ID = re.compile(r"[0-9a-z]{26}")
+_ID = re.compile(r"[a-z2-7]{26}")
 
 
 def new_id() -> str:

@@ -1,19 +1,31 @@
-"""Reading JSON that two parsers cannot understand in two ways.
+"""JSON that two parsers cannot understand in two ways, read straight into frozen dataclasses.
 
 `json.loads` lets the last of two equal keys win, takes NaN, and guesses the encoding of bytes. Here anything but UTF-8
-text without duplicate keys, floats and constants is refused, and every field is read by a function that names its type
-(none of them takes a null).
+text without duplicate keys, floats, constants and nulls is refused, and the annotations of a dataclass say what else
+may stand there: exactly its fields, each of its type. The JSON form of
+
+    str, int, bool          is the same (an int within 2^53, RFC 8785 section 3.2.2.3)
+    bytes                   is base64url without padding
+    a StrEnum               is its value
+    tuple[X, ...]           is a list
+    dict[K, X]              is an object whose keys are of the StrEnum K
+    another dataclass       is an object
 """
 
+import functools
 import json
-from collections.abc import Iterable, Sequence
-from typing import Never
+from dataclasses import fields, is_dataclass
+from enum import StrEnum
+from typing import Any, Never, TypeVar, cast, get_args, get_origin, get_type_hints
+
+import rfc8785
 
 from mesh import base64url
 
-# RFC 8785 section 3.2.2.3: integers that a double holds exactly.
 _MAX_INTEGER = 2**53 - 1
-DIGEST_BYTES = 32
+
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
 
 
 class StrictJsonError(ValueError):
@@ -26,7 +38,7 @@ class StrictJsonError(ValueError):
 
 
 def parse(data: bytes, *, max_bytes: int) -> object:
-    """Return the value `data` spells: str, int, bool, list or dict, nested.
+    """Return the value `data` spells, of dict, list, str, int, bool and None.
 
     Raises StrictJsonError for anything larger than `max_bytes`, not UTF-8, or holding a duplicate key, a float or a
     number JSON does not have.
@@ -48,65 +60,115 @@ def parse(data: bytes, *, max_bytes: int) -> object:
     return value
 
 
-def members(value: object, keys: Iterable[str], field: str = "") -> dict[str, object]:
-    """Return `value` as an object that has exactly `keys`."""
-    if not isinstance(value, dict):
-        raise StrictJsonError(field, "must be an object")
-    expected = set(keys)
-    if unknown := sorted(value.keys() - expected):
-        raise StrictJsonError(field, f"has {len(unknown)} unknown fields")
-    if missing := sorted(expected - value.keys()):
-        raise StrictJsonError(field, f"lacks {', '.join(missing)}")
-    return value
+def read(kind: type[T], value: object, at: str = "") -> T:
+    """Return the parsed JSON `value` as an instance of `kind`; `at` is its path in error messages.
+
+    Raises StrictJsonError, or whatever the constructor of a dataclass raises for values it refuses.
+    """
+    return cast("T", _read(kind, value, at))
 
 
-def items(value: object, field: str, *, max_items: int) -> Sequence[object]:
-    """Return `value` as a list of at most `max_items`."""
-    if not isinstance(value, list):
-        raise StrictJsonError(field, "must be a list")
-    if len(value) > max_items:
-        raise StrictJsonError(field, f"must have at most {max_items} items")
-    return value
+def write(value: object) -> object:
+    """Return the JSON form of a value that `read` can read."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: write(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {str(key): write(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [write(item) for item in value]
+    if isinstance(value, bytes):
+        return base64url.encode(value)
+    return value.value if isinstance(value, StrEnum) else value
 
 
-def text(value: object, field: str) -> str:
+def canonical(value: object) -> bytes:
+    """Return the one canonical spelling (RFC 8785) of a value's JSON form."""
+    form: Any = write(value)
+    return rfc8785.dumps(form)
+
+
+def members(value: object, names: frozenset[str], at: str = "") -> dict[str, object]:
+    """Return `value` as an object that has exactly the fields `names`."""
+    found = _expect(dict, value, at, "an object")
+    # Unknown names are counted, not quoted: they are the sender's text.
+    if unknown := found.keys() - names:
+        raise StrictJsonError(at, f"has {len(unknown)} unknown fields")
+    if missing := names - found.keys():
+        raise StrictJsonError(at, f"lacks {', '.join(sorted(missing))}")
+    return found
+
+
+def integer(value: object, at: str) -> int:
+    """Return `value` as an integer that a double holds exactly."""
+    number = _expect(int, value, at, "an integer")
+    if abs(number) > _MAX_INTEGER:
+        raise StrictJsonError(at, "must be within 2^53")
+    return number
+
+
+def string(value: object, at: str) -> str:
     """Return `value` as a string."""
-    if not isinstance(value, str):
-        raise StrictJsonError(field, "must be a string")
-    return value
+    return _expect(str, value, at, "a string")
 
 
-def integer(value: object, field: str) -> int:
-    """Return `value` as an integer that a double holds exactly. A boolean is none, though Python says so."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise StrictJsonError(field, "must be an integer")
-    if abs(value) > _MAX_INTEGER:
-        raise StrictJsonError(field, "must be within 2^53")
-    return value
-
-
-def boolean(value: object, field: str) -> bool:
-    """Return `value` as true or false."""
-    if not isinstance(value, bool):
-        raise StrictJsonError(field, "must be true or false")
-    return value
-
-
-def octets(value: object, field: str) -> bytes:
+def octets(value: object, at: str) -> bytes:
     """Return the bytes that a base64url string spells."""
-    spelling = text(value, field)
+    text = string(value, at)
     try:
-        return base64url.decode(spelling)
+        return base64url.decode(text)
     except ValueError as error:
-        raise StrictJsonError(field, "must be base64url without padding") from error
+        raise StrictJsonError(at, "must be base64url without padding") from error
 
 
-def digest(value: object, field: str) -> bytes:
-    """Return the 32 bytes that a base64url string spells."""
-    data = octets(value, field)
-    if len(data) != DIGEST_BYTES:
-        raise StrictJsonError(field, f"must be {DIGEST_BYTES} bytes")
-    return data
+def member(kind: type[E], value: object, at: str) -> E:
+    """Return the member of `kind` that a string names."""
+    text = string(value, at)
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise StrictJsonError(at, f"must be one of {', '.join(kind)}") from error
+
+
+def _read(kind: Any, value: object, at: str) -> object:
+    if get_origin(kind) is tuple:
+        items = _expect(list, value, at, "a list")
+        return tuple(_read(get_args(kind)[0], item, f"{at}[{index}]") for index, item in enumerate(items))
+    if get_origin(kind) is dict:
+        key_kind, item_kind = get_args(kind)
+        found = _expect(dict, value, at, "an object")
+        return {member(key_kind, key, at): _read(item_kind, item, f"{at}.{key}") for key, item in found.items()}
+    if not hasattr(kind, "__dataclass_fields__"):
+        return _read_scalar(kind, value, at)
+    hints = _field_types(kind)
+    found = members(value, frozenset(hints), at)
+    prefix = f"{at}." if at else ""
+    return kind(**{name: _read(hint, found[name], prefix + name) for name, hint in hints.items()})
+
+
+def _read_scalar(kind: Any, value: object, at: str) -> object:
+    if kind is str:
+        return string(value, at)
+    if kind is int:
+        return integer(value, at)
+    if kind is bool:
+        return _expect(bool, value, at, "true or false")
+    if kind is bytes:
+        return octets(value, at)
+    named: StrEnum = member(kind, value, at)
+    return named
+
+
+def _expect(kind: type[T], value: object, at: str, description: str) -> T:
+    # By exact type: a Python bool is an int, a JSON one is not.
+    if type(value) is not kind:
+        raise StrictJsonError(at, f"must be {description}")
+    return value
+
+
+@functools.cache
+def _field_types(kind: Any) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
 
 
 def _object_without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
