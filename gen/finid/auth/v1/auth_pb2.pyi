@@ -564,32 +564,6 @@ class VerifyCodeRequest(_message.Message):
 Global___VerifyCodeRequest: _TypeAlias = VerifyCodeRequest  # noqa: Y015
 
 @_typing.final
-class Finished(_message.Message):
-    """The person is done."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    REDIRECT_URI_FIELD_NUMBER: _builtins.int
-    RESULT_CODE_FIELD_NUMBER: _builtins.int
-    redirect_uri: _builtins.str
-    """For CHANNEL_HOSTED: where to send the person, with `code` and `state` in the query."""
-    result_code: _builtins.str
-    """For CHANNEL_STEPS: the one-time code for ReadResult."""
-    def __init__(
-        self,
-        *,
-        redirect_uri: _builtins.str = ...,
-        result_code: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["redirect_uri", b"redirect_uri", "result_code", b"result_code"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Finished: _TypeAlias = Finished  # noqa: Y015
-
-@_typing.final
 class CancelAuthenticationRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -617,8 +591,9 @@ class ReadResultRequest(_message.Message):
     CODE_VERIFIER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     result_code: _builtins.str
+    """`code` of the redirect (CHANNEL_HOSTED)."""
     code_verifier: _builtins.str
-    """PKCE verifier."""
+    """PKCE verifier (CHANNEL_HOSTED)."""
     def __init__(
         self,
         *,

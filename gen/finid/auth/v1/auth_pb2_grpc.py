@@ -72,7 +72,7 @@ class FinIdServiceStub:
         self.VerifyCode = channel.unary_unary(
                 '/finid.auth.v1.FinIdService/VerifyCode',
                 request_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.VerifyCodeRequest.SerializeToString,
-                response_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.Finished.FromString,
+                response_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.Authentication.FromString,
                 _registered_method=True)
         self.CancelAuthentication = channel.unary_unary(
                 '/finid.auth.v1.FinIdService/CancelAuthentication',
@@ -148,7 +148,7 @@ class FinIdServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def VerifyCode(self, request, context):
-        """Checks the code and finishes the authentication (CHANNEL_STEPS).
+        """Checks the code and does what the authentication is for (CHANNEL_STEPS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,8 +162,8 @@ class FinIdServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReadResult(self, request, context):
-        """The verdict and, on success, the person's data within the granted scopes: against the one-time code that came back with
-        the person and the PKCE verifier (RFC 7636) of the challenge given at creation.
+        """The verdict and, on success, the person's data within the granted scopes. For CHANNEL_HOSTED only against the one-time
+        code that came back with the person and the PKCE verifier (RFC 7636) of the challenge given at creation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -220,7 +220,7 @@ def add_FinIdServiceServicer_to_server(servicer, server):
             'VerifyCode': grpc.unary_unary_rpc_method_handler(
                     servicer.VerifyCode,
                     request_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.VerifyCodeRequest.FromString,
-                    response_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.Finished.SerializeToString,
+                    response_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.Authentication.SerializeToString,
             ),
             'CancelAuthentication': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelAuthentication,
@@ -435,7 +435,7 @@ class FinIdService:
             target,
             '/finid.auth.v1.FinIdService/VerifyCode',
             finid_dot_auth_dot_v1_dot_auth__pb2.VerifyCodeRequest.SerializeToString,
-            finid_dot_auth_dot_v1_dot_auth__pb2.Finished.FromString,
+            finid_dot_auth_dot_v1_dot_auth__pb2.Authentication.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,13 +54,13 @@ class FinIdServiceStub:
     """
     SendCode: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SendCodeRequest, _auth_pb2.CodeSent]
     """Sends, or sends again, the code by SMS to the phone named in the request (CHANNEL_STEPS)."""
-    VerifyCode: _grpc.UnaryUnaryMultiCallable[_auth_pb2.VerifyCodeRequest, _auth_pb2.Finished]
-    """Checks the code and finishes the authentication (CHANNEL_STEPS)."""
+    VerifyCode: _grpc.UnaryUnaryMultiCallable[_auth_pb2.VerifyCodeRequest, _auth_pb2.Authentication]
+    """Checks the code and does what the authentication is for (CHANNEL_STEPS)."""
     CancelAuthentication: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CancelAuthenticationRequest, _auth_pb2.Authentication]
     """Gives up an authentication that is not finished."""
     ReadResult: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ReadResultRequest, _auth_pb2.AuthenticationResult]
-    """The verdict and, on success, the person's data within the granted scopes: against the one-time code that came back with
-    the person and the PKCE verifier (RFC 7636) of the challenge given at creation.
+    """The verdict and, on success, the person's data within the granted scopes. For CHANNEL_HOSTED only against the one-time
+    code that came back with the person and the PKCE verifier (RFC 7636) of the challenge given at creation.
     """
     GetEvidence: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetEvidenceRequest, _auth_pb2.Evidence]
     """The transaction and the receipts of its factors, verifiable offline; once the result has been read."""
@@ -94,13 +94,13 @@ class FinIdServiceAsyncStub(FinIdServiceStub):
     """
     SendCode: _aio.UnaryUnaryMultiCallable[_auth_pb2.SendCodeRequest, _auth_pb2.CodeSent]  # type: ignore[assignment]
     """Sends, or sends again, the code by SMS to the phone named in the request (CHANNEL_STEPS)."""
-    VerifyCode: _aio.UnaryUnaryMultiCallable[_auth_pb2.VerifyCodeRequest, _auth_pb2.Finished]  # type: ignore[assignment]
-    """Checks the code and finishes the authentication (CHANNEL_STEPS)."""
+    VerifyCode: _aio.UnaryUnaryMultiCallable[_auth_pb2.VerifyCodeRequest, _auth_pb2.Authentication]  # type: ignore[assignment]
+    """Checks the code and does what the authentication is for (CHANNEL_STEPS)."""
     CancelAuthentication: _aio.UnaryUnaryMultiCallable[_auth_pb2.CancelAuthenticationRequest, _auth_pb2.Authentication]  # type: ignore[assignment]
     """Gives up an authentication that is not finished."""
     ReadResult: _aio.UnaryUnaryMultiCallable[_auth_pb2.ReadResultRequest, _auth_pb2.AuthenticationResult]  # type: ignore[assignment]
-    """The verdict and, on success, the person's data within the granted scopes: against the one-time code that came back with
-    the person and the PKCE verifier (RFC 7636) of the challenge given at creation.
+    """The verdict and, on success, the person's data within the granted scopes. For CHANNEL_HOSTED only against the one-time
+    code that came back with the person and the PKCE verifier (RFC 7636) of the challenge given at creation.
     """
     GetEvidence: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetEvidenceRequest, _auth_pb2.Evidence]  # type: ignore[assignment]
     """The transaction and the receipts of its factors, verifiable offline; once the result has been read."""
@@ -173,8 +173,8 @@ class FinIdServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _auth_pb2.VerifyCodeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_auth_pb2.Finished, _abc.Awaitable[_auth_pb2.Finished]]:
-        """Checks the code and finishes the authentication (CHANNEL_STEPS)."""
+    ) -> _typing.Union[_auth_pb2.Authentication, _abc.Awaitable[_auth_pb2.Authentication]]:
+        """Checks the code and does what the authentication is for (CHANNEL_STEPS)."""
 
     @_abc_1.abstractmethod
     def CancelAuthentication(
@@ -190,8 +190,8 @@ class FinIdServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.ReadResultRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.AuthenticationResult, _abc.Awaitable[_auth_pb2.AuthenticationResult]]:
-        """The verdict and, on success, the person's data within the granted scopes: against the one-time code that came back with
-        the person and the PKCE verifier (RFC 7636) of the challenge given at creation.
+        """The verdict and, on success, the person's data within the granted scopes. For CHANNEL_HOSTED only against the one-time
+        code that came back with the person and the PKCE verifier (RFC 7636) of the challenge given at creation.
         """
 
     @_abc_1.abstractmethod

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from finid.factor.v1 import bundle_pb2 as finid_dot_factor_dot_v1_dot_bundle__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x66inid/ca/v1/ca.proto\x12\x0b\x66inid.ca.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1c\x66inid/factor/v1/bundle.proto\"\xab\x01\n\x0cIssueRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x17.finid.factor.v1.BundleB\x06\xbaH\x03\xc8\x01\x01\x12\x1b\n\x07\x63sr_der\x18\x03 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80@\x12\x1b\n\x07release\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80@\"K\n\rIssueResponse\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0c\x12\x11\n\tchain_der\x18\x02 \x03(\x0c\x12\x0e\n\x06serial\x18\x03 \x01(\t\"r\n\rRevokeRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x17.finid.factor.v1.BundleB\x06\xbaH\x03\xc8\x01\x01\"$\n\x0eRevokeResponse\x12\x12\n\nrevoked_at\x18\x01 \x01(\x03\"C\n\rGetCrlRequest\x12\x32\n\x06issuer\x18\x01 \x01(\x0e\x32\x16.finid.ca.v1.CrlIssuerB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\"!\n\x0eGetCrlResponse\x12\x0f\n\x07\x63rl_der\x18\x01 \x01(\x0c\"\x11\n\x0fGetChainRequest\"%\n\x10GetChainResponse\x12\x11\n\tchain_der\x18\x01 \x03(\x0c\".\n\x0bOcspRequest\x12\x1f\n\x0brequest_der\x18\x01 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80 \"$\n\x0cOcspResponse\x12\x14\n\x0cresponse_der\x18\x01 \x01(\x0c\"3\n\x10TimeStampRequest\x12\x1f\n\x0brequest_der\x18\x01 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80 \")\n\x11TimeStampResponse\x12\x14\n\x0cresponse_der\x18\x01 \x01(\x0c*T\n\tCrlIssuer\x12\x1a\n\x16\x43RL_ISSUER_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43RL_ISSUER_ISSUING\x10\x01\x12\x13\n\x0f\x43RL_ISSUER_ROOT\x10\x02\x32\xa3\x03\n\tCaService\x12>\n\x05Issue\x12\x19.finid.ca.v1.IssueRequest\x1a\x1a.finid.ca.v1.IssueResponse\x12\x41\n\x06Revoke\x12\x1a.finid.ca.v1.RevokeRequest\x1a\x1b.finid.ca.v1.RevokeResponse\x12\x41\n\x06GetCrl\x12\x1a.finid.ca.v1.GetCrlRequest\x1a\x1b.finid.ca.v1.GetCrlResponse\x12G\n\x08GetChain\x12\x1c.finid.ca.v1.GetChainRequest\x1a\x1d.finid.ca.v1.GetChainResponse\x12;\n\x04Ocsp\x12\x18.finid.ca.v1.OcspRequest\x1a\x19.finid.ca.v1.OcspResponse\x12J\n\tTimeStamp\x12\x1d.finid.ca.v1.TimeStampRequest\x1a\x1e.finid.ca.v1.TimeStampResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x66inid/ca/v1/ca.proto\x12\x0b\x66inid.ca.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1c\x66inid/factor/v1/bundle.proto\"\xab\x01\n\x0cIssueRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x17.finid.factor.v1.BundleB\x06\xbaH\x03\xc8\x01\x01\x12\x1b\n\x07\x63sr_der\x18\x03 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80@\x12\x1b\n\x07release\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80@\"K\n\rIssueResponse\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0c\x12\x11\n\tchain_der\x18\x02 \x03(\x0c\x12\x0e\n\x06serial\x18\x03 \x01(\t\"r\n\rRevokeRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x17.finid.factor.v1.BundleB\x06\xbaH\x03\xc8\x01\x01\"$\n\x0eRevokeResponse\x12\x12\n\nrevoked_at\x18\x01 \x01(\x03\"C\n\rGetCrlRequest\x12\x32\n\x06issuer\x18\x01 \x01(\x0e\x32\x16.finid.ca.v1.CrlIssuerB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\"!\n\x0eGetCrlResponse\x12\x0f\n\x07\x63rl_der\x18\x01 \x01(\x0c\"\x11\n\x0fGetChainRequest\"%\n\x10GetChainResponse\x12\x11\n\tchain_der\x18\x01 \x03(\x0c\".\n\x0bOcspRequest\x12\x1f\n\x0brequest_der\x18\x01 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80 \"$\n\x0cOcspResponse\x12\x14\n\x0cresponse_der\x18\x01 \x01(\x0c\"3\n\x10TimeStampRequest\x12\x1f\n\x0brequest_der\x18\x01 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80 \")\n\x11TimeStampResponse\x12\x14\n\x0cresponse_der\x18\x01 \x01(\x0c\"4\n\x12StampDigestRequest\x12\x1e\n\rdigest_sha256\x18\x01 \x01(\x0c\x42\x07\xbaH\x04z\x02h \"(\n\x13StampDigestResponse\x12\x11\n\ttoken_der\x18\x01 \x01(\x0c*T\n\tCrlIssuer\x12\x1a\n\x16\x43RL_ISSUER_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43RL_ISSUER_ISSUING\x10\x01\x12\x13\n\x0f\x43RL_ISSUER_ROOT\x10\x02\x32\xf5\x03\n\tCaService\x12>\n\x05Issue\x12\x19.finid.ca.v1.IssueRequest\x1a\x1a.finid.ca.v1.IssueResponse\x12\x41\n\x06Revoke\x12\x1a.finid.ca.v1.RevokeRequest\x1a\x1b.finid.ca.v1.RevokeResponse\x12\x41\n\x06GetCrl\x12\x1a.finid.ca.v1.GetCrlRequest\x1a\x1b.finid.ca.v1.GetCrlResponse\x12G\n\x08GetChain\x12\x1c.finid.ca.v1.GetChainRequest\x1a\x1d.finid.ca.v1.GetChainResponse\x12;\n\x04Ocsp\x12\x18.finid.ca.v1.OcspRequest\x1a\x19.finid.ca.v1.OcspResponse\x12J\n\tTimeStamp\x12\x1d.finid.ca.v1.TimeStampRequest\x1a\x1e.finid.ca.v1.TimeStampResponse\x12P\n\x0bStampDigest\x12\x1f.finid.ca.v1.StampDigestRequest\x1a .finid.ca.v1.StampDigestResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,8 +51,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OCSPREQUEST'].fields_by_name['request_der']._serialized_options = b'\272H\007z\005\020\001\030\200 '
   _globals['_TIMESTAMPREQUEST'].fields_by_name['request_der']._loaded_options = None
   _globals['_TIMESTAMPREQUEST'].fields_by_name['request_der']._serialized_options = b'\272H\007z\005\020\001\030\200 '
-  _globals['_CRLISSUER']._serialized_start=845
-  _globals['_CRLISSUER']._serialized_end=929
+  _globals['_STAMPDIGESTREQUEST'].fields_by_name['digest_sha256']._loaded_options = None
+  _globals['_STAMPDIGESTREQUEST'].fields_by_name['digest_sha256']._serialized_options = b'\272H\004z\002h '
+  _globals['_CRLISSUER']._serialized_start=941
+  _globals['_CRLISSUER']._serialized_end=1025
   _globals['_ISSUEREQUEST']._serialized_start=97
   _globals['_ISSUEREQUEST']._serialized_end=268
   _globals['_ISSUERESPONSE']._serialized_start=270
@@ -77,6 +79,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TIMESTAMPREQUEST']._serialized_end=800
   _globals['_TIMESTAMPRESPONSE']._serialized_start=802
   _globals['_TIMESTAMPRESPONSE']._serialized_end=843
-  _globals['_CASERVICE']._serialized_start=932
-  _globals['_CASERVICE']._serialized_end=1351
+  _globals['_STAMPDIGESTREQUEST']._serialized_start=845
+  _globals['_STAMPDIGESTREQUEST']._serialized_end=897
+  _globals['_STAMPDIGESTRESPONSE']._serialized_start=899
+  _globals['_STAMPDIGESTRESPONSE']._serialized_end=939
+  _globals['_CASERVICE']._serialized_start=1028
+  _globals['_CASERVICE']._serialized_end=1529
 # @@protoc_insertion_point(module_scope)

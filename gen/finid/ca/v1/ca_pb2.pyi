@@ -289,3 +289,42 @@ class TimeStampResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TimeStampResponse: _TypeAlias = TimeStampResponse  # noqa: Y015
+
+@_typing.final
+class StampDigestRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_SHA256_FIELD_NUMBER: _builtins.int
+    digest_sha256: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        digest_sha256: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest_sha256", b"digest_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StampDigestRequest: _TypeAlias = StampDigestRequest  # noqa: Y015
+
+@_typing.final
+class StampDigestResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_DER_FIELD_NUMBER: _builtins.int
+    token_der: _builtins.bytes
+    """DER TimeStampToken (CMS SignedData), TSA certificate inside."""
+    def __init__(
+        self,
+        *,
+        token_der: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token_der", b"token_der"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StampDigestResponse: _TypeAlias = StampDigestResponse  # noqa: Y015

@@ -64,6 +64,11 @@ class CaServiceStub:
                 request_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.TimeStampRequest.SerializeToString,
                 response_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.TimeStampResponse.FromString,
                 _registered_method=True)
+        self.StampDigest = channel.unary_unary(
+                '/finid.ca.v1.CaService/StampDigest',
+                request_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.StampDigestRequest.SerializeToString,
+                response_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.StampDigestResponse.FromString,
+                _registered_method=True)
 
 
 class CaServiceServicer:
@@ -110,6 +115,13 @@ class CaServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StampDigest(self, request, context):
+        """A time stamp token for a digest, for the mesh's own signatures.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CaServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -142,6 +154,11 @@ def add_CaServiceServicer_to_server(servicer, server):
                     servicer.TimeStamp,
                     request_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.TimeStampRequest.FromString,
                     response_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.TimeStampResponse.SerializeToString,
+            ),
+            'StampDigest': grpc.unary_unary_rpc_method_handler(
+                    servicer.StampDigest,
+                    request_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.StampDigestRequest.FromString,
+                    response_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.StampDigestResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -306,6 +323,33 @@ class CaService:
             '/finid.ca.v1.CaService/TimeStamp',
             finid_dot_ca_dot_v1_dot_ca__pb2.TimeStampRequest.SerializeToString,
             finid_dot_ca_dot_v1_dot_ca__pb2.TimeStampResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StampDigest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.ca.v1.CaService/StampDigest',
+            finid_dot_ca_dot_v1_dot_ca__pb2.StampDigestRequest.SerializeToString,
+            finid_dot_ca_dot_v1_dot_ca__pb2.StampDigestResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,8 @@ class CaServiceStub:
     """OCSP, RFC 6960."""
     TimeStamp: _grpc.UnaryUnaryMultiCallable[_ca_pb2.TimeStampRequest, _ca_pb2.TimeStampResponse]
     """RFC 3161."""
+    StampDigest: _grpc.UnaryUnaryMultiCallable[_ca_pb2.StampDigestRequest, _ca_pb2.StampDigestResponse]
+    """A time stamp token for a digest, for the mesh's own signatures."""
 
 @_typing.type_check_only
 class CaServiceAsyncStub(CaServiceStub):
@@ -57,6 +59,8 @@ class CaServiceAsyncStub(CaServiceStub):
     """OCSP, RFC 6960."""
     TimeStamp: _aio.UnaryUnaryMultiCallable[_ca_pb2.TimeStampRequest, _ca_pb2.TimeStampResponse]  # type: ignore[assignment]
     """RFC 3161."""
+    StampDigest: _aio.UnaryUnaryMultiCallable[_ca_pb2.StampDigestRequest, _ca_pb2.StampDigestResponse]  # type: ignore[assignment]
+    """A time stamp token for a digest, for the mesh's own signatures."""
 
 class CaServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -105,5 +109,13 @@ class CaServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ca_pb2.TimeStampResponse, _abc.Awaitable[_ca_pb2.TimeStampResponse]]:
         """RFC 3161."""
+
+    @_abc_1.abstractmethod
+    def StampDigest(
+        self,
+        request: _ca_pb2.StampDigestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ca_pb2.StampDigestResponse, _abc.Awaitable[_ca_pb2.StampDigestResponse]]:
+        """A time stamp token for a digest, for the mesh's own signatures."""
 
 def add_CaServiceServicer_to_server(servicer: CaServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -77,7 +77,12 @@ class CaptureServiceStub:
         self.VerifyCode = channel.unary_unary(
                 '/finid.capture.v1.CaptureService/VerifyCode',
                 request_serializer=finid_dot_capture_dot_v1_dot_capture__pb2.VerifyCodeRequest.SerializeToString,
-                response_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.Finished.FromString,
+                response_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.Authentication.FromString,
+                _registered_method=True)
+        self.FinishCapture = channel.unary_unary(
+                '/finid.capture.v1.CaptureService/FinishCapture',
+                request_serializer=finid_dot_capture_dot_v1_dot_capture__pb2.FinishCaptureRequest.SerializeToString,
+                response_deserializer=finid_dot_capture_dot_v1_dot_capture__pb2.FinishCaptureResponse.FromString,
                 _registered_method=True)
 
 
@@ -137,6 +142,13 @@ class CaptureServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FinishCapture(self, request, context):
+        """Where to send the person now that there is a verdict. Each call makes a new one-time code and ends the earlier one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CaptureServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -178,7 +190,12 @@ def add_CaptureServiceServicer_to_server(servicer, server):
             'VerifyCode': grpc.unary_unary_rpc_method_handler(
                     servicer.VerifyCode,
                     request_deserializer=finid_dot_capture_dot_v1_dot_capture__pb2.VerifyCodeRequest.FromString,
-                    response_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.Finished.SerializeToString,
+                    response_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.Authentication.SerializeToString,
+            ),
+            'FinishCapture': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishCapture,
+                    request_deserializer=finid_dot_capture_dot_v1_dot_capture__pb2.FinishCaptureRequest.FromString,
+                    response_serializer=finid_dot_capture_dot_v1_dot_capture__pb2.FinishCaptureResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -398,7 +415,34 @@ class CaptureService:
             target,
             '/finid.capture.v1.CaptureService/VerifyCode',
             finid_dot_capture_dot_v1_dot_capture__pb2.VerifyCodeRequest.SerializeToString,
-            finid_dot_auth_dot_v1_dot_auth__pb2.Finished.FromString,
+            finid_dot_auth_dot_v1_dot_auth__pb2.Authentication.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishCapture(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.capture.v1.CaptureService/FinishCapture',
+            finid_dot_capture_dot_v1_dot_capture__pb2.FinishCaptureRequest.SerializeToString,
+            finid_dot_capture_dot_v1_dot_capture__pb2.FinishCaptureResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,7 +48,9 @@ class CaptureServiceStub:
     StartLiveness: _grpc.UnaryUnaryMultiCallable[_capture_pb2.StartLivenessRequest, _liveness_step_pb2.LivenessStep]
     SubmitFrames: _grpc.UnaryUnaryMultiCallable[_capture_pb2.SubmitFramesRequest, _liveness_step_pb2.LivenessStep]
     SendCode: _grpc.UnaryUnaryMultiCallable[_capture_pb2.SendCodeRequest, _auth_pb2.CodeSent]
-    VerifyCode: _grpc.UnaryUnaryMultiCallable[_capture_pb2.VerifyCodeRequest, _auth_pb2.Finished]
+    VerifyCode: _grpc.UnaryUnaryMultiCallable[_capture_pb2.VerifyCodeRequest, _auth_pb2.Authentication]
+    FinishCapture: _grpc.UnaryUnaryMultiCallable[_capture_pb2.FinishCaptureRequest, _capture_pb2.FinishCaptureResponse]
+    """Where to send the person now that there is a verdict. Each call makes a new one-time code and ends the earlier one."""
 
 @_typing.type_check_only
 class CaptureServiceAsyncStub(CaptureServiceStub):
@@ -67,7 +69,9 @@ class CaptureServiceAsyncStub(CaptureServiceStub):
     StartLiveness: _aio.UnaryUnaryMultiCallable[_capture_pb2.StartLivenessRequest, _liveness_step_pb2.LivenessStep]  # type: ignore[assignment]
     SubmitFrames: _aio.UnaryUnaryMultiCallable[_capture_pb2.SubmitFramesRequest, _liveness_step_pb2.LivenessStep]  # type: ignore[assignment]
     SendCode: _aio.UnaryUnaryMultiCallable[_capture_pb2.SendCodeRequest, _auth_pb2.CodeSent]  # type: ignore[assignment]
-    VerifyCode: _aio.UnaryUnaryMultiCallable[_capture_pb2.VerifyCodeRequest, _auth_pb2.Finished]  # type: ignore[assignment]
+    VerifyCode: _aio.UnaryUnaryMultiCallable[_capture_pb2.VerifyCodeRequest, _auth_pb2.Authentication]  # type: ignore[assignment]
+    FinishCapture: _aio.UnaryUnaryMultiCallable[_capture_pb2.FinishCaptureRequest, _capture_pb2.FinishCaptureResponse]  # type: ignore[assignment]
+    """Where to send the person now that there is a verdict. Each call makes a new one-time code and ends the earlier one."""
 
 class CaptureServiceServicer(metaclass=_abc_1.ABCMeta):
     """The person's side of an authentication on the hosted page. `OpenCapture` exchanges the token of `capture_uri`, once, for
@@ -131,6 +135,14 @@ class CaptureServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _capture_pb2.VerifyCodeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_auth_pb2.Finished, _abc.Awaitable[_auth_pb2.Finished]]: ...
+    ) -> _typing.Union[_auth_pb2.Authentication, _abc.Awaitable[_auth_pb2.Authentication]]: ...
+
+    @_abc_1.abstractmethod
+    def FinishCapture(
+        self,
+        request: _capture_pb2.FinishCaptureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_capture_pb2.FinishCaptureResponse, _abc.Awaitable[_capture_pb2.FinishCaptureResponse]]:
+        """Where to send the person now that there is a verdict. Each call makes a new one-time code and ends the earlier one."""
 
 def add_CaptureServiceServicer_to_server(servicer: CaptureServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
