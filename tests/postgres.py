@@ -14,9 +14,9 @@ from pathlib import Path
 
 from deploy.local import database, postgres
 from deploy.local.database import Database
+from deploy.local.ports import SERVICES
 from deploy.local.state import State
-
-ROOMS = ("auth_gateway", "liveness", "facematch", "otp", "registry", "documents", "ca", "signer", "portal")
+from mesh.migrate import migrate
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,6 @@ class Cluster:
     @contextmanager
     def database(self, *rooms: str) -> Iterator[Database]:
         """A fresh database with the schemas, roles and migrated tables of the given rooms; dropped afterwards."""
-        # Imported late, so that tests without a database need none of the migration tools.
-        from mesh.migrate import migrate  # noqa: PLC0415
-
         fresh = Database(self.admin_url, f"finid_test_{secrets.token_hex(6)}", self.passwords)
         try:
             database.provision(fresh, rooms, migrate)
@@ -43,7 +40,7 @@ class Cluster:
 @contextmanager
 def running_cluster() -> Iterator[Cluster]:
     """Serve databases for one run of the tests: on DATABASE_URL's server if it is set, else on an embedded one."""
-    passwords = database.random_passwords(ROOMS)
+    passwords = database.random_passwords(SERVICES)
     if admin_url := os.environ.get("DATABASE_URL"):
         database.ensure_roles(admin_url, passwords)
         yield Cluster(admin_url, passwords)
