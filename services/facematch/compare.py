@@ -1,0 +1,104 @@
+"""The decision: does every probe show the person of the reference photo?
+
+This service remembers nothing, so it counts no attempts: the gateway's state machine lets a transaction reach it a
+limited number of times, and liveness limits how often anybody may try to become somebody.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mesh import transaction
+from mesh.facts import PPM, FaceMatch
+from mesh.receipts import MAX_SKEW_S, ReceiptSigner
+from mesh.refusal import PreconditionError, Refusal
+from services.facematch.errors import (
+    ERROR_OF,
+    REFERENCE,
+    FaceMismatchError,
+    PolicyUnknownError,
+    ProbeRepeatedError,
+    probe,
+)
+from services.facematch.photo import PhotoKey
+from services.facematch.pictures import Embedding, FaceReader, Fault
+from services.facematch.policies import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A passed comparison: its receipt, and what it says of the probes, in their order."""
+
+    receipt: str
+    similarities_ppm: tuple[int, ...]
+    threshold_ppm: int
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """Compares faces and states the result. `models_sha256` are the detector's and the embedder's digests."""
+
+    faces: FaceReader
+    photo_key: PhotoKey
+    policies: Mapping[str, Policy]
+    models_sha256: tuple[bytes, ...]
+    signer: ReceiptSigner
+    now: Callable[[], int]
+
+    async def compare(self, transaction_bytes: bytes, photo_jwe: str, probes: Sequence[bytes]) -> Comparison:
+        """Return the receipt that every probe shows the person of the reference photo.
+
+        Raises TransactionError or PreconditionError for a transaction that is not one, not of this environment or not
+        current; PolicyUnknownError; ProbeRepeatedError; a PictureError that names the first picture that cannot be
+        used; FaceMismatchError.
+        """
+        # 1. The transaction is one, and lives.
+        asked = transaction.parse(transaction_bytes)
+        if asked.env is not self.signer.env:
+            raise PreconditionError(Refusal.ENV_MISMATCH)
+        if asked.created_at > self.now() + MAX_SKEW_S:
+            raise PreconditionError(Refusal.TRANSACTION_NOT_YET_VALID)
+        if asked.expires_at <= self.now():
+            raise PreconditionError(Refusal.TRANSACTION_EXPIRED)
+        policy = self.policies.get(asked.policy)
+        if policy is None:
+            raise PolicyUnknownError("The transaction's policy is not known here.")
+
+        # 2. Every picture shows exactly one face.
+        probes_sha256 = tuple(hashlib.sha256(picture).digest() for picture in probes)
+        if len(set(probes_sha256)) != len(probes):
+            raise ProbeRepeatedError("A picture stands for more than one prompt.")
+        photo = self.photo_key.open(photo_jwe)
+        reference, *others = await self._faces((photo, *probes), policy)
+
+        # 3. Every probe is like the reference. One that is not refuses all: whoever brings a live face for two prompts
+        #    and a victim's picture for the third has not passed.
+        similarities_ppm = tuple(similarity_ppm(reference, other) for other in others)
+        if not all(similarity >= policy.threshold_ppm for similarity in similarities_ppm):
+            raise FaceMismatchError("The faces are not all of the person in the reference photo.")
+
+        # 4. Say so.
+        stated = FaceMatch(
+            probes_sha256=probes_sha256,
+            reference_sha256=hashlib.sha256(photo).digest(),
+            similarities_ppm=similarities_ppm,
+            threshold_ppm=policy.threshold_ppm,
+            models_sha256=self.models_sha256,
+        )
+        receipt = self.signer.sign(stated, txn=transaction.txn_of(transaction_bytes), policy=policy.id, now=self.now())
+        return Comparison(receipt, similarities_ppm, policy.threshold_ppm)
+
+    async def _faces(self, pictures: Sequence[bytes], policy: Policy) -> list[Embedding]:
+        found: list[Embedding] = []
+        for index, face in enumerate(await self.faces.read(pictures, policy.rule)):
+            if isinstance(face, Fault):
+                raise ERROR_OF[face](REFERENCE if index == 0 else probe(index - 1))
+            found.append(face)
+        return found
+
+
+def similarity_ppm(one: Embedding, other: Embedding) -> int:
+    """The cosine of the angle between two embeddings, in millionths, rounded down, within one million either way."""
+    cosine = math.fsum(a * b for a, b in zip(one, other, strict=True))
+    return max(-PPM, min(PPM, math.floor(cosine * PPM)))

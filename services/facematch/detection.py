@@ -1,0 +1,72 @@
+"""YuNet's output maps, read as faces.
+
+Source: OpenCV's own decoding, modules/objdetect/src/face_detect.cpp, FaceDetectorYNImpl::postProcess.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+INPUT_PX: Final = 640
+_STRIDES_PX: Final = (8, 16, 32)
+# OpenCV's default for FaceDetectorYN: boxes whose intersection over union is larger are one face.
+_SAME_FACE_OVERLAP: Final = 0.3
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """One detected face, in pixels.
+
+    `box` is left, top, width, height; `landmarks` is 5 x 2 (x, y): the eye on the picture's left, the other eye, the
+    tip of the nose, the corner of the mouth on the picture's left, the other corner; `score` is 0 to 1.
+    """
+
+    box: FloatArray
+    landmarks: FloatArray
+    score: float
+
+    def scaled(self, factor: float) -> "Face":
+        """The same face in a picture that is `factor` times as large."""
+        return Face(self.box * factor, self.landmarks * factor, self.score)
+
+
+def read_faces(maps: Mapping[str, FloatArray], min_score: float) -> list[Face]:
+    """The faces of at least `min_score`, best first, in pixels of the detector's square input.
+
+    `maps` holds cls_N, obj_N (1 x cells x 1), bbox_N (1 x cells x 4) and kps_N (1 x cells x 10) for each stride N.
+    """
+    candidates = [face for stride_px in _STRIDES_PX for face in _faces_at(maps, stride_px, min_score)]
+    kept: list[Face] = []
+    for face in sorted(candidates, key=lambda candidate: -candidate.score):
+        if all(_overlap(face.box, other.box) <= _SAME_FACE_OVERLAP for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _faces_at(maps: Mapping[str, FloatArray], stride_px: int, min_score: float) -> list[Face]:
+    in_class, is_object = (maps[f"{name}_{stride_px}"].reshape(-1).clip(0.0, 1.0) for name in ("cls", "obj"))
+    scores = np.sqrt(in_class * is_object)
+    cells = np.flatnonzero(scores >= min_score)
+    corners = np.stack((cells % (INPUT_PX // stride_px), cells // (INPUT_PX // stride_px)), axis=1)
+    boxes = maps[f"bbox_{stride_px}"].reshape(-1, 4)[cells]
+    centres = (corners + boxes[:, :2]) * stride_px
+    sizes = np.exp(boxes[:, 2:]) * stride_px
+    landmarks = (maps[f"kps_{stride_px}"].reshape(-1, 5, 2)[cells] + corners[:, None]) * stride_px
+    found = np.concatenate((centres - sizes / 2, sizes), axis=1).astype(np.float32)
+    return [
+        Face(box, points, float(score))
+        for box, points, score in zip(found, landmarks.astype(np.float32), scores[cells], strict=True)
+    ]
+
+
+def _overlap(one: FloatArray, other: FloatArray) -> float:
+    """Intersection over union of two boxes."""
+    start = np.maximum(one[:2], other[:2])
+    end = np.minimum(one[:2] + one[2:], other[:2] + other[2:])
+    shared = float(np.prod(np.maximum(end - start, 0.0)))
+    return shared / (float(np.prod(one[2:])) + float(np.prod(other[2:])) - shared)

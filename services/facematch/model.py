@@ -1,0 +1,126 @@
+"""Finding the one face of a picture and embedding it. Runs only in a sandboxed worker process.
+
+YuNet and SFace of OpenCV Zoo, in onnxruntime. onnxruntime reports home unless it is told not to before its import; the
+worker has no network in any case.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from cv2.typing import MatLike
+
+from services.facematch.alignment import ALIGNED_PX, to_template
+from services.facematch.detection import INPUT_PX, Face, read_faces
+from services.facematch.image import PictureFaultError, decode_bgr
+from services.facematch.pictures import FaceRule, Fault, Limits
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
+
+_PPM = 1_000_000
+
+
+class ModelFileError(Exception):
+    """A model file is not the one that the service was started with."""
+
+
+class FaceModel:
+    """Detector and embedder; `read` is what the service calls over the pipe."""
+
+    def __init__(self, detector_onnx: bytes, embedder_onnx: bytes) -> None:
+        self._detector = _session(detector_onnx)
+        self._embedder = _session(embedder_onnx)
+        self._maps = [output.name for output in self._detector.get_outputs()]
+
+    def read(self, header: Mapping[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+        """Answer each picture of `blobs` with its face's embedding, or with why there is none.
+
+        `header` is {"rule": the fields of FaceRule}. The answer is {"faults": [a Fault's value, or "" for none, ...]}
+        and as many blobs: EMBEDDING_VALUES little-endian float32, or nothing.
+        """
+        rule = FaceRule(**header["rule"])
+        faults: list[str] = []
+        embeddings: list[bytes] = []
+        for picture in blobs:
+            try:
+                embeddings.append(self.embed(decode_bgr(picture, Limits()), rule).astype("<f4").tobytes())
+                faults.append("")
+            except PictureFaultError as error:
+                embeddings.append(b"")
+                faults.append(error.fault.value)
+        return {"faults": faults}, embeddings
+
+    def embed(self, picture_bgr: MatLike, rule: FaceRule) -> npt.NDArray[np.float32]:
+        """The embedding, of length 1, of the one face in a picture.
+
+        Raises PictureFaultError NO_FACE, SEVERAL_FACES or FACE_TOO_SMALL.
+        """
+        faces = self.detect(picture_bgr, rule.min_score_ppm)
+        if len(faces) != 1:
+            raise PictureFaultError(Fault.SEVERAL_FACES if faces else Fault.NO_FACE)
+        if float(faces[0].box[2:].min()) < rule.min_face_px:
+            raise PictureFaultError(Fault.FACE_TOO_SMALL)
+        aligned_bgr = cv2.warpAffine(picture_bgr, to_template(faces[0].landmarks), (ALIGNED_PX, ALIGNED_PX))
+        return self.embed_aligned(aligned_bgr)
+
+    def embed_aligned(self, aligned_bgr: MatLike) -> npt.NDArray[np.float32]:
+        """The embedding, of length 1, of an upright face of ALIGNED_PX x ALIGNED_PX. SFace takes RGB, 0 to 255."""
+        values = _run(self._embedder, aligned_bgr[:, :, ::-1])[0].reshape(-1)
+        return np.asarray(values / np.linalg.norm(values), dtype=np.float32)
+
+    def detect(self, picture_bgr: MatLike, min_score_ppm: int) -> list[Face]:
+        """All faces of a picture, in its pixels, best first. YuNet takes BGR, 0 to 255."""
+        square_bgr, scale = _letterbox(picture_bgr)
+        maps = dict(zip(self._maps, _run(self._detector, square_bgr), strict=True))
+        return [face.scaled(1 / scale) for face in read_faces(maps, min_score_ppm / _PPM)]
+
+
+def serve(arguments: Mapping[str, Any]) -> FaceModel:
+    """The worker's target.
+
+    `arguments` is {"detector_file", "detector_sha256", "embedder_file", "embedder_sha256"}; digests in hex. Raises
+    ModelFileError when a file is not what its digest says: receipts name the digests.
+    """
+    return FaceModel(
+        _model_file(arguments["detector_file"], arguments["detector_sha256"]),
+        _model_file(arguments["embedder_file"], arguments["embedder_sha256"]),
+    )
+
+
+def _model_file(path: str, sha256: str) -> bytes:
+    content = Path(path).read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ModelFileError(f"{Path(path).name} has changed since the service started")
+    return content
+
+
+def _session(model_onnx: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    # One call at a time in each worker; more workers, not more threads, use more cores.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(model_onnx, options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: onnxruntime.InferenceSession, picture: MatLike) -> list[npt.NDArray[np.float32]]:
+    """All outputs of a model whose one input is 1 x channels x rows x columns."""
+    tensor = np.ascontiguousarray(picture.transpose(2, 0, 1)[None], dtype=np.float32)
+    outputs: list[npt.NDArray[np.float32]] = session.run(None, {session.get_inputs()[0].name: tensor})
+    return outputs
+
+
+def _letterbox(picture: MatLike) -> tuple[MatLike, float]:
+    """The picture in the top left of a black square of the detector's size, and the factor it was resized by."""
+    height, width = picture.shape[:2]
+    scale = INPUT_PX / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    square = np.zeros((INPUT_PX, INPUT_PX, 3), np.uint8)
+    resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    square[: size[1], : size[0]] = resized
+    return square, scale
