@@ -214,7 +214,7 @@ def parse(transaction_bytes: bytes) -> Transaction:
     return transaction
 
 
-def _is_shown_text(value: str) -> bool:
+def is_shown_text(value: str) -> bool:
     """Tell whether `value` may be shown to a person who decides by it.
 
     NFC; no control, format (which holds the bidirectional overrides), surrogate, private or unassigned character; no
@@ -232,7 +232,7 @@ def _is_shown_text(value: str) -> bool:
 
 def _is_document(document: Document) -> bool:
     return (
-        _is_shown_text(document.title)
+        is_shown_text(document.title)
         and len(document.content_sha256) == DIGEST_BYTES
         and len(document.digest_sha256) == DIGEST_BYTES
     )
@@ -284,7 +284,7 @@ _RULES: tuple[tuple[str, str, Callable[[Transaction], bool]], ...] = (
     (
         "application_title",
         f"must be 1 to {_MAX_TITLE_CHARS} printable characters in NFC",
-        lambda t: _is_shown_text(t.application_title),
+        lambda t: is_shown_text(t.application_title),
     ),
     ("policy", "must be a policy id", lambda t: _SLUG.fullmatch(t.policy) is not None),
     ("iin_commitment", "must be 32 bytes", lambda t: len(t.iin_commitment) == DIGEST_BYTES),
