@@ -14,13 +14,12 @@ from typing import Annotated, Literal, NoReturn, Self
 from pydantic import AfterValidator, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from mesh import base64url
+from mesh.sealing import read_key
 
 _EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
 _HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?P<port>[0-9]{1,5})")
 _MAX_PORT = 65535
 _MAX_SECRET_BYTES = 64 * 1024
-_KEY_BYTES = 32
 _OPEN_TO_OTHERS = 0o037  # group may read (Kubernetes mounts secrets so); nothing more
 
 
@@ -67,17 +66,6 @@ KeyFile = Annotated[Path, AfterValidator(_key_file)]
 def read_secret(path: Path) -> str:
     """Return the text of a secret file without the newline at its end."""
     return path.read_text(encoding="utf-8").rstrip("\r\n")
-
-
-def read_key(path: Path) -> bytes:
-    """Return the 32 bytes of a `KeyFile`. Raises ValueError when it holds anything else."""
-    try:
-        key = base64url.decode(read_secret(path))
-    except ValueError as error:
-        raise ValueError("the file must hold base64url without padding") from error
-    if len(key) != _KEY_BYTES:
-        raise ValueError(f"the key must be {_KEY_BYTES} bytes")
-    return key
 
 
 def is_loopback(address: str) -> bool:
