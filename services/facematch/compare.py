@@ -9,10 +9,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mesh import transaction
+from mesh.admission import admit
+from mesh.errors import FieldViolation, InvalidArgumentError
 from mesh.facts import PPM, FaceMatch
-from mesh.receipts import MAX_SKEW_S, ReceiptSigner
-from mesh.refusal import PreconditionError, Refusal
+from mesh.receipts import ReceiptSigner
 from services.facematch.errors import (
     ERROR_OF,
     REFERENCE,
@@ -24,6 +24,8 @@ from services.facematch.errors import (
 from services.facematch.photo import PhotoKey
 from services.facematch.pictures import Embedding, FaceReader, Fault
 from services.facematch.policies import Policy
+
+MAX_PROBES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +51,21 @@ class Matcher:
     async def compare(self, transaction_bytes: bytes, photo_jwe: str, probes: Sequence[bytes]) -> Comparison:
         """Return the receipt that every probe shows the person of the reference photo.
 
-        Raises TransactionError or PreconditionError for a transaction that is not one, not of this environment or not
-        current; PolicyUnknownError; ProbeRepeatedError; a PictureError that names the first picture that cannot be
-        used; FaceMismatchError.
+        Raises PreconditionError for a transaction that is not one, not of this environment or not current;
+        PolicyUnknownError; InvalidArgumentError for no probe or too many; ProbeRepeatedError; a PictureError that names
+        the first picture that cannot be used; FaceMismatchError.
         """
         # 1. The transaction is one, and lives.
-        asked = transaction.parse(transaction_bytes)
-        if asked.env is not self.signer.env:
-            raise PreconditionError(Refusal.ENV_MISMATCH)
-        if asked.created_at > self.now() + MAX_SKEW_S:
-            raise PreconditionError(Refusal.TRANSACTION_NOT_YET_VALID)
-        if asked.expires_at <= self.now():
-            raise PreconditionError(Refusal.TRANSACTION_EXPIRED)
-        policy = self.policies.get(asked.policy)
+        asked = admit(transaction_bytes, self.signer.env, self.now())
+        policy = self.policies.get(asked.transaction.policy)
         if policy is None:
             raise PolicyUnknownError("The transaction's policy is not known here.")
 
-        # 2. Every picture shows exactly one face.
+        # 2. Every picture shows exactly one face. No probe at all would be "all of them are alike".
+        if not 1 <= len(probes) <= MAX_PROBES:
+            raise InvalidArgumentError(
+                "The number of probes is wrong.", violations=[FieldViolation("probes", f"must be 1 to {MAX_PROBES}")]
+            )
         probes_sha256 = tuple(hashlib.sha256(picture).digest() for picture in probes)
         if len(set(probes_sha256)) != len(probes):
             raise ProbeRepeatedError("A picture stands for more than one prompt.")
@@ -86,7 +86,7 @@ class Matcher:
             threshold_ppm=policy.threshold_ppm,
             models_sha256=self.models_sha256,
         )
-        receipt = self.signer.sign(stated, txn=transaction.txn_of(transaction_bytes), policy=policy.id, now=self.now())
+        receipt = self.signer.sign(stated, txn=asked.txn, policy=policy.id, now=self.now())
         return Comparison(receipt, similarities_ppm, policy.threshold_ppm)
 
     async def _faces(self, pictures: Sequence[bytes], policy: Policy) -> list[Embedding]:

@@ -6,6 +6,7 @@ and `precondition.authorize` compares with the one in STATE_RECORD.
 Sources: RFC 7516, RFC 7518 sections 4.6 and 5.3.
 """
 
+import json
 from dataclasses import dataclass, field
 
 from joserfc import jwe
@@ -37,7 +38,7 @@ class PhotoKey:
     def from_jwk(cls, jwk_json: str) -> "PhotoKey":
         """The key of a private P-256 JWK. Raises ValueError for anything else."""
         try:
-            key = ECKey.import_key(jwk_json)
+            key = ECKey.import_key(json.loads(jwk_json))
         except (JoseError, ValueError, TypeError, KeyError) as error:
             raise ValueError("the photo key is not an elliptic curve JWK") from error
         if key.curve_name != "P-256" or not key.is_private:

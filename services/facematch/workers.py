@@ -1,4 +1,4 @@
-"""The faces port over sandboxed workers. A worker decodes hostile pictures and may be hijacked: its answers are checked."""
+"""The faces port over sandboxed workers. One decodes hostile pictures and may be hijacked: its answers are checked."""
 
 import hashlib
 import math

