@@ -1,0 +1,44 @@
+"""OtpService: protobuf to the domain and back."""
+
+from typing import Any
+
+import grpc
+from finid.auth.v1 import auth_pb2
+from finid.otp.v1 import otp_pb2 as pb
+from finid.otp.v1 import otp_pb2_grpc as rpc
+
+from services.otp.codes import Codes
+from services.otp.text import Language
+
+# The state language, unless the person chose another.
+_LANGUAGES = {
+    auth_pb2.LANGUAGE_UNSPECIFIED: Language.KK,
+    auth_pb2.LANGUAGE_KK: Language.KK,
+    auth_pb2.LANGUAGE_RU: Language.RU,
+    auth_pb2.LANGUAGE_EN: Language.EN,
+}
+
+
+class OtpServicer(rpc.OtpServiceServicer):
+    """The otp service's methods. See otp.proto."""
+
+    def __init__(self, codes: Codes) -> None:
+        self._codes = codes
+
+    async def SendCode(  # noqa: N802  the proto's name
+        self, request: pb.SendCodeRequest, _context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.SendCodeResponse:
+        """Send a code."""
+        sent = await self._codes.send(
+            request.transaction, request.phone, request.phone_salt, _LANGUAGES[request.language]
+        )
+        response = pb.SendCodeResponse(challenge=sent.challenge, masked_phone=sent.masked_phone)
+        response.expire_time.FromDatetime(sent.expires_at)
+        response.resend_time.FromDatetime(sent.resend_at)
+        return response
+
+    async def VerifyCode(  # noqa: N802  the proto's name
+        self, request: pb.VerifyCodeRequest, _context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.VerifyCodeResponse:
+        """Check a code."""
+        return pb.VerifyCodeResponse(receipt=await self._codes.verify(request.txn, request.challenge, request.code))

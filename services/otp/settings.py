@@ -1,0 +1,74 @@
+"""Settings of the otp service."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from mesh.settings import KeyFile, MeshSettings, SecretFile
+from services.otp.challenge import MAX_TTL, Limits
+
+_HOST = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
+
+
+class OtpSettings(MeshSettings):
+    """What the otp service needs to know beside what every service does."""
+
+    database_url_file: SecretFile
+    receipt_key_file: SecretFile
+    """Ed25519, PKCS#8 PEM."""
+    otp_hmac_key_file: KeyFile
+    """Hashes codes and phones. A new key ends all live codes and forgets what phones got lately."""
+    otp_provider: Literal["twilio", "outbox"]
+    otp_outbox_dir: Path | None = None
+    """Folder of mode 0700 for the development outbox."""
+    otp_origin: Annotated[str, StringConstraints(pattern=_HOST)] | None = None
+    """Host of the hosted page, so that browsers fill a code in there only."""
+    otp_allowed_prefixes: tuple[Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{0,6}$")], ...] = ("+77",)
+    """Codes go only to numbers that begin so."""
+    otp_ttl_s: int = Field(default=300, ge=30, le=int(MAX_TTL.total_seconds()))
+    otp_max_checks: int = Field(default=5, ge=1, le=5)
+    """How many codes may be tried for one transaction, over all its sends."""
+    otp_max_sends: int = Field(default=5, ge=1, le=5)
+    otp_resend_after_s: int = Field(default=30, ge=0)
+    """Wait before the second send; doubles with every further one."""
+    otp_per_phone_hour: int = Field(default=10, ge=1)
+    otp_per_phone_day: int = Field(default=20, ge=1)
+    twilio_account_sid: Annotated[str, StringConstraints(pattern="^(AC[0-9a-f]{32})?$")] = ""
+    twilio_api_key_sid: Annotated[str, StringConstraints(pattern="^(SK[0-9a-f]{32})?$")] = ""
+    twilio_api_key_secret_file: SecretFile | None = None
+    twilio_messaging_service_sid: Annotated[str, StringConstraints(pattern="^(MG[0-9a-f]{32})?$")] = ""
+    twilio_base_url: str = "https://api.twilio.com"
+
+    @property
+    def limits(self) -> Limits:
+        """The limits that the settings describe."""
+        return Limits(
+            ttl=timedelta(seconds=self.otp_ttl_s),
+            max_checks=self.otp_max_checks,
+            max_sends=self.otp_max_sends,
+            first_resend_after=timedelta(seconds=self.otp_resend_after_s),
+            max_per_phone_hour=self.otp_per_phone_hour,
+            max_per_phone_day=self.otp_per_phone_day,
+        )
+
+    @model_validator(mode="after")
+    def _require_what_the_provider_needs(self) -> Self:
+        if self.otp_provider == "outbox":
+            if self.env == "production":
+                raise ValueError("FINID_OTP_PROVIDER: the outbox shows every code; production refuses it")
+            if self.otp_outbox_dir is None:
+                raise ValueError("FINID_OTP_OUTBOX_DIR: the outbox needs a folder")
+            return self
+        needed = {
+            "FINID_TWILIO_ACCOUNT_SID": self.twilio_account_sid,
+            "FINID_TWILIO_API_KEY_SID": self.twilio_api_key_sid,
+            "FINID_TWILIO_API_KEY_SECRET_FILE": self.twilio_api_key_secret_file,
+            "FINID_TWILIO_MESSAGING_SERVICE_SID": self.twilio_messaging_service_sid,
+        }
+        if missing := [name for name, value in needed.items() if not value]:
+            raise ValueError(f"twilio needs {', '.join(missing)}")
+        if self.env == "production" and not self.twilio_base_url.startswith("https://"):
+            raise ValueError("FINID_TWILIO_BASE_URL: production needs https")
+        return self

@@ -1,0 +1,107 @@
+"""SMS through Twilio Programmable Messaging, with Twilio's own library."""
+
+import logging
+from json import JSONDecodeError
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+from twilio.base.exceptions import TwilioRestException, TwilioServiceException
+from twilio.http.async_http_client import AsyncTwilioHttpClient
+from twilio.http.response import Response
+from twilio.rest import Client
+
+from services.otp.delivery import Accepted, DeliveryUnknownError, PhoneUnreachableError, SmsUnavailableError
+
+# https://www.twilio.com/docs/api/errors: no valid number, region not permitted, not reachable from the sender,
+# unsubscribed, unroutable, no mobile number.
+_UNREACHABLE_CODES = frozenset({21211, 21408, 21610, 21612, 21614, 21635})
+_HTTP_SERVER_ERRORS = 500
+_HTTP_UNAVAILABLE = 503
+
+# The library logs each request's address and headers; phones and texts must reach no log at all.
+_SILENT = logging.getLogger("services.otp.twilio")
+_SILENT.disabled = True
+
+
+class _HttpClient(AsyncTwilioHttpClient):  # type: ignore[misc]  # the library is not typed
+    """Twilio's client, pointed at `base_url`: the library has no setting for it, and no default timeout."""
+
+    def __init__(self, base_url: str, timeout_s: float) -> None:
+        super().__init__(timeout=timeout_s, logger=_SILENT)
+        self._base = urlsplit(base_url)
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        params: dict[str, object] | None = None,
+        data: dict[str, object] | None = None,
+        headers: dict[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  the library's signature
+        allow_redirects: bool = False,
+    ) -> Response:
+        """Send one request; redirects are not followed."""
+        moved = urlsplit(url)._replace(scheme=self._base.scheme, netloc=self._base.netloc)
+        try:
+            return await super().request(
+                method, urlunsplit(moved), params, data, headers, auth, timeout or self.timeout, allow_redirects=False
+            )
+        finally:
+            # The library keeps both for its own tests: a phone and a code would stay in memory.
+            self._test_only_last_request = self._test_only_last_response = None
+
+
+class TwilioSms:
+    """An SMS provider over one Twilio account. Must be made, used and closed within one event loop."""
+
+    name = "twilio"
+
+    def __init__(
+        self,
+        *,
+        account_sid: str,
+        api_key_sid: str,
+        api_key_secret: str,
+        messaging_service_sid: str,
+        base_url: str,
+        timeout_s: float = 8.0,
+    ) -> None:
+        self._messaging_service_sid = messaging_service_sid
+        self._http = _HttpClient(base_url, timeout_s)
+        self._client = Client(
+            username=api_key_sid, password=api_key_secret, account_sid=account_sid, http_client=self._http
+        )
+
+    async def send(self, phone: str, text: str, valid_s: int) -> Accepted:
+        """Create one Message. See `delivery.SmsProvider`."""
+        try:
+            message = await self._client.messages.create_async(
+                to=phone,
+                body=text,
+                messaging_service_sid=self._messaging_service_sid,
+                validity_period=valid_s,
+            )
+        except (TwilioRestException, TwilioServiceException) as error:
+            raise _refusal(error) from None  # its text quotes the phone
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise SmsUnavailableError("The SMS provider does not answer.", retry_after_s=5.0) from error
+        except (aiohttp.ClientError, TimeoutError, JSONDecodeError) as error:
+            raise DeliveryUnknownError from error
+        if not isinstance(message.sid, str):
+            raise DeliveryUnknownError
+        return Accepted(message.sid)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.close()
+
+
+def _refusal(error: TwilioRestException | TwilioServiceException) -> Exception:
+    if error.code in _UNREACHABLE_CODES:
+        return PhoneUnreachableError("This phone cannot be reached by SMS.")
+    # "If you get a 500 Server Error on these requests, and you retry the request, it is possible for a customer to
+    # receive multiple messages" (https://www.twilio.com/docs/errors/20500).
+    if error.status >= _HTTP_SERVER_ERRORS and error.status != _HTTP_UNAVAILABLE:
+        return DeliveryUnknownError()
+    return SmsUnavailableError("The SMS provider took nothing.", retry_after_s=5.0)
