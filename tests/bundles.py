@@ -188,11 +188,12 @@ class World:
         """Return a bundle that every consumer accepts at `now`, but for the fields given.
 
         `transaction` and `facts` replace fields of the dataclasses, `claims` and `headers` replace or add members of
-        the JSON that is signed, `keys` signs with another key. `attested` adds the KEY_ATTESTATION that the CA needs.
+        the JSON that is signed, `keys` signs with another key. `attested` adds the KEY_ATTESTATION that the CA needs
+        for ISSUE and REISSUE.
         """
         shown = openings or sandbox_openings()
         made = replace(transaction_of(purpose, now=now, openings=shown), **dict(transaction or {}))
-        factors = (*FACTORS, Factor.KEY_ATTESTATION) if attested else FACTORS
+        factors = factors_of(purpose, attested=attested)
         tokens = {
             factor: self.receipt(
                 facts_of(factor, made, now=now, **dict((facts or {}).get(factor, {}))),
@@ -277,12 +278,17 @@ def sign_jws(header: Mapping[str, Any], claims: Mapping[str, Any], key: Ed25519P
     return f"{signed}.{base64url.encode(key.sign(signed.encode()))}"
 
 
+def factors_of(purpose: Purpose, *, attested: bool = False) -> tuple[Factor, ...]:
+    """The factors a consumer requires; the CA's are `attested`: for ISSUE and REISSUE they include the new key."""
+    makes_key = purpose in {Purpose.ISSUE, Purpose.REISSUE}
+    return (*FACTORS, Factor.KEY_ATTESTATION) if attested and makes_key else FACTORS
+
+
 def floor_of(purpose: Purpose, *, attested: bool = False) -> dict[str, Any]:
     """One purpose's floor as its JSON."""
-    with_key = attested and purpose in {Purpose.ISSUE, Purpose.REISSUE}
     channels = tuple(Channel) if purpose is Purpose.IDENTIFY else (Channel.HOSTED,)
     return {
-        "factors": [factor.value for factor in (*FACTORS, Factor.KEY_ATTESTATION)[: 5 if with_key else 4]],
+        "factors": [factor.value for factor in factors_of(purpose, attested=attested)],
         "channels": [channel.value for channel in channels],
         "policies": [POLICY],
         "min_passive_ppm": 500_000,
