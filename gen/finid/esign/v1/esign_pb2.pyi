@@ -517,16 +517,21 @@ class SignatureReport(_message.Message):
     SIGNER_SERIAL_FIELD_NUMBER: _builtins.int
     CLAIMED_TIME_FIELD_NUMBER: _builtins.int
     STAMPED_TIME_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
     indication: Global___Indication.ValueType
     sub_indication: _builtins.str
     """For example HASH_FAILURE, NO_CERTIFICATE_CHAIN_FOUND, REVOKED."""
     signer_subject: _builtins.str
     """Subject of the signer's certificate (RFC 4514) and its serial number in hex."""
     signer_serial: _builtins.str
+    explanation: _builtins.str
+    """The sub-indication in plain words (English)."""
     @_builtins.property
     def claimed_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
-    def stamped_time(self) -> _timestamp_pb2.Timestamp: ...
+    def stamped_time(self) -> _timestamp_pb2.Timestamp:
+        """Only from a time stamp that is itself valid."""
+
     def __init__(
         self,
         *,
@@ -536,10 +541,11 @@ class SignatureReport(_message.Message):
         signer_serial: _builtins.str = ...,
         claimed_time: _timestamp_pb2.Timestamp | None = ...,
         stamped_time: _timestamp_pb2.Timestamp | None = ...,
+        explanation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["claimed_time", b"claimed_time", "stamped_time", b"stamped_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed_time", b"claimed_time", "indication", b"indication", "signer_serial", b"signer_serial", "signer_subject", b"signer_subject", "stamped_time", b"stamped_time", "sub_indication", b"sub_indication"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed_time", b"claimed_time", "explanation", b"explanation", "indication", b"indication", "signer_serial", b"signer_serial", "signer_subject", b"signer_subject", "stamped_time", b"stamped_time", "sub_indication", b"sub_indication"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
