@@ -51,6 +51,7 @@ def transaction_field_of_another(data: st.DataObject, bundle: SentBundle) -> Sen
         mixed = replace(bundle.transaction, **{name: getattr(source, name)})
     except TransactionError:
         mixed = source
+    mixed = replace(mixed, expires_at=NOW + data.draw(st.integers(1, 600)))
     return replace(bundle, transaction_bytes=mixed.encode())
 
 
