@@ -1,0 +1,151 @@
+"""What runs in a worker process: the methods that `services.documents.inspector` calls.
+
+Headers are JSON. An answer is either a result or `{"refused": {"reason", "message", "metadata"}}` with a reason from
+`errors.REFUSALS`. Times travel as Unix seconds.
+"""
+
+import logging
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any
+
+from asn1crypto import x509
+from asn1crypto.crl import CertificateList
+
+from mesh.errors import FinIdError
+from services.documents.confined import pdf, signer, time_stamp, trust, validation
+from services.documents.confined.signature import Evidence
+from services.documents.errors import DocumentTooComplexError
+from services.documents.report import SignatureReport
+
+Header = dict[str, Any]
+Answer = tuple[Header, list[bytes]]
+
+
+def serve(arguments: Mapping[str, Any]) -> "Worker":
+    """Make the target of this process. `arguments`: trust_anchors_pem (text), cpu_budget_s (float)."""
+    # pyHanko's warnings quote subjects of certificates, and those hold an IIN.
+    logging.disable(logging.CRITICAL)
+    anchors = trust.anchors_of(arguments["trust_anchors_pem"].encode("ascii"))
+    return Worker(anchors, cpu_budget_s=arguments["cpu_budget_s"])
+
+
+class Worker:
+    """Methods `(header, blobs) -> (header, blobs)`; each ends within the processor time given."""
+
+    def __init__(self, anchors: tuple[x509.Certificate, ...], *, cpu_budget_s: float) -> None:
+        self._anchors = anchors
+        self._cpu_budget_s = cpu_budget_s
+
+    def reserve(self, header: Header, blobs: list[bytes]) -> Answer:
+        """[PDF]; field, signing_time, reserved_bytes → start, end; [what to append]."""
+
+        def work() -> Answer:
+            update = pdf.reserve(
+                blobs[0],
+                field_name=header["field"],
+                signing_time=_time(header["signing_time"]),
+                reserved_bytes=header["reserved_bytes"],
+            )
+            return {"start": update.place.start, "end": update.place.end}, [update.appended]
+
+        return self._answer(work)
+
+    def check_signer(self, header: Header, blobs: list[bytes]) -> Answer:
+        """[signer's certificate, chain …]; at."""
+
+        def work() -> Answer:
+            signer.check(blobs, anchors=self._anchors, at=_time(header["at"]))
+            return {}, []
+
+        return self._answer(work)
+
+    def check_time_stamp(self, header: Header, blobs: list[bytes]) -> Answer:
+        """[token, signature, certificates …]; signing_time, now → stamped_at."""
+
+        def work() -> Answer:
+            token, signature, *chain = blobs
+            stamped_at = time_stamp.check(
+                token,
+                signature,
+                anchors=self._anchors,
+                certificates=[x509.Certificate.load(der) for der in chain],
+                signing_time=_time(header["signing_time"]),
+                now=_time(header["now"]),
+            )
+            return {"stamped_at": int(stamped_at.timestamp())}, []
+
+        return self._answer(work)
+
+    def validate(self, header: Header, blobs: list[bytes]) -> Answer:
+        """[signed, CRL …]; now, content_digests (hex by algorithm) → signatures."""
+
+        def work() -> Answer:
+            signed, *crls_der = blobs
+            digests = {name: bytes.fromhex(value) for name, value in header["content_digests"].items()}
+            evidence = Evidence(self._anchors, _readable(crls_der), _time(header["now"]))
+            report = validation.validate(signed, digests, evidence)
+            return {"signatures": [_json(found) for found in report.signatures]}, []
+
+        return self._answer(work)
+
+    def _answer(self, work: Callable[[], Answer]) -> Answer:
+        try:
+            with _bounded(self._cpu_budget_s):
+                return work()
+        except FinIdError as refusal:
+            return {"refused": {"reason": refusal.reason, "message": refusal.message, "metadata": refusal.metadata}}, []
+
+
+class _OutOfTimeError(BaseException):
+    """No Exception, so that no handler in a parser takes it for malformed input and goes on."""
+
+
+@contextmanager
+def _bounded(cpu_s: float) -> Iterator[None]:
+    """Refuse the document when the block uses more processor time; a busy machine does not count against it."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise _OutOfTimeError
+
+    previous = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, cpu_s)
+    try:
+        yield
+    except (_OutOfTimeError, RecursionError, MemoryError) as error:
+        raise DocumentTooComplexError("reading the document takes more than is spent on one") from error
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, previous)
+
+
+def _readable(crls_der: list[bytes]) -> list[CertificateList]:
+    """The CRLs that can be read; one that cannot is no evidence."""
+    crls = []
+    for der in crls_der:
+        try:
+            crl = CertificateList.load(der, strict=True)
+            crl["tbs_cert_list"].native  # noqa: B018 - asn1crypto parses when a value is asked for
+        except pdf.MALFORMED:
+            continue
+        crls.append(crl)
+    return crls
+
+
+def _time(unix_s: int) -> datetime:
+    return datetime.fromtimestamp(unix_s, UTC)
+
+
+def _json(report: SignatureReport) -> Header:
+    return {
+        "indication": report.indication.value,
+        "sub_indication": report.sub_indication,
+        "explanation": report.explanation,
+        "signer_subject": report.signer_subject,
+        "signer_serial": report.signer_serial,
+        "claimed_at": int(report.claimed_at.timestamp()) if report.claimed_at else None,
+        "stamped_at": int(report.stamped_at.timestamp()) if report.stamped_at else None,
+    }

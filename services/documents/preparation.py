@@ -1,0 +1,126 @@
+"""What is asked to be signed, the rules for it, and what is kept between preparing and assembling."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from mesh.errors import FieldViolation, InvalidArgumentError
+from mesh.transaction import Binding, is_shown_text
+from services.documents.pades import Place
+
+MAX_DOCUMENTS: Final = 20
+MAX_CONTENT_BYTES: Final = 10 * 1024 * 1024
+MAX_REQUEST_BYTES: Final = 32 * 1024 * 1024
+"""Of all documents of one request together."""
+SIGNING_TIME_TOLERANCE: Final = timedelta(minutes=5)
+"""A claimed signing time farther from now is refused: it would be a back-dated or post-dated signature."""
+
+
+class Format(StrEnum):
+    """How a signature and its document belong together. Both are made at level B-T."""
+
+    CADES_DETACHED = "CADES_DETACHED"
+    PADES = "PADES"
+
+    @property
+    def binding(self) -> Binding:
+        """Who answers for the signed digest belonging to the content."""
+        return Binding.REBUILT if self is Format.CADES_DETACHED else Binding.DIGEST_ONLY
+
+
+@dataclass(frozen=True, slots=True)
+class NewDocument:
+    """A document as uploaded."""
+
+    title: str
+    content: bytes = field(repr=False)
+    format: Format
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A request to prepare documents for one signature act.
+
+    `certificates_der`: the signer's, then those above it. `signing_time` is UTC, whole seconds.
+    """
+
+    request_id: str
+    application: str
+    signature: str
+    documents: tuple[NewDocument, ...]
+    certificates_der: tuple[bytes, ...] = field(repr=False)
+    signing_time: datetime
+
+    def fingerprint(self) -> bytes:
+        """SHA-256 of everything a repeat under the same request id must repeat.
+
+        The signing time is left out: a repeat comes later, and gets the first answer with the first time.
+        """
+        digest = hashlib.sha256(b"finid-documents-order-v1\0")
+        parts = [self.application.encode(), self.signature.encode(), *self.certificates_der]
+        for document in self.documents:
+            parts += [document.title.encode(), document.format.encode(), hashlib.sha256(document.content).digest()]
+        for part in parts:
+            digest.update(len(part).to_bytes(4, "big") + part)
+        return digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedDocument:
+    """A document that waits for its signature.
+
+    `content_sha256` is of the upload, `digest_sha256` is what the key signs. `object` names the stored bytes: the
+    upload, and for PAdES one incremental update behind it, with the place for the signature.
+    """
+
+    id: str
+    title: str
+    format: Format
+    content_bytes: int
+    content_sha256: bytes
+    digest_sha256: bytes
+    place: Place | None
+    object: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What one order became. `content_key` encrypts its objects; without it they are noise."""
+
+    id: str
+    application: str
+    request_id: str
+    fingerprint: bytes
+    signature: str
+    signing_time: datetime
+    created_at: datetime
+    content_key: bytes = field(repr=False)
+    certificates_der: tuple[bytes, ...] = field(repr=False)
+    documents: tuple[PreparedDocument, ...]
+    assembled_from_sha256: bytes | None = None
+    """SHA-256 over the signatures that it was assembled from; None while it waits for them."""
+
+
+def check(order: Order, *, now: datetime) -> None:
+    """Raise InvalidArgumentError naming every field of the order that breaks a rule."""
+    violations = list(_violations(order, now))
+    if violations:
+        raise InvalidArgumentError("the documents cannot be prepared as asked", violations=violations)
+
+
+def _violations(order: Order, now: datetime) -> Iterator[FieldViolation]:
+    if not 1 <= len(order.documents) <= MAX_DOCUMENTS:
+        yield FieldViolation("documents", f"must be 1 to {MAX_DOCUMENTS}")
+    for index, document in enumerate(order.documents):
+        if not is_shown_text(document.title):
+            rule = "must be 1 to 200 characters in NFC, none of them a control or direction mark, no blank at its ends"
+            yield FieldViolation(f"documents[{index}].title", rule)
+        if not 1 <= len(document.content) <= MAX_CONTENT_BYTES:
+            yield FieldViolation(f"documents[{index}].content", f"must be 1 to {MAX_CONTENT_BYTES} bytes")
+    if sum(len(document.content) for document in order.documents) > MAX_REQUEST_BYTES:
+        yield FieldViolation("documents", f"must be at most {MAX_REQUEST_BYTES} bytes together")
+    if abs(order.signing_time - now) > SIGNING_TIME_TOLERANCE or order.signing_time.microsecond:
+        yield FieldViolation("signing_time", "must be a whole second within five minutes of now")

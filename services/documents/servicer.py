@@ -1,0 +1,145 @@
+"""DocumentsService: protobuf to the domain and back."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+from finid.documents.v1 import documents_pb2 as pb
+from finid.documents.v1 import documents_pb2_grpc as rpc
+from finid.esign.v1 import esign_pb2 as esign
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from mesh.transaction import Binding
+from services.documents.archive import Archive
+from services.documents.assembling import Assembling
+from services.documents.preparation import Format, NewDocument, Order, PreparedDocument
+from services.documents.preparing import Preparing
+from services.documents.report import Indication, Report, SignatureReport
+from services.documents.signed_document import SignedDocument
+
+_FORMATS = {
+    esign.SIGNATURE_FORMAT_CADES_DETACHED: Format.CADES_DETACHED,
+    esign.SIGNATURE_FORMAT_PADES: Format.PADES,
+}
+_PROTO_FORMATS = {ours: theirs for theirs, ours in _FORMATS.items()}
+_PROTO_BINDINGS = {Binding.REBUILT: pb.BINDING_REBUILT, Binding.DIGEST_ONLY: pb.BINDING_DIGEST_ONLY}
+_PROTO_INDICATIONS = {
+    Indication.TOTAL_PASSED: esign.INDICATION_TOTAL_PASSED,
+    Indication.TOTAL_FAILED: esign.INDICATION_TOTAL_FAILED,
+    Indication.INDETERMINATE: esign.INDICATION_INDETERMINATE,
+}
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class DocumentsServicer(rpc.DocumentsServiceServicer):
+    """The methods of documents. See documents.proto."""
+
+    def __init__(self, preparing: Preparing, assembling: Assembling, archive: Archive) -> None:
+        self._preparing = preparing
+        self._assembling = assembling
+        self._archive = archive
+
+    async def Prepare(  # noqa: N802  the proto's name
+        self, request: pb.PrepareRequest, _context: _Context
+    ) -> pb.PrepareResponse:
+        """Store documents and answer what is to be signed."""
+        made = await self._preparing.prepare(_order(request))
+        return pb.PrepareResponse(preparation=made.id, documents=map(_prepared, made.documents))
+
+    async def GetContent(  # noqa: N802  the proto's name
+        self, request: pb.GetContentRequest, _context: _Context
+    ) -> pb.GetContentResponse:
+        """Answer a document as it was uploaded."""
+        found = await self._preparing.content(request.preparation, request.index)
+        return pb.GetContentResponse(content=found.content, media_type=found.media_type)
+
+    async def Assemble(  # noqa: N802  the proto's name
+        self, request: pb.AssembleRequest, _context: _Context
+    ) -> pb.AssembleResponse:
+        """Make the signed documents."""
+        signed = await self._assembling.assemble(
+            request.preparation, tuple(request.signatures), tuple(request.time_stamp_tokens)
+        )
+        return pb.AssembleResponse(documents=map(_document, signed))
+
+    async def ListDocuments(  # noqa: N802  the proto's name
+        self, request: pb.ListDocumentsRequest, _context: _Context
+    ) -> pb.ListDocumentsResponse:
+        """Answer a page of an application's signed documents."""
+        page = await self._archive.list(request.application, page_size=request.page_size, page_token=request.page_token)
+        return pb.ListDocumentsResponse(documents=map(_document, page.documents), next_page_token=page.next_token)
+
+    async def Download(  # noqa: N802  the proto's name
+        self, request: pb.DownloadRequest, _context: _Context
+    ) -> pb.DownloadResponse:
+        """Answer a signed document."""
+        fetched = await self._archive.fetch(request.application, request.name.removeprefix("documents/"))
+        return pb.DownloadResponse(document=_document(fetched.document), content=fetched.content)
+
+    async def Validate(  # noqa: N802  the proto's name
+        self, request: pb.ValidateRequest, _context: _Context
+    ) -> pb.ValidateResponse:
+        """Validate a signed document."""
+        return _report(await self._archive.validate(request.signed, request.content, tuple(request.crls_der)))
+
+
+def _order(request: pb.PrepareRequest) -> Order:
+    return Order(
+        request_id=request.request_id,
+        application=request.application,
+        signature=request.signature,
+        documents=tuple(
+            NewDocument(document.title, document.content, _FORMATS[document.format]) for document in request.documents
+        ),
+        certificates_der=(request.certificate_der, *request.chain_der),
+        signing_time=request.signing_time.ToDatetime(UTC),
+    )
+
+
+def _prepared(document: PreparedDocument) -> pb.PreparedDocument:
+    return pb.PreparedDocument(
+        title=document.title,
+        content_sha256=document.content_sha256,
+        digest_sha256=document.digest_sha256,
+        binding=_PROTO_BINDINGS[document.format.binding],
+    )
+
+
+def _document(document: SignedDocument) -> esign.Document:
+    return esign.Document(
+        name=f"documents/{document.id}",
+        signature=document.signature,
+        title=document.title,
+        format=_PROTO_FORMATS[document.format],
+        level=esign.SIGNATURE_LEVEL_B_T,
+        media_type=document.media_type,
+        size_bytes=document.size_bytes,
+        content_sha256=document.content_sha256,
+        create_time=_timestamp(document.created_at),
+    )
+
+
+def _report(report: Report) -> pb.ValidateResponse:
+    return pb.ValidateResponse(
+        indication=_PROTO_INDICATIONS[report.indication], signatures=map(_signature_report, report.signatures)
+    )
+
+
+def _signature_report(report: SignatureReport) -> esign.SignatureReport:
+    return esign.SignatureReport(
+        indication=_PROTO_INDICATIONS[report.indication],
+        sub_indication=report.sub_indication,
+        signer_subject=report.signer_subject,
+        signer_serial=report.signer_serial,
+        claimed_time=_timestamp(report.claimed_at),
+        stamped_time=_timestamp(report.stamped_at),
+        explanation=report.explanation,
+    )
+
+
+def _timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(time)
+    return stamp

@@ -1,0 +1,61 @@
+"""Settings of the documents room."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from obstore.store import LocalStore, ObjectStore, S3Config, S3Store
+from pydantic import AfterValidator, Field, model_validator
+
+from mesh.settings import KeyFile, MeshSettings, PublicFile, SecretFile, read_secret
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError("is no folder")
+    return path
+
+
+class DocumentsSettings(MeshSettings):
+    """What this room needs besides the mesh's own settings."""
+
+    database_url_file: SecretFile
+    field_key_file: KeyFile
+    """Seals the keys of stored documents; page tokens are signed under a key derived from it."""
+    trust_anchors_file: PublicFile
+    """Root certificates (PEM) that signatures and time stamps must lead to."""
+
+    documents_dir: Annotated[Path, AfterValidator(_folder)] | None = None
+    """Where objects are kept, as files; or else FINID_DOCUMENTS_URL."""
+    documents_url: Annotated[str, Field(pattern=r"^s3://[a-z0-9.-]+(/[A-Za-z0-9._/-]*)?$")] | None = None
+    """s3://bucket/prefix"""
+    documents_s3_endpoint: Annotated[str, Field(pattern=r"^https://")] | None = None
+    """Of an S3 that is not Amazon's."""
+    documents_s3_region: str | None = None
+    documents_s3_key_id: str | None = None
+    documents_s3_secret_file: SecretFile | None = None
+    """Beside `documents_s3_key_id`; without both, the platform's own credentials are used."""
+
+    documents_workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that read uploads; each serves one call at a time."""
+
+    @model_validator(mode="after")
+    def _one_store(self) -> Self:
+        if (self.documents_dir is None) == (self.documents_url is None):
+            raise ValueError("exactly one of FINID_DOCUMENTS_DIR and FINID_DOCUMENTS_URL must be set")
+        if (self.documents_s3_key_id is None) != (self.documents_s3_secret_file is None):
+            raise ValueError("FINID_DOCUMENTS_S3_KEY_ID and FINID_DOCUMENTS_S3_SECRET_FILE belong together")
+        return self
+
+    def object_store(self) -> ObjectStore:
+        """Return the store that the settings name."""
+        if self.documents_url is None:
+            return LocalStore(prefix=self.documents_dir)
+        config: S3Config = {}
+        if self.documents_s3_endpoint is not None:
+            config["endpoint"] = self.documents_s3_endpoint
+        if self.documents_s3_region is not None:
+            config["region"] = self.documents_s3_region
+        if self.documents_s3_key_id is not None and self.documents_s3_secret_file is not None:
+            config["access_key_id"] = self.documents_s3_key_id
+            config["secret_access_key"] = read_secret(self.documents_s3_secret_file)
+        return S3Store.from_url(self.documents_url, config=config)

@@ -1,0 +1,70 @@
+"""Signed documents as they are listed and fetched, and the tokens that page through them."""
+
+import hashlib
+import hmac
+import struct
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from mesh import base64url
+from services.documents.errors import PageTokenError
+from services.documents.preparation import Format
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_CURSOR: Final = struct.Struct(">Q26s")
+_MAC_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SignedDocument:
+    """A signed document without its bytes."""
+
+    id: str
+    signature: str
+    title: str
+    format: Format
+    size_bytes: int
+    content_sha256: bytes
+    created_at: datetime
+
+    @property
+    def media_type(self) -> str:
+        """PDF, or a detached CMS signature (RFC 8551, .p7s)."""
+        return "application/pdf" if self.format is Format.PADES else "application/pkcs7-signature"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The place in an application's list, newest first, after which a page begins."""
+
+    created_at: datetime
+    id: str
+
+
+class PageTokens:
+    """Cursors as opaque text that only this service makes, each good for one application's list."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def write(self, application: str, cursor: Cursor) -> str:
+        """Return the token of a cursor."""
+        packed = _CURSOR.pack((cursor.created_at - _EPOCH) // _MICROSECOND, cursor.id.encode("ascii"))
+        return base64url.encode(packed + self._mac(application, packed))
+
+    def read(self, application: str, token: str) -> Cursor:
+        """Return the cursor of a token. Raises PageTokenError when this service did not make it for this list."""
+        try:
+            raw = base64url.decode(token)
+        except ValueError as error:
+            raise PageTokenError("the page token is not one of this list") from error
+        packed, mac = raw[: _CURSOR.size], raw[_CURSOR.size :]
+        if len(raw) != _CURSOR.size + _MAC_BYTES or not hmac.compare_digest(mac, self._mac(application, packed)):
+            raise PageTokenError("the page token is not one of this list")
+        microseconds, identifier = _CURSOR.unpack(packed)
+        return Cursor(_EPOCH + microseconds * _MICROSECOND, identifier.decode("ascii"))
+
+    def _mac(self, application: str, packed: bytes) -> bytes:
+        return hmac.digest(self._key, application.encode() + b"\0" + packed, hashlib.sha256)[:_MAC_BYTES]
