@@ -92,7 +92,7 @@ class CaptureServiceServicer:
     """
 
     def OpenCapture(self, request, context):
-        """Exchanges the token for a cookie (HttpOnly, Secure, SameSite=Strict, path /v1/capture). The token dies with the exchange.
+        """Exchanges the token for a cookie (__Host- prefix, HttpOnly, Secure, SameSite=Strict). The token dies with the exchange.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,7 @@ class CaptureServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CaptureServiceAsyncStub: ...
     OpenCapture: _grpc.UnaryUnaryMultiCallable[_capture_pb2.OpenCaptureRequest, _auth_pb2.Authentication]
-    """Exchanges the token for a cookie (HttpOnly, Secure, SameSite=Strict, path /v1/capture). The token dies with the exchange."""
+    """Exchanges the token for a cookie (__Host- prefix, HttpOnly, Secure, SameSite=Strict). The token dies with the exchange."""
     GetCapture: _grpc.UnaryUnaryMultiCallable[_capture_pb2.GetCaptureRequest, _auth_pb2.Authentication]
     """Who asks, for what, which documents and consents, and where the authentication stands."""
     ViewDocument: _grpc.UnaryUnaryMultiCallable[_capture_pb2.ViewDocumentRequest, _httpbody_pb2.HttpBody]
@@ -60,7 +60,7 @@ class CaptureServiceAsyncStub(CaptureServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     OpenCapture: _aio.UnaryUnaryMultiCallable[_capture_pb2.OpenCaptureRequest, _auth_pb2.Authentication]  # type: ignore[assignment]
-    """Exchanges the token for a cookie (HttpOnly, Secure, SameSite=Strict, path /v1/capture). The token dies with the exchange."""
+    """Exchanges the token for a cookie (__Host- prefix, HttpOnly, Secure, SameSite=Strict). The token dies with the exchange."""
     GetCapture: _aio.UnaryUnaryMultiCallable[_capture_pb2.GetCaptureRequest, _auth_pb2.Authentication]  # type: ignore[assignment]
     """Who asks, for what, which documents and consents, and where the authentication stands."""
     ViewDocument: _aio.UnaryUnaryMultiCallable[_capture_pb2.ViewDocumentRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -84,7 +84,7 @@ class CaptureServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _capture_pb2.OpenCaptureRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.Authentication, _abc.Awaitable[_auth_pb2.Authentication]]:
-        """Exchanges the token for a cookie (HttpOnly, Secure, SameSite=Strict, path /v1/capture). The token dies with the exchange."""
+        """Exchanges the token for a cookie (__Host- prefix, HttpOnly, Secure, SameSite=Strict). The token dies with the exchange."""
 
     @_abc_1.abstractmethod
     def GetCapture(

@@ -240,6 +240,48 @@ class AssembleResponse(_message.Message):
 Global___AssembleResponse: _TypeAlias = AssembleResponse  # noqa: Y015
 
 @_typing.final
+class GetSignatureDocumentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPLICATION_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    application: _builtins.str
+    signature: _builtins.str
+    def __init__(
+        self,
+        *,
+        application: _builtins.str = ...,
+        signature: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSignatureDocumentsRequest: _TypeAlias = GetSignatureDocumentsRequest  # noqa: Y015
+
+@_typing.final
+class GetSignatureDocumentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedCompositeFieldContainer[_esign_pb2.Document]: ...
+    def __init__(
+        self,
+        *,
+        documents: _abc.Iterable[_esign_pb2.Document] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSignatureDocumentsResponse: _TypeAlias = GetSignatureDocumentsResponse  # noqa: Y015
+
+@_typing.final
 class ListDocumentsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

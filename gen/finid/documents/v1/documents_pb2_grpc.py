@@ -49,6 +49,11 @@ class DocumentsServiceStub:
                 request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.AssembleRequest.SerializeToString,
                 response_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.AssembleResponse.FromString,
                 _registered_method=True)
+        self.GetSignatureDocuments = channel.unary_unary(
+                '/finid.documents.v1.DocumentsService/GetSignatureDocuments',
+                request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.GetSignatureDocumentsRequest.SerializeToString,
+                response_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.GetSignatureDocumentsResponse.FromString,
+                _registered_method=True)
         self.ListDocuments = channel.unary_unary(
                 '/finid.documents.v1.DocumentsService/ListDocuments',
                 request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.ListDocumentsRequest.SerializeToString,
@@ -90,6 +95,13 @@ class DocumentsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSignatureDocuments(self, request, context):
+        """The signed documents of one signature, in the order of the request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDocuments(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -125,6 +137,11 @@ def add_DocumentsServiceServicer_to_server(servicer, server):
                     servicer.Assemble,
                     request_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.AssembleRequest.FromString,
                     response_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.AssembleResponse.SerializeToString,
+            ),
+            'GetSignatureDocuments': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSignatureDocuments,
+                    request_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.GetSignatureDocumentsRequest.FromString,
+                    response_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.GetSignatureDocumentsResponse.SerializeToString,
             ),
             'ListDocuments': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDocuments,
@@ -223,6 +240,33 @@ class DocumentsService:
             '/finid.documents.v1.DocumentsService/Assemble',
             finid_dot_documents_dot_v1_dot_documents__pb2.AssembleRequest.SerializeToString,
             finid_dot_documents_dot_v1_dot_documents__pb2.AssembleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSignatureDocuments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.documents.v1.DocumentsService/GetSignatureDocuments',
+            finid_dot_documents_dot_v1_dot_documents__pb2.GetSignatureDocumentsRequest.SerializeToString,
+            finid_dot_documents_dot_v1_dot_documents__pb2.GetSignatureDocumentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

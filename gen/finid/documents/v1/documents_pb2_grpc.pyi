@@ -39,6 +39,8 @@ class DocumentsServiceStub:
     """The content of a prepared document, for the person to read."""
     Assemble: _grpc.UnaryUnaryMultiCallable[_documents_pb2.AssembleRequest, _documents_pb2.AssembleResponse]
     """Puts signatures and time stamps into the documents and stores them. Idempotent by preparation."""
+    GetSignatureDocuments: _grpc.UnaryUnaryMultiCallable[_documents_pb2.GetSignatureDocumentsRequest, _documents_pb2.GetSignatureDocumentsResponse]
+    """The signed documents of one signature, in the order of the request."""
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_documents_pb2.ListDocumentsRequest, _documents_pb2.ListDocumentsResponse]
     Download: _grpc.UnaryUnaryMultiCallable[_documents_pb2.DownloadRequest, _documents_pb2.DownloadResponse]
     Validate: _grpc.UnaryUnaryMultiCallable[_documents_pb2.ValidateRequest, _documents_pb2.ValidateResponse]
@@ -52,6 +54,8 @@ class DocumentsServiceAsyncStub(DocumentsServiceStub):
     """The content of a prepared document, for the person to read."""
     Assemble: _aio.UnaryUnaryMultiCallable[_documents_pb2.AssembleRequest, _documents_pb2.AssembleResponse]  # type: ignore[assignment]
     """Puts signatures and time stamps into the documents and stores them. Idempotent by preparation."""
+    GetSignatureDocuments: _aio.UnaryUnaryMultiCallable[_documents_pb2.GetSignatureDocumentsRequest, _documents_pb2.GetSignatureDocumentsResponse]  # type: ignore[assignment]
+    """The signed documents of one signature, in the order of the request."""
     ListDocuments: _aio.UnaryUnaryMultiCallable[_documents_pb2.ListDocumentsRequest, _documents_pb2.ListDocumentsResponse]  # type: ignore[assignment]
     Download: _aio.UnaryUnaryMultiCallable[_documents_pb2.DownloadRequest, _documents_pb2.DownloadResponse]  # type: ignore[assignment]
     Validate: _aio.UnaryUnaryMultiCallable[_documents_pb2.ValidateRequest, _documents_pb2.ValidateResponse]  # type: ignore[assignment]
@@ -80,6 +84,14 @@ class DocumentsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_documents_pb2.AssembleResponse, _abc.Awaitable[_documents_pb2.AssembleResponse]]:
         """Puts signatures and time stamps into the documents and stores them. Idempotent by preparation."""
+
+    @_abc_1.abstractmethod
+    def GetSignatureDocuments(
+        self,
+        request: _documents_pb2.GetSignatureDocumentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_documents_pb2.GetSignatureDocumentsResponse, _abc.Awaitable[_documents_pb2.GetSignatureDocumentsResponse]]:
+        """The signed documents of one signature, in the order of the request."""
 
     @_abc_1.abstractmethod
     def ListDocuments(

@@ -1,0 +1,105 @@
+"""Domain to public proto, for every public servicer."""
+
+import datetime
+
+from finid.auth.v1 import auth_pb2 as pb
+from finid.auth.v1 import liveness_step_pb2 as step_pb
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.auth_gateway.authentication import Authentication, Language, ReturnTo, Verdict
+from services.auth_gateway.consents import ConsentBook
+from services.auth_gateway.ports import CodeSent, Frame, LivenessStep
+
+
+def timestamp(moment: datetime.datetime | None) -> Timestamp | None:
+    """Return the proto's time; None stays unset."""
+    if moment is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def language(value: "pb.Language.ValueType") -> Language:
+    """Return the language asked for; Russian when none is."""
+    return Language[pb.Language.Name(value).removeprefix("LANGUAGE_")] if value else Language.RU
+
+
+def return_to(message: pb.ReturnTo) -> ReturnTo:
+    """Return where the person goes back to."""
+    return ReturnTo(message.redirect_uri, message.state, message.code_challenge)
+
+
+def frames(messages: "list[step_pb.Frame]") -> list[Frame]:
+    """Return camera frames."""
+    return [Frame(message.jpeg, message.captured_at_ms) for message in messages]
+
+
+def authentication(item: Authentication, consents: ConsentBook, capture_uri: str = "") -> pb.Authentication:
+    """Return the authentication as its participant and its person see it: never the verdict."""
+    transaction = item.transaction
+    texts = consents.needed(transaction.purpose, item.language, transaction.application_title)
+    return pb.Authentication(
+        name=item.name,
+        purpose=pb.Purpose.Value(f"PURPOSE_{transaction.purpose}"),
+        channel=pb.Channel.Value(f"CHANNEL_{transaction.channel}"),
+        state=pb.AuthenticationState.Value(f"AUTHENTICATION_STATE_{item.state}"),
+        capture_uri=capture_uri,
+        create_time=timestamp(item.created_at),
+        expire_time=timestamp(item.expires_at),
+        consents=[
+            pb.ConsentText(id=text.id, version=text.version, text=text.text, text_sha256=text.commitment().text_sha256)
+            for text in texts
+        ],
+        documents=[
+            pb.DocumentToSign(title=document.title, content_sha256=document.content_sha256)
+            for document in transaction.documents
+        ],
+        application_title=transaction.application_title,
+    )
+
+
+def liveness_step(step: LivenessStep) -> step_pb.LivenessStep:
+    """Return what the person does next."""
+    return step_pb.LivenessStep(
+        state=step_pb.LivenessState.Value(f"LIVENESS_STATE_{step.state}"),
+        prompt=step_pb.Prompt.Value(step.prompt),
+        prompt_index=step.prompt_index,
+        prompt_count=step.prompt_count,
+        prompt_window_ms=step.prompt_window_ms,
+        hint=step_pb.Hint.Value(step.hint),
+        attempt=step.attempt,
+        attempts_left=step.attempts_left,
+    )
+
+
+def code_sent(sent: CodeSent) -> pb.CodeSent:
+    """Return where the code went and when it may go again."""
+    return pb.CodeSent(
+        masked_phone=sent.masked_phone,
+        expire_time=timestamp(sent.expires_at),
+        resend_time=timestamp(sent.resend_at),
+    )
+
+
+def result(item: Authentication) -> pb.AuthenticationResult:
+    """Return the verdict and, on success, what was released or made."""
+    transaction = item.transaction
+    success = item.verdict is Verdict.SUCCESS
+    return pb.AuthenticationResult(
+        name=item.name,
+        purpose=pb.Purpose.Value(f"PURPOSE_{transaction.purpose}"),
+        verdict=pb.VERDICT_SUCCESS if success else pb.VERDICT_FAILURE,
+        reason=item.reason,
+        person=pb.Person(**item.person) if success and item.person else None,
+        scores=pb.Scores(
+            liveness_passive_ppm=item.scores.liveness_passive_ppm,
+            liveness_prompts_ppm=item.scores.liveness_prompts_ppm,
+            face_similarities_ppm=item.scores.face_similarities_ppm,
+            face_threshold_ppm=item.scores.face_threshold_ppm,
+        ),
+        create_time=timestamp(item.created_at),
+        finish_time=timestamp(item.finished_at),
+        consents=[pb.Consent(id=consent.id, version=consent.version) for consent in transaction.consents],
+        outcome=item.outcome,
+    )

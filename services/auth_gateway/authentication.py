@@ -1,0 +1,218 @@
+"""An authentication: its states, what it remembers, and the errors its callers may see."""
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from mesh import transaction
+from mesh.errors import Code, FinIdError
+from mesh.transaction import Channel, Openings, Purpose, Transaction
+
+
+class State(StrEnum):
+    """Where an authentication stands."""
+
+    AWAITING_CONSENTS = "AWAITING_CONSENTS"
+    AWAITING_LIVENESS = "AWAITING_LIVENESS"
+    AWAITING_CODE = "AWAITING_CODE"
+    COMPLETING = "COMPLETING"
+    FINISHED = "FINISHED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+
+
+# Every transition there is; the store's statements each name the state they leave, and a test compares the two.
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.AWAITING_CONSENTS: frozenset({State.AWAITING_LIVENESS, State.CANCELLED, State.EXPIRED}),
+    State.AWAITING_LIVENESS: frozenset({State.AWAITING_CODE, State.FINISHED, State.CANCELLED, State.EXPIRED}),
+    State.AWAITING_CODE: frozenset({State.COMPLETING, State.FINISHED, State.CANCELLED, State.EXPIRED}),
+    State.COMPLETING: frozenset({State.FINISHED}),
+    State.FINISHED: frozenset(),
+    State.CANCELLED: frozenset(),
+    State.EXPIRED: frozenset(),
+}
+
+
+class Verdict(StrEnum):
+    """How an authentication ended."""
+
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+
+
+class Language(StrEnum):
+    """The language of messages to the person."""
+
+    KK = "kk"
+    RU = "ru"
+    EN = "en"
+
+
+class FailureReason(StrEnum):
+    """Why a verdict is FAILURE, as a participant may know it (docs/errors.md)."""
+
+    IDENTITY_NOT_CONFIRMED = "IDENTITY_NOT_CONFIRMED"
+    """The face is not the record's, or there is no record, or its source did not answer: one answer for all three."""
+    LIVENESS_FAILED = "LIVENESS_FAILED"
+    CODE_FAILED = "CODE_FAILED"
+    OPERATION_REFUSED = "OPERATION_REFUSED"
+    """The consumer of the factors refused them: the signer, the CA or the registry."""
+    OPERATION_INTERRUPTED = "OPERATION_INTERRUPTED"
+    """Both factors passed, but what they were for could not be done in their lifetime."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipts:
+    """The receipts collected so far, "" for what is still missing."""
+
+    state_record: str = ""
+    liveness: str = ""
+    face_match: str = ""
+    sms_otp: str = ""
+    key_attestation: str = ""
+
+    def collected(self) -> tuple[str, ...]:
+        """Return what there is."""
+        every = (self.state_record, self.liveness, self.face_match, self.sms_otp, self.key_attestation)
+        return tuple(receipt for receipt in every if receipt)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How sure the biometric factors were, in millionths."""
+
+    liveness_passive_ppm: int = 0
+    liveness_prompts_ppm: int = 0
+    face_similarities_ppm: tuple[int, ...] = ()
+    face_threshold_ppm: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnTo:
+    """How the person comes back to the participant; empty for channels without a page."""
+
+    redirect_uri: str = ""
+    state: str = ""
+    code_challenge: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authentication:
+    """One person's way through the factors for one transaction.
+
+    `subject` is a keyed pseudonym of the person, the same over all applications, for limits. `person` is the released
+    data of a successful IDENTIFY, `outcome` the name of what was made.
+    """
+
+    name: str
+    application: str
+    state: State
+    language: Language
+    subject: str
+    transaction_bytes: bytes
+    openings: Openings = field(repr=False)
+    return_to: ReturnTo
+    created_at: datetime.datetime
+    expires_at: datetime.datetime
+    receipts: Receipts = Receipts()
+    photo_jwe: str = field(default="", repr=False)
+    liveness_session: str = ""
+    challenge: str = ""
+    scores: Scores = Scores()
+    verdict: Verdict | None = None
+    reason: str = ""
+    outcome: str = ""
+    person: Mapping[str, str] = field(default_factory=dict, repr=False)
+    finished_at: datetime.datetime | None = None
+    result_read_at: datetime.datetime | None = None
+
+    @property
+    def transaction(self) -> Transaction:
+        """The transaction, parsed from its bytes."""
+        return transaction.parse(self.transaction_bytes)
+
+    @property
+    def txn(self) -> bytes:
+        """The transaction's 32-byte name."""
+        return transaction.txn_of(self.transaction_bytes)
+
+    @property
+    def purpose(self) -> Purpose:
+        """What the person confirms."""
+        return self.transaction.purpose
+
+    @property
+    def channel(self) -> Channel:
+        """Where the person meets FinID."""
+        return self.transaction.channel
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What proves the factors of one transaction to a consumer."""
+
+    transaction_bytes: bytes
+    openings: Openings = field(repr=False)
+    receipts: tuple[str, ...] = ()
+
+
+class AuthenticationNotFoundError(FinIdError):
+    """No such authentication of this application."""
+
+    code = Code.NOT_FOUND
+    reason = "AUTHENTICATION_NOT_FOUND"
+
+
+class WrongStateError(FinIdError):
+    """The step does not belong to the state; the metadata names it."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "WRONG_STATE"
+
+    def __init__(self, state: State) -> None:
+        super().__init__("The authentication is not at this step.", metadata={"state": state})
+
+
+class AuthenticationExpiredError(FinIdError):
+    """The time for this authentication is over."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "AUTHENTICATION_EXPIRED"
+
+
+class ConsentsDifferError(FinIdError):
+    """The consents given are not exactly those of the transaction."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "CONSENTS_DIFFER"
+
+
+class ChannelNotAllowedError(FinIdError):
+    """The authentication belongs to another channel, or the application may not use this one."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "CHANNEL_NOT_ALLOWED"
+
+
+class ResultCodeInvalidError(FinIdError):
+    """The one-time code or its PKCE verifier is wrong or used."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "RESULT_CODE_INVALID"
+
+
+class ResultNotReadError(FinIdError):
+    """What was asked for is given only after ReadResult."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "RESULT_NOT_READ"
+
+
+class StepRefusedError(FinIdError):
+    """A spoke refused a step for a reason that helps the caller; code, reason and message are the spoke's."""
+
+    def __init__(self, code: Code, reason: str, message: str, **details: object) -> None:
+        super().__init__(message, **details)  # type: ignore[arg-type]  # the base's own keyword arguments
+        self.code = code
+        self.reason = reason

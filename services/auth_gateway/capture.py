@@ -1,0 +1,96 @@
+"""The hosted page's credentials: a token in the link, exchanged once for a session cookie; and the code that goes back.
+
+The token is derived from the authentication's name, so that a repeated create call can show the same link and nothing
+secret is stored; session and result code are random, and only their SHA-256 is stored. All carry 256 bits.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from mesh import base64url
+from mesh.errors import Code, FinIdError
+
+COOKIE = "__Host-finid-capture"
+_SECRET_BYTES = 32
+_SESSION = re.compile(r"(?P<id>[a-z2-7]{26})\.(?P<secret>[A-Za-z0-9_-]{43})")
+_MAX_COOKIE_HEADER = 4096
+
+
+class CaptureTokenInvalidError(FinIdError):
+    """The link's token is wrong, used or of an authentication that is over."""
+
+    code = Code.UNAUTHENTICATED
+    reason = "CAPTURE_TOKEN_INVALID"
+
+
+class CaptureSessionInvalidError(FinIdError):
+    """There is no session cookie, or it is not the one that the link was exchanged for."""
+
+    code = Code.UNAUTHENTICATED
+    reason = "CAPTURE_SESSION_INVALID"
+
+
+class CaptureLinks:
+    """Makes and reads the links of the hosted page."""
+
+    def __init__(self, key: bytes, page_uri: str) -> None:
+        self._key = key
+        self._page_uri = page_uri
+
+    def uri(self, name: str) -> str:
+        """Return the link for an authentication; the token is in the fragment, so that no server logs it."""
+        return f"{self._page_uri}#{self.token(name)}"
+
+    def token(self, name: str) -> str:
+        """Return the token for an authentication."""
+        return base64url.encode(hmac.digest(self._key, name.encode(), "sha256"))
+
+
+def token_sha256(token: str) -> bytes:
+    """Return what the store finds a token by."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def new_secret() -> str:
+    """Return 256 random bits as base64url, for a session or a result code."""
+    return base64url.encode(secrets.token_bytes(_SECRET_BYTES))
+
+
+def secret_sha256(secret: str) -> bytes:
+    """Return what is stored of a session or a result code."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def set_cookie(name: str, secret: str, max_age_s: int) -> str:
+    """Return the Set-Cookie value of a session."""
+    value = f"{name.removeprefix('authentications/')}.{secret}"
+    return f"{COOKIE}={value}; Path=/; Max-Age={max_age_s}; Secure; HttpOnly; SameSite=Strict"
+
+
+def read_cookie(header: str) -> tuple[str, str]:
+    """Return authentication name and session secret. Raises CaptureSessionInvalidError."""
+    try:
+        morsel = SimpleCookie(header[:_MAX_COOKIE_HEADER]).get(COOKIE)
+    except CookieError as error:
+        raise CaptureSessionInvalidError("The session cookie cannot be read.") from error
+    match = _SESSION.fullmatch(morsel.value) if morsel is not None else None
+    if match is None:
+        raise CaptureSessionInvalidError("There is no session for the hosted page.")
+    return f"authentications/{match['id']}", match["secret"]
+
+
+def redirect(redirect_uri: str, code: str, state: str) -> str:
+    """Return the participant's URI with `code` and `state` added to its query."""
+    parts = urlsplit(redirect_uri)
+    added = urlencode({"code": code} | ({"state": state} if state else {}))
+    return urlunsplit(parts._replace(query=f"{parts.query}&{added}" if parts.query else added))
+
+
+def pkce_holds(code_verifier: str, code_challenge: str) -> bool:
+    """Tell whether a verifier belongs to an S256 challenge (RFC 7636, 4.6)."""
+    computed = base64url.encode(hashlib.sha256(code_verifier.encode()).digest())
+    return hmac.compare_digest(computed, code_challenge)

@@ -1,0 +1,110 @@
+"""CaptureService: what the hosted page calls, under the session that its link was exchanged for."""
+
+from typing import Any
+
+from finid.auth.v1 import auth_pb2, liveness_step_pb2
+from finid.capture.v1 import capture_pb2 as pb
+from finid.capture.v1 import capture_pb2_grpc as rpc
+from google.api import httpbody_pb2
+
+from mesh.status import PeerError
+from mesh.transaction import Channel
+from services.auth_gateway import answers, capture
+from services.auth_gateway.authentication import Authentication, AuthenticationNotFoundError
+from services.auth_gateway.capture import CaptureSessionInvalidError, CaptureTokenInvalidError
+from services.auth_gateway.flow import step_error
+from services.auth_gateway.front import Call, header
+from services.auth_gateway.ports import Documents
+from services.auth_gateway.servicer import Desk
+
+
+class DocumentNotFoundError(AuthenticationNotFoundError):
+    """The authentication has no document at this position."""
+
+    reason = "DOCUMENT_NOT_FOUND"
+
+
+class CaptureServicer(rpc.CaptureServiceServicer):
+    """Proto to domain and back; see proto/finid/capture/v1/capture.proto."""
+
+    def __init__(self, desk: Desk, documents: Documents) -> None:
+        self._desk = desk
+        self._documents = documents
+
+    async def _current(self, context: Any, call: Call) -> Authentication:
+        name, secret = capture.read_cookie(header(context, "cookie"))
+        if not await self._desk.store.has_session(name, capture.secret_sha256(secret)):
+            raise CaptureSessionInvalidError("The session is not valid.")
+        current = await self._desk.store.get(name)
+        if current is None or current.channel is not Channel.HOSTED:
+            raise CaptureSessionInvalidError("The session is not valid.")
+        call.application, call.resource = current.application, current.name
+        return current
+
+    async def OpenCapture(self, request: pb.OpenCaptureRequest, context: Any) -> auth_pb2.Authentication:
+        """See the proto."""
+        async with self._desk.front.person("OpenCapture") as call:
+            secret = capture.new_secret()
+            name = await self._desk.results.open_capture(request.token, secret)
+            current = await self._desk.store.get(name) if name else None
+            if current is None or current.channel is not Channel.HOSTED:
+                raise CaptureTokenInvalidError("The link is not valid any more.")
+            call.application, call.resource = current.application, current.name
+            max_age_s = int((current.expires_at - current.created_at).total_seconds())
+            await context.send_initial_metadata((("set-cookie", capture.set_cookie(current.name, secret, max_age_s)),))
+            return self._desk.shown(current)
+
+    async def GetCapture(self, request: pb.GetCaptureRequest, context: Any) -> auth_pb2.Authentication:
+        """See the proto."""
+        async with self._desk.front.person("GetCapture") as call:
+            return self._desk.shown(await self._current(context, call))
+
+    async def ViewDocument(self, request: pb.ViewDocumentRequest, context: Any) -> httpbody_pb2.HttpBody:
+        """See the proto."""
+        async with self._desk.front.person("ViewDocument") as call:
+            current = await self._current(context, call)
+            operation = await self._desk.store.operation_of(current.name)
+            if operation is None or request.index >= len(current.transaction.documents):
+                raise DocumentNotFoundError("There is no such document.")
+            try:
+                content, media_type = await self._documents.content(operation.preparation, request.index)
+            except PeerError as error:
+                raise step_error(error) from error
+            return httpbody_pb2.HttpBody(content_type=media_type, data=content)
+
+    async def GiveConsents(self, request: pb.GiveConsentsRequest, context: Any) -> auth_pb2.Authentication:
+        """See the proto."""
+        async with self._desk.front.person("GiveConsents") as call:
+            current = await self._current(context, call)
+            given = [(consent.id, consent.version) for consent in request.consents]
+            return self._desk.shown(await self._desk.flow.give_consents(current, given))
+
+    async def StartLiveness(self, request: pb.StartLivenessRequest, context: Any) -> liveness_step_pb2.LivenessStep:
+        """See the proto."""
+        async with self._desk.front.person("StartLiveness") as call:
+            return answers.liveness_step(await self._desk.flow.start_liveness(await self._current(context, call)))
+
+    async def SubmitFrames(self, request: pb.SubmitFramesRequest, context: Any) -> liveness_step_pb2.LivenessStep:
+        """See the proto."""
+        async with self._desk.front.person("SubmitFrames") as call:
+            current = await self._current(context, call)
+            return answers.liveness_step(
+                await self._desk.flow.submit_frames(current, answers.frames(list(request.frames)))
+            )
+
+    async def SendCode(self, request: pb.SendCodeRequest, context: Any) -> auth_pb2.CodeSent:
+        """See the proto."""
+        async with self._desk.front.person("SendCode") as call:
+            return answers.code_sent(await self._desk.flow.send_code(await self._current(context, call)))
+
+    async def VerifyCode(self, request: pb.VerifyCodeRequest, context: Any) -> auth_pb2.Authentication:
+        """See the proto."""
+        async with self._desk.front.person("VerifyCode") as call:
+            current = await self._current(context, call)
+            return self._desk.shown(await self._desk.flow.verify_code(current, request.code))
+
+    async def FinishCapture(self, request: pb.FinishCaptureRequest, context: Any) -> pb.FinishCaptureResponse:
+        """See the proto."""
+        async with self._desk.front.person("FinishCapture") as call:
+            current = await self._current(context, call)
+            return pb.FinishCaptureResponse(redirect_uri=await self._desk.results.redirect(current))

@@ -1,0 +1,268 @@
+"""Starting an authentication: who may ask what, the transaction fixed, the record attested, all stored at once."""
+
+import datetime
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from mesh import base64url, telemetry
+from mesh.errors import Code, FieldViolation, FinIdError, InvalidArgumentError
+from mesh.names import new_id
+from mesh.sealing import derive
+from mesh.status import PeerError
+from mesh.transaction import (
+    SALT_BYTES,
+    Channel,
+    Document,
+    Env,
+    Openings,
+    Purpose,
+    Transaction,
+    commit_to_iin,
+    commit_to_phone,
+)
+from services.auth_gateway import capture
+from services.auth_gateway.authentication import (
+    Authentication,
+    ChannelNotAllowedError,
+    Language,
+    Receipts,
+    ReturnTo,
+    State,
+)
+from services.auth_gateway.capture import CaptureLinks
+from services.auth_gateway.consents import ConsentBook
+from services.auth_gateway.flow import step_error
+from services.auth_gateway.ports import Application, Attested, Documents, NewDocument, Portal, Prepared, Registry
+from services.auth_gateway.store import Certificate, Operation, Request, Store
+
+_LIFETIME_S = 15 * 60
+_MAX_OPEN_PER_PERSON = 5
+_NONCE_BYTES = 32
+_KEY_ALGORITHM = "EC_P256"
+_SUBJECT_CHARS = 43
+
+
+class ApplicationNotAllowedError(FinIdError):
+    """The application is suspended, or was not granted what it asks for; the message says which."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "APPLICATION_NOT_ALLOWED"
+
+
+class CertificateNotFoundError(FinIdError):
+    """No such certificate of this person."""
+
+    code = Code.NOT_FOUND
+    reason = "CERTIFICATE_NOT_FOUND"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What every create call says: who asks, about whom, through which channel."""
+
+    request: Request
+    application: str
+    iin: str = field(repr=False)
+    phone: str = field(repr=False)
+    channel: Channel
+    language: Language
+    return_to: ReturnTo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """What the person will confirm: the transaction's fields that a purpose fills."""
+
+    purpose: Purpose
+    scopes: tuple[str, ...] = ()
+    credential: str = ""
+    profile: str = ""
+    certificate_sha256: bytes = b""
+    documents: tuple[Document, ...] = ()
+    signing_time: int = 0
+
+
+class Creation:
+    """Starts authentications."""
+
+    def __init__(
+        self,
+        *,
+        env: Env,
+        key: bytes,
+        store: Store,
+        portal: Portal,
+        registry: Registry,
+        documents: Documents,
+        consents: ConsentBook,
+        links: CaptureLinks,
+        now: Callable[[], datetime.datetime],
+    ) -> None:
+        self._env = env
+        self._subject_key = derive(key, "subject")
+        self._store = store
+        self._portal = portal
+        self._registry = registry
+        self._documents = documents
+        self._consents = consents
+        self._links = links
+        self._now = now
+
+    async def identify(self, ask: Ask, scopes: Sequence[str]) -> str:
+        """Start an IDENTIFY; return the authentication's name. A repeat returns the first one's."""
+        first = await self._store.made_by(ask.request)
+        if first is not None:
+            return first
+        application = await self._admit(ask, Purpose.IDENTIFY)
+        refused = set(scopes) - application.scopes
+        if refused:
+            raise ApplicationNotAllowedError("The application was not granted every scope that it asks for.")
+        return await self._create(ask, application, _Task(purpose=Purpose.IDENTIFY, scopes=tuple(scopes)), None)
+
+    async def issue(self, ask: Ask, profile: str) -> str:
+        """Start an ISSUE; return the certificate order's name."""
+        first = await self._store.made_by(ask.request)
+        if first is not None:
+            return first
+        application = await self._admit(ask, Purpose.ISSUE)
+        task = _Task(purpose=Purpose.ISSUE, scopes=("name",), credential=f"credentials/{new_id()}", profile=profile)
+        return await self._create(ask, application, task, (f"certificateOrders/{new_id()}", ""))
+
+    async def sign(self, ask: Ask, certificate_name: str, documents: Sequence[NewDocument]) -> str:
+        """Prepare documents and start a SIGN; return the signature's name."""
+        first = await self._store.made_by(ask.request)
+        if first is not None:
+            return first
+        application = await self._admit(ask, Purpose.SIGN)
+        certificate = await self._certificate(certificate_name, ask.iin)
+        signing_time = self._now().replace(microsecond=0)
+        name = f"signatures/{new_id()}"
+        prepared = await self._prepare(ask, name, documents, certificate, signing_time)
+        task = _Task(
+            purpose=Purpose.SIGN,
+            credential=certificate.credential,
+            certificate_sha256=hashlib.sha256(certificate.issued.certificate_der).digest(),
+            documents=tuple(
+                Document(item.title, item.content_sha256, item.digest_sha256, item.binding)
+                for item in prepared.documents
+            ),
+            signing_time=int(signing_time.timestamp()),
+        )
+        return await self._create(ask, application, task, (name, prepared.preparation))
+
+    async def _prepare(
+        self,
+        ask: Ask,
+        name: str,
+        documents: Sequence[NewDocument],
+        certificate: Certificate,
+        signing_time: datetime.datetime,
+    ) -> Prepared:
+        try:
+            return await self._documents.prepare(
+                new_id(), ask.application, name, documents, certificate.issued, signing_time
+            )
+        except PeerError as error:
+            raise step_error(error) from error
+
+    async def _certificate(self, name: str, iin: str) -> Certificate:
+        certificate = await self._store.certificate(name)
+        if certificate is None or not hmac.compare_digest(certificate.subject, self._subject(iin)):
+            raise CertificateNotFoundError("This person has no such certificate.")
+        return certificate
+
+    async def _admit(self, ask: Ask, purpose: Purpose) -> Application:
+        try:
+            application = await self._portal.application(ask.application)
+        except PeerError as error:
+            raise step_error(error) from error
+        if not application.active:
+            raise ApplicationNotAllowedError("The application is suspended.")
+        if purpose not in application.purposes:
+            raise ApplicationNotAllowedError("The application was not granted this service.")
+        if ask.channel not in application.channels:
+            raise ChannelNotAllowedError("The application may not use this channel.")
+        if ask.channel is Channel.HOSTED:
+            _check_return(ask.return_to, application)
+        return application
+
+    async def _create(self, ask: Ask, application: Application, task: _Task, operation: tuple[str, str] | None) -> str:
+        now = self._now().replace(microsecond=0)
+        openings = Openings(ask.iin, secrets.token_bytes(SALT_BYTES), ask.phone, secrets.token_bytes(SALT_BYTES))
+        name = f"authentications/{new_id()}"
+        expires_at = now + datetime.timedelta(seconds=_LIFETIME_S)
+        signs = task.purpose is Purpose.SIGN
+        consents = self._consents.needed(task.purpose, ask.language, application.title)
+        transaction_bytes = Transaction(
+            env=self._env,
+            authentication=name,
+            application=application.name,
+            application_title=application.title,
+            purpose=task.purpose,
+            channel=ask.channel,
+            policy=application.policy,
+            iin_commitment=commit_to_iin(openings.iin, openings.iin_salt),
+            phone_commitment=commit_to_phone(openings.phone, openings.phone_salt),
+            credential=task.credential,
+            certificate_sha256=task.certificate_sha256,
+            documents=task.documents,
+            profile=task.profile,
+            key_algorithm=_KEY_ALGORITHM if task.profile else "",
+            digest_algorithm="SHA256" if signs else "",
+            signature_algorithm="ECDSA_P256_SHA256" if signs else "",
+            signing_time=task.signing_time,
+            consents=tuple(text.commitment() for text in consents),
+            scopes=task.scopes,
+            nonce=secrets.token_bytes(_NONCE_BYTES),
+            created_at=int(now.timestamp()),
+            expires_at=int(expires_at.timestamp()),
+        ).encode()
+        attested = await self._attest(name, transaction_bytes, openings)
+        return await self._store.create(
+            Authentication(
+                name=name,
+                application=application.name,
+                state=State.AWAITING_CONSENTS,
+                language=ask.language,
+                subject=self._subject(ask.iin),
+                transaction_bytes=transaction_bytes,
+                openings=openings,
+                return_to=ask.return_to,
+                created_at=now,
+                expires_at=expires_at,
+                receipts=Receipts(state_record=attested.receipt),
+                photo_jwe=attested.photo_jwe,
+            ),
+            ask.request,
+            capture_token_sha256=capture.token_sha256(self._links.token(name)),
+            operation=Operation(operation[0], application.name, name, operation[1]) if operation else None,
+            max_open=_MAX_OPEN_PER_PERSON,
+        )
+
+    async def _attest(self, name: str, transaction_bytes: bytes, openings: Openings) -> Attested:
+        """Attest the record. Without one the authentication goes on and fails at the face, so that nobody can probe."""
+        try:
+            return await self._registry.attest(transaction_bytes, openings)
+        except PeerError as error:
+            telemetry.logger().info(
+                "no state record", authentication=name, code=error.code, reason=error.reason or "NONE"
+            )
+            return Attested("", "")
+
+    def _subject(self, iin: str) -> str:
+        return base64url.encode(hmac.digest(self._subject_key, iin.encode(), "sha256"))[:_SUBJECT_CHARS]
+
+
+def _check_return(return_to: ReturnTo, application: Application) -> None:
+    violations = []
+    if return_to.redirect_uri not in application.redirect_uris:
+        violations.append(
+            FieldViolation("return_to.redirect_uri", "must be one of the application's registered redirect URIs")
+        )
+    if not return_to.code_challenge:
+        violations.append(FieldViolation("return_to.code_challenge", "is required for the hosted channel"))
+    if violations:
+        raise InvalidArgumentError("The request is not valid.", violations=violations)

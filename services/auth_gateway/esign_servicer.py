@@ -1,0 +1,193 @@
+"""ESignService: certificates, signatures and signed documents."""
+
+from typing import Any
+
+from finid.auth.v1 import auth_pb2
+from finid.esign.v1 import esign_pb2 as pb
+from finid.esign.v1 import esign_pb2_grpc as rpc
+from google.api import httpbody_pb2
+
+from mesh.errors import Code, FinIdError
+from mesh.status import PeerError
+from mesh.transaction import Channel
+from services.auth_gateway import answers
+from services.auth_gateway.authentication import Authentication, State, Verdict
+from services.auth_gateway.creation import Ask
+from services.auth_gateway.flow import step_error
+from services.auth_gateway.front import Call
+from services.auth_gateway.ports import Ca, DocumentFormat, Documents, NewDocument, SignedDocument
+from services.auth_gateway.servicer import Desk
+from services.auth_gateway.store import Operation
+
+_ENDED_WITHOUT_VERDICT = frozenset({State.CANCELLED, State.EXPIRED})
+
+
+class OperationNotFoundError(FinIdError):
+    """No such certificate order or signature of this application."""
+
+    code = Code.NOT_FOUND
+    reason = "OPERATION_NOT_FOUND"
+
+
+class ESignServicer(rpc.ESignServiceServicer):
+    """Proto to domain and back; see proto/finid/esign/v1/esign.proto."""
+
+    def __init__(self, desk: Desk, documents: Documents, ca: Ca) -> None:
+        self._desk = desk
+        self._documents = documents
+        self._ca = ca
+
+    async def IssueCertificate(self, request: pb.IssueCertificateRequest, context: Any) -> pb.CertificateOrder:
+        """See the proto."""
+        async with self._desk.front.participant(context, "IssueCertificate") as call:
+            name = await self._desk.creation.issue(self._ask(call, "IssueCertificate", request), request.profile)
+            operation, current = await self._find(call, name)
+            return await self._order(operation, current, self._desk.created(current))
+
+    async def GetCertificateOrder(self, request: pb.GetCertificateOrderRequest, context: Any) -> pb.CertificateOrder:
+        """See the proto."""
+        async with self._desk.front.participant(context, "GetCertificateOrder") as call:
+            operation, current = await self._find(call, request.name)
+            return await self._order(operation, current, self._desk.shown(current))
+
+    async def CreateSignature(self, request: pb.CreateSignatureRequest, context: Any) -> pb.Signature:
+        """See the proto."""
+        async with self._desk.front.participant(context, "CreateSignature") as call:
+            documents = [
+                NewDocument(
+                    document.title,
+                    document.content,
+                    DocumentFormat(pb.SignatureFormat.Name(document.format).removeprefix("SIGNATURE_FORMAT_")),
+                )
+                for document in request.documents
+            ]
+            ask = self._ask(call, "CreateSignature", request)
+            name = await self._desk.creation.sign(ask, request.certificate, documents)
+            operation, current = await self._find(call, name)
+            return await self._signature(operation, current, self._desk.created(current))
+
+    async def GetSignature(self, request: pb.GetSignatureRequest, context: Any) -> pb.Signature:
+        """See the proto."""
+        async with self._desk.front.participant(context, "GetSignature") as call:
+            operation, current = await self._find(call, request.name)
+            return await self._signature(operation, current, self._desk.shown(current))
+
+    async def ListDocuments(self, request: pb.ListDocumentsRequest, context: Any) -> pb.ListDocumentsResponse:
+        """See the proto."""
+        async with self._desk.front.participant(context, "ListDocuments") as call:
+            try:
+                page, next_token = await self._documents.list(call.application, request.page_size, request.page_token)
+            except PeerError as error:
+                raise step_error(error) from error
+            return pb.ListDocumentsResponse(
+                documents=[_document(document) for document in page], next_page_token=next_token
+            )
+
+    async def DownloadDocument(self, request: pb.DownloadDocumentRequest, context: Any) -> httpbody_pb2.HttpBody:
+        """See the proto."""
+        async with self._desk.front.participant(context, "DownloadDocument") as call:
+            call.resource = request.name
+            try:
+                document, content = await self._documents.download(call.application, request.name)
+            except PeerError as error:
+                raise step_error(error) from error
+            return httpbody_pb2.HttpBody(content_type=document.media_type, data=content)
+
+    async def VerifyDocument(self, request: pb.VerifyDocumentRequest, context: Any) -> pb.VerifyDocumentResponse:
+        """See the proto."""
+        async with self._desk.front.participant(context, "VerifyDocument"):
+            try:
+                crls = [await self._ca.crl(root=False), await self._ca.crl(root=True)]
+                indication, reports = await self._documents.validate(request.signed, request.content, crls)
+            except PeerError as error:
+                raise step_error(error) from error
+            return pb.VerifyDocumentResponse(
+                indication=pb.Indication.Value(indication),
+                signatures=[
+                    pb.SignatureReport(
+                        indication=pb.Indication.Value(report.indication),
+                        sub_indication=report.sub_indication,
+                        signer_subject=report.signer_subject,
+                        signer_serial=report.signer_serial,
+                        claimed_time=answers.timestamp(report.claimed_at),
+                        stamped_time=answers.timestamp(report.stamped_at),
+                    )
+                    for report in reports
+                ],
+            )
+
+    def _ask(self, call: Call, method: str, request: pb.IssueCertificateRequest | pb.CreateSignatureRequest) -> Ask:
+        return Ask(
+            request=self._desk.request(call, method, request.request_id, request),
+            application=call.application,
+            iin=request.subject.iin,
+            phone=request.subject.phone,
+            channel=Channel.HOSTED,
+            language=answers.language(request.language),
+            return_to=answers.return_to(request.return_to),
+        )
+
+    async def _find(self, call: Call, name: str) -> tuple[Operation, Authentication]:
+        call.resource = name
+        operation = await self._desk.store.operation(name)
+        if operation is None or operation.application != call.application:
+            raise OperationNotFoundError("There is no such operation.")
+        current = await self._desk.store.get(operation.authentication)
+        if current is None:
+            raise OperationNotFoundError("There is no such operation.")
+        return operation, current
+
+    async def _order(
+        self, operation: Operation, current: Authentication, shown: auth_pb2.Authentication
+    ) -> pb.CertificateOrder:
+        state, reason = _progress(current)
+        order = pb.CertificateOrder(name=operation.name, state=state, authentication=shown, reason=reason)
+        certificate = await self._desk.store.certificate(current.outcome) if state == pb.OPERATION_STATE_DONE else None
+        if certificate is not None:
+            order.certificate.MergeFrom(
+                pb.Certificate(
+                    name=certificate.name,
+                    credential=certificate.credential,
+                    certificate_der=certificate.issued.certificate_der,
+                    chain_der=certificate.issued.chain_der,
+                )
+            )
+        return order
+
+    async def _signature(
+        self, operation: Operation, current: Authentication, shown: auth_pb2.Authentication
+    ) -> pb.Signature:
+        state, reason = _progress(current)
+        signature = pb.Signature(name=operation.name, state=state, authentication=shown, reason=reason)
+        if state == pb.OPERATION_STATE_DONE:
+            try:
+                documents = await self._documents.of_signature(operation.application, operation.name)
+            except PeerError as error:
+                raise step_error(error) from error
+            signature.documents.extend(_document(document) for document in documents)
+        return signature
+
+
+def _progress(current: Authentication) -> "tuple[pb.OperationState.ValueType, str]":
+    """How far an operation is, as its participant may know: the verdict only once its result has been read."""
+    if current.state in _ENDED_WITHOUT_VERDICT:
+        return pb.OPERATION_STATE_FAILED, current.state
+    if current.result_read_at is None:
+        return pb.OPERATION_STATE_PENDING, ""
+    if current.verdict is Verdict.SUCCESS:
+        return pb.OPERATION_STATE_DONE, ""
+    return pb.OPERATION_STATE_FAILED, current.reason
+
+
+def _document(document: SignedDocument) -> pb.Document:
+    return pb.Document(
+        name=document.name,
+        signature=document.signature,
+        title=document.title,
+        format=pb.SignatureFormat.Value(f"SIGNATURE_FORMAT_{document.format}"),
+        level=pb.SIGNATURE_LEVEL_B_T,
+        media_type=document.media_type,
+        size_bytes=document.size_bytes,
+        content_sha256=document.content_sha256,
+        create_time=answers.timestamp(document.created_at),
+    )

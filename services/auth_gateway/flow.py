@@ -1,0 +1,232 @@
+"""The steps of an authentication: the same behind the hosted page, the step calls and the stream.
+
+Each step is: look at the state, ask one spoke, change the state in one guarded statement. A process that dies in
+between leaves the earlier state, and the step may be done again; what the spokes count (attempts, codes) stays counted.
+"""
+
+import asyncio
+import datetime
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from mesh import telemetry
+from mesh.errors import Code, DependencyUnavailableError, FinIdError
+from mesh.status import PeerError
+from mesh.transaction import Consent
+from services.auth_gateway.authentication import (
+    Authentication,
+    AuthenticationExpiredError,
+    AuthenticationNotFoundError,
+    ConsentsDifferError,
+    FailureReason,
+    Scores,
+    State,
+    StepRefusedError,
+    Verdict,
+    WrongStateError,
+)
+from services.auth_gateway.completion import Completion
+from services.auth_gateway.ports import (
+    CodeSent,
+    FaceMatch,
+    FaceMatcher,
+    Frame,
+    Liveness,
+    LivenessEvidence,
+    LivenessState,
+    LivenessStep,
+    Otp,
+)
+from services.auth_gateway.store import Store
+
+# A face that does not match and a record that does not exist take the same time to refuse.
+_REFUSAL_S = 1.5
+# What a spoke's refusal says about the step, not about the mesh: it may leave under its own code and reason.
+_STEP_CODES = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED", "NOT_FOUND", "ABORTED"})
+
+
+def step_error(error: PeerError) -> FinIdError:
+    """Return what leaves when a spoke refuses a step: its reason if it helps, else that the mesh is not available."""
+    if error.code in _STEP_CODES and error.reason:
+        return StepRefusedError(
+            Code(error.code),
+            error.reason,
+            error.message,
+            metadata=error.metadata,
+            violations=error.violations,
+            retry_after_s=error.retry_after_s,
+        )
+    telemetry.logger().warning("a spoke failed", peer=error.peer, code=error.code, reason=error.reason or "NONE")
+    return DependencyUnavailableError("A part of FinID does not answer; try again.", retry_after_s=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Spokes:
+    """The spokes that the steps ask."""
+
+    liveness: Liveness
+    facematch: FaceMatcher
+    otp: Otp
+
+
+class Flow:
+    """Moves authentications through their states."""
+
+    def __init__(
+        self,
+        store: Store,
+        spokes: Spokes,
+        completion: Completion,
+        now: Callable[[], datetime.datetime],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._store = store
+        self._spokes = spokes
+        self._completion = completion
+        self._now = now
+        self._sleep = sleep
+
+    async def give_consents(self, current: Authentication, given: Sequence[tuple[str, str]]) -> Authentication:
+        """Record that the person agreed to exactly the transaction's consents (id, version)."""
+        self._require(current, State.AWAITING_CONSENTS)
+        if set(given) != {_named(consent) for consent in current.transaction.consents}:
+            raise ConsentsDifferError("The consents given are not exactly those of the authentication.")
+        if not await self._store.give_consents(current.name, self._now()):
+            raise await self._moved_on(current)
+        return replace(current, state=State.AWAITING_LIVENESS)
+
+    async def start_liveness(self, current: Authentication) -> LivenessStep:
+        """Start an attempt with a fresh script; one that was running is abandoned and counts."""
+        self._require(current, State.AWAITING_LIVENESS)
+        try:
+            session, step = await self._spokes.liveness.start(current.transaction_bytes, current.subject)
+        except PeerError as error:
+            if error.reason == "LIVENESS_ATTEMPTS_EXHAUSTED":
+                await self._fail(current, FailureReason.LIVENESS_FAILED)
+            raise step_error(error) from error
+        if not await self._store.start_liveness(current.name, session, self._now()):
+            raise await self._moved_on(current)
+        return step
+
+    async def submit_frames(self, current: Authentication, frames: Sequence[Frame]) -> LivenessStep:
+        """Pass frames on; when the attempt passes, compare its keyframes with the reference photo."""
+        self._require(current, State.AWAITING_LIVENESS)
+        if not current.liveness_session:
+            raise WrongStateError(current.state)
+        try:
+            step = await self._spokes.liveness.submit(current.liveness_session, frames)
+            if step.state is LivenessState.PASSED:
+                evidence = await self._spokes.liveness.conclude(current.liveness_session)
+        except PeerError as error:
+            raise step_error(error) from error
+        if step.state is LivenessState.FAILED and step.attempts_left == 0:
+            await self._fail(current, FailureReason.LIVENESS_FAILED)
+        if step.state is not LivenessState.PASSED:
+            return step
+        return await self._match(current, step, evidence)
+
+    async def _match(self, current: Authentication, step: LivenessStep, evidence: LivenessEvidence) -> LivenessStep:
+        refusal = asyncio.ensure_future(self._sleep(_REFUSAL_S))
+        try:
+            match = await self._compare(current, evidence)
+            if match is None:
+                await refusal
+                if step.attempts_left == 0:
+                    await self._fail(current, FailureReason.IDENTITY_NOT_CONFIRMED)
+                return replace(step, state=LivenessState.FAILED)
+        finally:
+            refusal.cancel()
+        scores = Scores(
+            evidence.score_passive_ppm, evidence.score_prompts_ppm, match.similarities_ppm, match.threshold_ppm
+        )
+        accepted = await self._store.pass_biometrics(
+            current.name, current.liveness_session, (evidence.receipt, match.receipt), scores, self._now()
+        )
+        if not accepted and (await self._reload(current)).state is not State.AWAITING_CODE:
+            raise await self._moved_on(current)
+        return step
+
+    async def _compare(self, current: Authentication, evidence: LivenessEvidence) -> FaceMatch | None:
+        """Return the match, None when the face is not the record's or there is no record."""
+        if not current.photo_jwe:
+            return None
+        try:
+            return await self._spokes.facematch.compare(
+                current.transaction_bytes, current.photo_jwe, evidence.keyframes
+            )
+        except PeerError as error:
+            if error.may_be_retried or error.code == "RESOURCE_EXHAUSTED":
+                raise step_error(error) from error
+            telemetry.logger().info(
+                "face match refused", authentication=current.name, reason=error.reason or "NONE", code=error.code
+            )
+            return None
+
+    async def send_code(self, current: Authentication) -> CodeSent:
+        """Send, or send again, the code; otp renders the text from the transaction."""
+        self._require(current, State.AWAITING_CODE)
+        try:
+            sent = await self._spokes.otp.send(current.transaction_bytes, current.openings, current.language)
+        except PeerError as error:
+            raise step_error(error) from error
+        if not await self._store.send_code(current.name, sent.challenge, self._now()):
+            raise await self._moved_on(current)
+        return sent
+
+    async def verify_code(self, current: Authentication, code: str) -> Authentication:
+        """Check the code, then do what the authentication is for. In COMPLETING and FINISHED: say where it stands."""
+        if current.state in {State.COMPLETING, State.FINISHED}:
+            return await self._complete(current)
+        self._require(current, State.AWAITING_CODE)
+        if not current.challenge:
+            raise WrongStateError(current.state)
+        try:
+            sms_otp = await self._spokes.otp.verify(current.challenge, current.txn, code)
+        except PeerError as error:
+            if error.reason == "CODE_ATTEMPTS_EXHAUSTED":
+                await self._fail(current, FailureReason.CODE_FAILED)
+            raise step_error(error) from error
+        if not await self._store.pass_code(current.name, current.challenge, sms_otp, self._now()):
+            raise await self._moved_on(current)
+        return await self._complete(current)
+
+    async def _complete(self, current: Authentication) -> Authentication:
+        await self._completion.complete(current.name)
+        return await self._reload(current)
+
+    async def cancel(self, current: Authentication) -> Authentication:
+        """Give up before the factors are passed."""
+        if current.state is not State.CANCELLED and not await self._store.cancel(current.name):
+            raise WrongStateError((await self._reload(current)).state)
+        return replace(current, state=State.CANCELLED)
+
+    def _require(self, current: Authentication, state: State) -> None:
+        if current.state is State.EXPIRED or (
+            current.state not in {State.FINISHED, State.COMPLETING} and current.expires_at <= self._now()
+        ):
+            raise AuthenticationExpiredError("The time for this authentication is over.")
+        if current.state is not state:
+            raise WrongStateError(current.state)
+
+    async def _moved_on(self, current: Authentication) -> FinIdError:
+        """What to say when a guarded statement found another state than the one just read."""
+        reloaded = await self._reload(current)
+        if reloaded.state is State.EXPIRED or reloaded.expires_at <= self._now():
+            return AuthenticationExpiredError("The time for this authentication is over.")
+        return WrongStateError(reloaded.state)
+
+    async def _reload(self, current: Authentication) -> Authentication:
+        reloaded = await self._store.get(current.name)
+        if reloaded is None:
+            raise AuthenticationNotFoundError("There is no such authentication.")
+        return reloaded
+
+    async def _fail(self, current: Authentication, reason: FailureReason) -> None:
+        if await self._store.fail(current.name, current.state, reason, self._now()):
+            telemetry.logger().info(
+                "authentication finished", authentication=current.name, state=Verdict.FAILURE, reason=reason
+            )
+
+
+def _named(consent: Consent) -> tuple[str, str]:
+    return (consent.id, consent.version)

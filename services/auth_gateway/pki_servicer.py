@@ -1,0 +1,116 @@
+"""PkiService: what relying parties fetch, open to everybody."""
+
+import json
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from finid.pki.v1 import pki_pb2 as pb
+from finid.pki.v1 import pki_pb2_grpc as rpc
+from google.api.httpbody_pb2 import HttpBody
+
+from mesh import base64url
+from mesh.errors import Code, FinIdError
+from mesh.pins import Pin, Pins
+from mesh.status import PeerError
+from services.auth_gateway.flow import step_error
+from services.auth_gateway.front import Front
+from services.auth_gateway.ports import Ca
+
+_MAX_REQUEST_BYTES = 4096
+
+
+class PkiRequestInvalidError(FinIdError):
+    """An OCSP or time stamp request is empty, too large or of another media type."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "PKI_REQUEST_INVALID"
+
+
+class PkiServicer(rpc.PkiServiceServicer):
+    """Proto to domain and back; see proto/finid/pki/v1/pki.proto."""
+
+    def __init__(self, front: Front, ca: Ca, pins: Pins) -> None:
+        self._front = front
+        self._ca = ca
+        self._keys = json.dumps({"keys": [_jwk(pin) for pin in pins.pins]}).encode()
+
+    async def GetIssuingCrl(self, request: pb.GetIssuingCrlRequest, context: Any) -> HttpBody:
+        """See the proto."""
+        return await self._crl("GetIssuingCrl", root=False)
+
+    async def GetRootCrl(self, request: pb.GetRootCrlRequest, context: Any) -> HttpBody:
+        """See the proto."""
+        return await self._crl("GetRootCrl", root=True)
+
+    async def _crl(self, method: str, *, root: bool) -> HttpBody:
+        async with self._front.person(method):
+            try:
+                return HttpBody(content_type="application/pkix-crl", data=await self._ca.crl(root=root))
+            except PeerError as error:
+                raise step_error(error) from error
+
+    async def GetIssuingCertificate(self, request: pb.GetIssuingCertificateRequest, context: Any) -> HttpBody:
+        """See the proto."""
+        async with self._front.person("GetIssuingCertificate"):
+            return HttpBody(content_type="application/pkix-cert", data=(await self._chain())[0])
+
+    async def GetChain(self, request: pb.GetChainRequest, context: Any) -> HttpBody:
+        """See the proto."""
+        async with self._front.person("GetChain"):
+            pem = [x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in await self._chain()]
+            return HttpBody(content_type="application/pem-certificate-chain", data=b"".join(pem))
+
+    async def _chain(self) -> tuple[bytes, ...]:
+        try:
+            return await self._ca.chain()
+        except PeerError as error:
+            raise step_error(error) from error
+
+    async def Ocsp(self, request: HttpBody, context: Any) -> HttpBody:
+        """See the proto."""
+        async with self._front.person("Ocsp"):
+            der = _body(request, "application/ocsp-request")
+            try:
+                return HttpBody(content_type="application/ocsp-response", data=await self._ca.ocsp(der))
+            except PeerError as error:
+                raise step_error(error) from error
+
+    async def TimeStamp(self, request: HttpBody, context: Any) -> HttpBody:
+        """See the proto."""
+        async with self._front.person("TimeStamp"):
+            der = _body(request, "application/timestamp-query")
+            try:
+                return HttpBody(content_type="application/timestamp-reply", data=await self._ca.time_stamp(der))
+            except PeerError as error:
+                raise step_error(error) from error
+
+    async def GetReceiptKeys(self, request: pb.GetReceiptKeysRequest, context: Any) -> HttpBody:
+        """See the proto."""
+        async with self._front.person("GetReceiptKeys"):
+            return HttpBody(content_type="application/jwk-set+json", data=self._keys)
+
+
+def _body(request: HttpBody, media_type: str) -> bytes:
+    if request.content_type.partition(";")[0].strip().lower() != media_type:
+        raise PkiRequestInvalidError(f"The media type must be {media_type}.")
+    if not 0 < len(request.data) <= _MAX_REQUEST_BYTES:
+        raise PkiRequestInvalidError(f"The body must have 1 to {_MAX_REQUEST_BYTES} bytes.")
+    return request.data
+
+
+def _jwk(pin: Pin) -> dict[str, str | int]:
+    """A pinned receipt key as JWK (RFC 8037), with the factor, issuer and validity that it is pinned for."""
+    return {
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "x": base64url.encode(pin.public_key),
+        "kid": pin.kid,
+        "use": "sig",
+        "alg": "EdDSA",
+        "finid_factor": pin.factor.value,
+        "finid_issuer": pin.issuer,
+        "finid_env": pin.env.value,
+        "nbf": pin.not_before,
+        "exp": pin.not_after,
+    }

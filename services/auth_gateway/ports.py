@@ -1,0 +1,327 @@
+"""What the gateway needs of its spokes, in its own words. `peers` speaks to the real ones.
+
+Every method may raise mesh.status.PeerError: what the spoke answered instead.
+"""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from mesh.transaction import Binding, Channel, Openings, Purpose
+from services.auth_gateway.authentication import Bundle, Language
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """STATE_RECORD, and the reference photo as a JWE that only facematch can open."""
+
+    receipt: str
+    photo_jwe: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A person's data within the scopes, and what a certificate needs of it, signed by registry."""
+
+    person: dict[str, str] = field(repr=False)
+    release: str = field(repr=False)
+
+
+class Registry(Protocol):
+    """The port to state sources."""
+
+    async def attest(self, transaction_bytes: bytes, openings: Openings) -> Attested:
+        """Attest the record behind the transaction's commitments."""
+        ...
+
+    async def release(self, request_id: str, bundle: Bundle) -> Released:
+        """Release personal data, once for each transaction; a repeat with the same id gives the same answer."""
+        ...
+
+
+class LivenessState(StrEnum):
+    """Where a liveness attempt stands."""
+
+    RUNNING = "RUNNING"
+    PASSED = "PASSED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class LivenessStep:
+    """What the person does next. `prompt` and `hint` are names of the public proto's values."""
+
+    state: LivenessState
+    prompt: str
+    prompt_index: int
+    prompt_count: int
+    prompt_window_ms: int
+    hint: str
+    attempt: int
+    attempts_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One camera frame: JPEG bytes and milliseconds since the attempt's first frame."""
+
+    jpeg: bytes = field(repr=False)
+    captured_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LivenessEvidence:
+    """LIVENESS, the keyframes it names and the scores in it."""
+
+    receipt: str
+    keyframes: tuple[bytes, ...] = field(repr=False)
+    score_passive_ppm: int
+    score_prompts_ppm: int
+
+
+class Liveness(Protocol):
+    """Is a live person before the camera now?"""
+
+    async def start(self, transaction_bytes: bytes, subject: str) -> tuple[str, LivenessStep]:
+        """Start an attempt; return its session and the first step."""
+        ...
+
+    async def submit(self, session: str, frames: Sequence[Frame]) -> LivenessStep:
+        """Judge frames; say what comes next."""
+        ...
+
+    async def conclude(self, session: str) -> LivenessEvidence:
+        """Return the evidence of an attempt that passed. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FaceMatch:
+    """FACE_MATCH and the scores in it."""
+
+    receipt: str
+    similarities_ppm: tuple[int, ...]
+    threshold_ppm: int
+
+
+class FaceMatcher(Protocol):
+    """Do all keyframes show the person of the reference photo?"""
+
+    async def compare(self, transaction_bytes: bytes, photo_jwe: str, probes: Sequence[bytes]) -> FaceMatch:
+        """Compare; a face that does not match is a PeerError FACE_MISMATCH."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CodeSent:
+    """A code is on its way."""
+
+    challenge: str
+    masked_phone: str
+    expires_at: datetime.datetime
+    resend_at: datetime.datetime
+
+
+class Otp(Protocol):
+    """One-time codes by SMS."""
+
+    async def send(self, transaction_bytes: bytes, openings: Openings, language: Language) -> CodeSent:
+        """Send a new code to the committed phone."""
+        ...
+
+    async def verify(self, challenge: str, txn: bytes, code: str) -> str:
+        """Check a code; return SMS_OTP."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedKey:
+    """A new key's request for a certificate, and the signer's attestation of it."""
+
+    csr_der: bytes
+    key_attestation: str
+
+
+class Signer(Protocol):
+    """Subject keys in the HSM."""
+
+    async def generate_key(self, request_id: str, bundle: Bundle) -> GeneratedKey:
+        """Make the key of the transaction's new credential."""
+        ...
+
+    async def activate(self, credential: str, certificate_der: bytes) -> None:
+        """Hand over the certificate that was issued to the key. Idempotent."""
+        ...
+
+    async def sign_digests(self, request_id: str, bundle: Bundle, digests: Sequence[bytes]) -> tuple[bytes, ...]:
+        """Return DER ECDSA signatures of exactly the transaction's digests, in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedCertificate:
+    """A certificate and its chain (issuing CA, then root), DER; the serial number in lower-case hex."""
+
+    certificate_der: bytes
+    chain_der: tuple[bytes, ...]
+    serial: str
+
+
+class Ca(Protocol):
+    """The certification authority."""
+
+    async def issue(self, request_id: str, bundle: Bundle, csr_der: bytes, release: str) -> IssuedCertificate:
+        """Issue to the attested key, once for each transaction."""
+        ...
+
+    async def stamp(self, digest_sha256: bytes) -> bytes:
+        """Return a DER TimeStampToken over a digest."""
+        ...
+
+    async def crl(self, *, root: bool) -> bytes:
+        """Return the DER CRL of the issuing CA or of the root."""
+        ...
+
+    async def chain(self) -> tuple[bytes, ...]:
+        """Return issuing CA, then root, DER."""
+        ...
+
+    async def ocsp(self, request_der: bytes) -> bytes:
+        """Answer a DER OCSPRequest with a DER OCSPResponse."""
+        ...
+
+    async def time_stamp(self, request_der: bytes) -> bytes:
+        """Answer a DER TimeStampReq with a DER TimeStampResp."""
+        ...
+
+
+class DocumentFormat(StrEnum):
+    """How a signature is put on a document; names of the public proto."""
+
+    CADES_DETACHED = "CADES_DETACHED"
+    PADES = "PADES"
+
+
+@dataclass(frozen=True, slots=True)
+class NewDocument:
+    """A document to be signed at level B-T."""
+
+    title: str
+    content: bytes = field(repr=False)
+    format: DocumentFormat
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedDocument:
+    """What will be signed of a document; digests are SHA-256."""
+
+    title: str
+    content_sha256: bytes
+    digest_sha256: bytes
+    binding: Binding
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A stored preparation."""
+
+    preparation: str
+    documents: tuple[PreparedDocument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SignedDocument:
+    """A stored signed document."""
+
+    name: str
+    signature: str
+    title: str
+    format: DocumentFormat
+    media_type: str
+    size_bytes: int
+    content_sha256: bytes
+    created_at: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureReport:
+    """What validation says of one signature; indications are names of the public proto."""
+
+    indication: str
+    sub_indication: str
+    signer_subject: str
+    signer_serial: str
+    claimed_at: datetime.datetime | None
+    stamped_at: datetime.datetime | None
+
+
+class Documents(Protocol):
+    """Prepares, assembles, stores, lists and validates documents."""
+
+    async def prepare(
+        self,
+        request_id: str,
+        application: str,
+        signature: str,
+        documents: Sequence[NewDocument],
+        certificate: IssuedCertificate,
+        signing_time: datetime.datetime,
+    ) -> Prepared:
+        """Store the documents and compute what will be signed. Idempotent by request_id."""
+        ...
+
+    async def content(self, preparation: str, index: int) -> tuple[bytes, str]:
+        """Return a prepared document's content and media type."""
+        ...
+
+    async def assemble(
+        self, preparation: str, signatures: Sequence[bytes], time_stamp_tokens: Sequence[bytes]
+    ) -> tuple[SignedDocument, ...]:
+        """Put signatures and time stamps in and store the signed documents. Idempotent."""
+        ...
+
+    async def list(self, application: str, page_size: int, page_token: str) -> tuple[tuple[SignedDocument, ...], str]:
+        """Return a page, newest first, and the token of the next one ("" at the end)."""
+        ...
+
+    async def of_signature(self, application: str, signature: str) -> tuple[SignedDocument, ...]:
+        """Return the signed documents of one signature, in the order of the request."""
+        ...
+
+    async def download(self, application: str, name: str) -> tuple[SignedDocument, bytes]:
+        """Return a signed document and its bytes."""
+        ...
+
+    async def validate(
+        self, signed: bytes, content: bytes, crls: Sequence[bytes]
+    ) -> tuple[str, tuple[SignatureReport, ...]]:
+        """Return the overall indication and a report for each signature."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What a participant's application may do."""
+
+    name: str
+    title: str
+    active: bool
+    channels: frozenset[Channel]
+    purposes: frozenset[Purpose]
+    scopes: frozenset[str]
+    redirect_uris: frozenset[str]
+    policy: str
+
+
+class Portal(Protocol):
+    """Participants and their applications."""
+
+    async def token_keys(self) -> str:
+        """Return the JWK Set that access tokens are signed with, as JSON."""
+        ...
+
+    async def application(self, name: str) -> Application:
+        """Return an application."""
+        ...

@@ -1,0 +1,221 @@
+"""FinIdService: participants' calls, step by step and as one stream."""
+
+import hmac
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from finid.auth.v1 import auth_pb2 as pb
+from finid.auth.v1 import auth_pb2_grpc as rpc
+from finid.auth.v1 import liveness_step_pb2 as step_pb
+from finid.factor.v1 import bundle_pb2
+from google.protobuf.message import Message
+
+from mesh.errors import InvalidArgumentError
+from mesh.transaction import Channel
+from services.auth_gateway import answers
+from services.auth_gateway.authentication import (
+    Authentication,
+    AuthenticationNotFoundError,
+    ChannelNotAllowedError,
+    State,
+    WrongStateError,
+)
+from services.auth_gateway.capture import CaptureLinks
+from services.auth_gateway.consents import ConsentBook
+from services.auth_gateway.creation import Ask, Creation
+from services.auth_gateway.flow import Flow
+from services.auth_gateway.front import Call, Front
+from services.auth_gateway.results import Results
+from services.auth_gateway.store import Request, Store
+
+
+class OutOfOrderError(InvalidArgumentError):
+    """A stream's first message is `create`, and no other one is."""
+
+    reason = "OUT_OF_ORDER"
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What every participant's servicer works with."""
+
+    front: Front
+    store: Store
+    creation: Creation
+    flow: Flow
+    results: Results
+    consents: ConsentBook
+    links: CaptureLinks
+    request_key: bytes
+
+    def request(self, call: Call, method: str, request_id: str, message: Message) -> Request:
+        """Return what makes a repeat of a create call the same; the digest is keyed, as it covers personal data."""
+        body = message.SerializeToString(deterministic=True)
+        return Request(call.application, method, request_id, hmac.digest(self.request_key, body, "sha256"))
+
+    async def find(self, call: Call, name: str) -> Authentication:
+        """Return an authentication of the calling application. Another's is as good as none."""
+        call.resource = name
+        current = await self.store.get(name)
+        if current is None or current.application != call.application:
+            raise AuthenticationNotFoundError("There is no such authentication.")
+        return current
+
+    async def find_for(self, call: Call, name: str, channel: Channel) -> Authentication:
+        """Return an authentication whose steps may be taken through `channel`."""
+        current = await self.find(call, name)
+        if current.channel is not channel:
+            raise ChannelNotAllowedError("The steps of this authentication are taken through another channel.")
+        return current
+
+    def shown(self, current: Authentication) -> pb.Authentication:
+        """Return the public view."""
+        return answers.authentication(current, self.consents)
+
+    def created(self, current: Authentication) -> pb.Authentication:
+        """Return the public view for a create call: with the link to the hosted page."""
+        hosted = current.channel is Channel.HOSTED
+        return answers.authentication(current, self.consents, self.links.uri(current.name) if hosted else "")
+
+
+class FinIdServicer(rpc.FinIdServiceServicer):
+    """Proto to domain and back; see proto/finid/auth/v1/auth.proto."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def CreateAuthentication(self, request: pb.CreateAuthenticationRequest, context: Any) -> pb.Authentication:
+        """See the proto."""
+        async with self._desk.front.participant(context, "CreateAuthentication") as call:
+            if request.channel == pb.CHANNEL_STREAM:
+                raise ChannelNotAllowedError("CHANNEL_STREAM begins with Authenticate.")
+            return self._desk.created(await self._create(call, request))
+
+    async def _create(self, call: Call, request: pb.CreateAuthenticationRequest) -> Authentication:
+        ask = Ask(
+            request=self._desk.request(call, "CreateAuthentication", request.request_id, request),
+            application=call.application,
+            iin=request.subject.iin,
+            phone=request.subject.phone,
+            channel=Channel(pb.Channel.Name(request.channel).removeprefix("CHANNEL_")),
+            language=answers.language(request.language),
+            return_to=answers.return_to(request.return_to),
+        )
+        scopes = [pb.Scope.Name(scope).removeprefix("SCOPE_").lower() for scope in request.scopes]
+        return await self._desk.find(call, await self._desk.creation.identify(ask, scopes))
+
+    async def GetAuthentication(self, request: pb.GetAuthenticationRequest, context: Any) -> pb.Authentication:
+        """See the proto."""
+        async with self._desk.front.participant(context, "GetAuthentication") as call:
+            return self._desk.shown(await self._desk.find(call, request.name))
+
+    async def GiveConsents(self, request: pb.GiveConsentsRequest, context: Any) -> pb.Authentication:
+        """See the proto."""
+        async with self._desk.front.participant(context, "GiveConsents") as call:
+            current = await self._desk.find_for(call, request.name, Channel.STEPS)
+            given = [(consent.id, consent.version) for consent in request.consents]
+            return self._desk.shown(await self._desk.flow.give_consents(current, given))
+
+    async def StartLiveness(self, request: pb.StartLivenessRequest, context: Any) -> step_pb.LivenessStep:
+        """See the proto."""
+        async with self._desk.front.participant(context, "StartLiveness") as call:
+            current = await self._desk.find_for(call, request.name, Channel.STEPS)
+            return answers.liveness_step(await self._desk.flow.start_liveness(current))
+
+    async def SubmitFrames(self, request: pb.SubmitFramesRequest, context: Any) -> step_pb.LivenessStep:
+        """See the proto."""
+        async with self._desk.front.participant(context, "SubmitFrames") as call:
+            current = await self._desk.find_for(call, request.name, Channel.STEPS)
+            return answers.liveness_step(
+                await self._desk.flow.submit_frames(current, answers.frames(list(request.frames)))
+            )
+
+    async def SendCode(self, request: pb.SendCodeRequest, context: Any) -> pb.CodeSent:
+        """See the proto."""
+        async with self._desk.front.participant(context, "SendCode") as call:
+            current = await self._desk.find_for(call, request.name, Channel.STEPS)
+            return answers.code_sent(await self._desk.flow.send_code(current))
+
+    async def VerifyCode(self, request: pb.VerifyCodeRequest, context: Any) -> pb.Authentication:
+        """See the proto."""
+        async with self._desk.front.participant(context, "VerifyCode") as call:
+            current = await self._desk.find_for(call, request.name, Channel.STEPS)
+            return self._desk.shown(await self._desk.flow.verify_code(current, request.code))
+
+    async def CancelAuthentication(self, request: pb.CancelAuthenticationRequest, context: Any) -> pb.Authentication:
+        """See the proto."""
+        async with self._desk.front.participant(context, "CancelAuthentication") as call:
+            current = await self._desk.find(call, request.name)
+            return self._desk.shown(await self._desk.flow.cancel(current))
+
+    async def ReadResult(self, request: pb.ReadResultRequest, context: Any) -> pb.AuthenticationResult:
+        """See the proto."""
+        async with self._desk.front.participant(context, "ReadResult") as call:
+            current = await self._desk.find(call, request.name)
+            await self._desk.results.read(current, request.result_code, request.code_verifier)
+            return answers.result(current)
+
+    async def GetEvidence(self, request: pb.GetEvidenceRequest, context: Any) -> pb.Evidence:
+        """See the proto."""
+        async with self._desk.front.participant(context, "GetEvidence") as call:
+            current = await self._desk.find(call, request.name)
+            bundle = self._desk.results.evidence(current)
+            openings = bundle_pb2.Openings(
+                iin=bundle.openings.iin,
+                iin_salt=bundle.openings.iin_salt,
+                phone=bundle.openings.phone,
+                phone_salt=bundle.openings.phone_salt,
+            )
+            return pb.Evidence(
+                name=current.name,
+                bundle=bundle_pb2.Bundle(
+                    transaction=bundle.transaction_bytes, openings=openings, receipts=bundle.receipts
+                ),
+            )
+
+    async def Authenticate(
+        self, request_iterator: AsyncIterator[pb.AuthenticateRequest], context: Any
+    ) -> AsyncIterator[pb.AuthenticateResponse]:
+        """See the proto."""
+        async with self._desk.front.participant(context, "Authenticate") as call:
+            name = ""
+            async for request in request_iterator:
+                step = request.WhichOneof("step")
+                if (step == "create") == bool(name):
+                    raise OutOfOrderError("The first message of the stream, and only it, is `create`.")
+                if step == "create":
+                    if request.create.channel != pb.CHANNEL_STREAM:
+                        raise ChannelNotAllowedError("Authenticate is for CHANNEL_STREAM.")
+                    current = await self._create(call, request.create)
+                    name = current.name
+                    yield pb.AuthenticateResponse(authentication=self._desk.created(current))
+                    continue
+                current = await self._desk.find_for(call, name, Channel.STREAM)
+                yield await self._step(current, request)
+                current = await self._desk.find(call, name)
+                if current.state is State.FINISHED:
+                    await self._desk.results.read(current, "", "")
+                    yield pb.AuthenticateResponse(result=answers.result(current))
+                    return
+
+    async def _step(self, current: Authentication, request: pb.AuthenticateRequest) -> pb.AuthenticateResponse:
+        flow = self._desk.flow
+        match request.WhichOneof("step"):
+            case "give_consents":
+                given = [(consent.id, consent.version) for consent in request.give_consents.consents]
+                return pb.AuthenticateResponse(
+                    authentication=self._desk.shown(await flow.give_consents(current, given))
+                )
+            case "start_liveness":
+                return pb.AuthenticateResponse(liveness=answers.liveness_step(await flow.start_liveness(current)))
+            case "frames":
+                step = await flow.submit_frames(current, answers.frames(list(request.frames.frames)))
+                return pb.AuthenticateResponse(liveness=answers.liveness_step(step))
+            case "send_code":
+                return pb.AuthenticateResponse(code_sent=answers.code_sent(await flow.send_code(current)))
+            case "verify_code":
+                verified = await flow.verify_code(current, request.verify_code.code)
+                return pb.AuthenticateResponse(authentication=self._desk.shown(verified))
+            case _:
+                raise WrongStateError(current.state)

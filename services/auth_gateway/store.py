@@ -1,0 +1,463 @@
+"""What the gateway remembers, and every statement that changes it: each checks the state that it leaves."""
+
+import datetime
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from mesh import base64url
+from mesh.errors import Code, FinIdError
+from mesh.postgres import Database, Row, UniqueViolationError
+from mesh.sealing import Seal
+from mesh.transaction import Openings
+from services.auth_gateway.authentication import (
+    Authentication,
+    Language,
+    Receipts,
+    ReturnTo,
+    Scores,
+    State,
+    Verdict,
+)
+from services.auth_gateway.ports import IssuedCertificate
+
+_COLUMNS = """name, application, state, language, subject, transaction, openings, redirect_uri, return_state,
+    code_challenge, created_at, expires_at, state_record, liveness_receipt, face_match, sms_otp, key_attestation,
+    photo_jwe, liveness_session, challenge, scores, verdict, reason, outcome, person, finished_at, result_read_at"""
+
+_INSERT = """
+INSERT INTO auth_gateway.authentication (name, application, state, language, subject, transaction, txn, openings,
+    redirect_uri, return_state, code_challenge, created_at, expires_at, state_record, photo_jwe, capture_token_sha256)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16
+WHERE (SELECT count(*) FROM auth_gateway.authentication AS other WHERE other.subject = $5 AND other.expires_at > $12
+    AND other.state IN ('AWAITING_CONSENTS', 'AWAITING_LIVENESS', 'AWAITING_CODE')) < $17
+"""
+_INSERT_REQUEST = """
+INSERT INTO auth_gateway.request (application, method, request_id, digest, resource, created_at)
+VALUES ($1, $2, $3, $4, $5, $6)
+"""
+_REQUEST = """
+SELECT digest, resource FROM auth_gateway.request WHERE application = $1 AND method = $2 AND request_id = $3
+"""
+_INSERT_OPERATION = """
+INSERT INTO auth_gateway.operation (name, application, authentication, preparation, created_at)
+VALUES ($1, $2, $3, $4, $5)
+"""
+_OPERATION = """
+SELECT name, application, authentication, preparation FROM auth_gateway.operation WHERE name = $1
+"""
+_OPERATION_OF = """
+SELECT name, application, authentication, preparation FROM auth_gateway.operation WHERE authentication = $1
+"""
+_GET = f"SELECT {_COLUMNS} FROM auth_gateway.authentication WHERE name = $1"  # noqa: S608  columns are a constant
+_GIVE_CONSENTS = """
+UPDATE auth_gateway.authentication SET state = 'AWAITING_LIVENESS', consented_at = $2
+WHERE name = $1 AND state = 'AWAITING_CONSENTS' AND expires_at > $2
+"""
+_START_LIVENESS = """
+UPDATE auth_gateway.authentication SET liveness_session = $2
+WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND expires_at > $3
+"""
+_ACCEPT_BIOMETRICS = """
+UPDATE auth_gateway.authentication
+SET state = 'AWAITING_CODE', liveness_receipt = $3, face_match = $4, scores = $5, photo_jwe = ''
+WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND liveness_session = $2 AND expires_at > $6
+"""
+_SEND_CODE = """
+UPDATE auth_gateway.authentication SET challenge = $2 WHERE name = $1 AND state = 'AWAITING_CODE' AND expires_at > $3
+"""
+_ACCEPT_CODE = """
+UPDATE auth_gateway.authentication SET state = 'COMPLETING', sms_otp = $3
+WHERE name = $1 AND state = 'AWAITING_CODE' AND challenge = $2 AND expires_at > $4
+"""
+_LEASE = """
+UPDATE auth_gateway.authentication SET lease_until = $3 WHERE name = $1 AND state = 'COMPLETING' AND lease_until <= $2
+"""
+_ATTEST_KEY = """
+UPDATE auth_gateway.authentication SET key_attestation = $2 WHERE name = $1 AND state = 'COMPLETING'
+"""
+_RELEASE_LEASE = """
+UPDATE auth_gateway.authentication SET lease_until = '-infinity' WHERE name = $1 AND state = 'COMPLETING'
+"""
+_SUCCEED = """
+UPDATE auth_gateway.authentication
+SET state = 'FINISHED', verdict = 'SUCCESS', outcome = $2, person = $3, finished_at = $4
+WHERE name = $1 AND state = 'COMPLETING'
+"""
+_FAIL = """
+UPDATE auth_gateway.authentication
+SET state = 'FINISHED', verdict = 'FAILURE', reason = $3, finished_at = $4, photo_jwe = ''
+WHERE name = $1 AND state = $2 AND state IN ('AWAITING_LIVENESS', 'AWAITING_CODE', 'COMPLETING')
+"""
+_CANCEL = """
+UPDATE auth_gateway.authentication SET state = 'CANCELLED', photo_jwe = ''
+WHERE name = $1 AND state IN ('AWAITING_CONSENTS', 'AWAITING_LIVENESS', 'AWAITING_CODE')
+"""
+_EXPIRE = """
+UPDATE auth_gateway.authentication SET state = 'EXPIRED', photo_jwe = ''
+WHERE state IN ('AWAITING_CONSENTS', 'AWAITING_LIVENESS', 'AWAITING_CODE') AND expires_at <= $1
+"""
+_INTERRUPTED = """
+SELECT name FROM auth_gateway.authentication WHERE state = 'COMPLETING' AND lease_until <= $1
+ORDER BY lease_until LIMIT 20
+"""
+_OPEN_CAPTURE = """
+UPDATE auth_gateway.authentication SET capture_session_sha256 = $2
+WHERE capture_token_sha256 = $1 AND capture_session_sha256 IS NULL AND expires_at > $3
+    AND state NOT IN ('CANCELLED', 'EXPIRED')
+RETURNING name
+"""
+_HAS_SESSION = "SELECT 1 FROM auth_gateway.authentication WHERE name = $1 AND capture_session_sha256 = $2"
+_SET_RESULT_CODE = """
+UPDATE auth_gateway.authentication SET result_code_sha256 = $2
+WHERE name = $1 AND state = 'FINISHED' AND result_read_at IS NULL
+"""
+_READ_RESULT_BY_CODE = """
+UPDATE auth_gateway.authentication SET result_read_at = $3
+WHERE name = $1 AND state = 'FINISHED' AND result_code_sha256 = $2 AND result_read_at IS NULL
+"""
+_READ_RESULT = """
+UPDATE auth_gateway.authentication SET result_read_at = coalesce(result_read_at, $2)
+WHERE name = $1 AND state = 'FINISHED'
+"""
+_IS_RESULT_CODE = "SELECT 1 FROM auth_gateway.authentication WHERE name = $1 AND result_code_sha256 = $2"
+_INSERT_CERTIFICATE = """
+INSERT INTO auth_gateway.certificate (name, subject, credential, certificate_der, chain_der, created_at)
+VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO NOTHING
+"""
+_CERTIFICATE = """
+SELECT name, subject, credential, certificate_der, chain_der FROM auth_gateway.certificate WHERE name = $1
+"""
+_JOURNAL = """
+INSERT INTO auth_gateway.journal (application, method, resource, code, reason, duration_ms, called_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+"""
+
+
+class RequestIdReusedError(FinIdError):
+    """The request_id was used for another request."""
+
+    code = Code.ALREADY_EXISTS
+    reason = "REQUEST_ID_REUSED"
+
+
+class TooManyAuthenticationsError(FinIdError):
+    """Too many authentications of this person are open, over all applications."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "TOO_MANY_AUTHENTICATIONS"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One create call: who made it and what makes a repeat of it the same."""
+
+    application: str
+    method: str
+    request_id: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What an authentication is done for."""
+
+    name: str
+    application: str
+    authentication: str
+    preparation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A person's certificate; `subject` is the gateway's pseudonym."""
+
+    name: str
+    subject: str
+    credential: str
+    issued: IssuedCertificate
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One public call."""
+
+    application: str
+    method: str
+    resource: str
+    code: str
+    reason: str
+    duration_ms: int
+    called_at: datetime.datetime
+
+
+class Store:
+    """The gateway's tables. Personal data in them is sealed."""
+
+    def __init__(self, database: Database, seal: Seal) -> None:
+        self._database = database
+        self._seal = seal
+
+    async def made_by(self, request: Request) -> str | None:
+        """Return what an earlier call with this request_id made, None if there was none.
+
+        Raises RequestIdReusedError if that call was another one.
+        """
+        row = await self._database.one(_REQUEST, request.application, request.method, request.request_id)
+        if row is None:
+            return None
+        if bytes(row["digest"]) != request.digest:
+            raise RequestIdReusedError("This request_id was used for another request.")
+        return str(row["resource"])
+
+    async def create(
+        self,
+        authentication: Authentication,
+        request: Request,
+        *,
+        capture_token_sha256: bytes,
+        operation: Operation | None,
+        max_open: int,
+    ) -> str:
+        """Store a new authentication, its operation and its request, whole or not at all.
+
+        Returns the name of what stands: a concurrent call with the same request_id may have been first. Raises
+        TooManyAuthenticationsError when `max_open` of the person's are open already.
+        """
+        resource = operation.name if operation else authentication.name
+        try:
+            async with self._database.transaction() as transaction:
+                await transaction.run(
+                    _INSERT_REQUEST,
+                    request.application,
+                    request.method,
+                    request.request_id,
+                    request.digest,
+                    resource,
+                    authentication.created_at,
+                )
+                stored = await transaction.run(_INSERT, *self._values(authentication), capture_token_sha256, max_open)
+                if not stored:
+                    raise TooManyAuthenticationsError(
+                        "Too many authentications of this person are open.", retry_after_s=60.0
+                    )
+                if operation:
+                    await transaction.run(
+                        _INSERT_OPERATION,
+                        operation.name,
+                        operation.application,
+                        operation.authentication,
+                        operation.preparation,
+                        authentication.created_at,
+                    )
+        except UniqueViolationError:
+            first = await self.made_by(request)
+            if first is None:
+                raise
+            return first
+        return resource
+
+    def _values(self, item: Authentication) -> tuple[object, ...]:
+        openings = {
+            "iin": item.openings.iin,
+            "iin_salt": base64url.encode(item.openings.iin_salt),
+            "phone": item.openings.phone,
+            "phone_salt": base64url.encode(item.openings.phone_salt),
+        }
+        return (
+            item.name,
+            item.application,
+            item.state.value,
+            item.language.value,
+            item.subject,
+            item.transaction_bytes,
+            item.txn,
+            self._seal.seal(json.dumps(openings).encode(), column="openings", row=item.name),
+            item.return_to.redirect_uri,
+            item.return_to.state,
+            item.return_to.code_challenge,
+            item.created_at,
+            item.expires_at,
+            item.receipts.state_record,
+            item.photo_jwe,
+        )
+
+    async def get(self, name: str) -> Authentication | None:
+        """Return an authentication."""
+        row = await self._database.one(_GET, name)
+        return self._authentication(row) if row is not None else None
+
+    def _authentication(self, row: Row) -> Authentication:
+        name = row["name"]
+        opened = json.loads(self._seal.open(bytes(row["openings"]), column="openings", row=name))
+        person = row["person"]
+        scores = json.loads(row["scores"])
+        return Authentication(
+            name=name,
+            application=row["application"],
+            state=State(row["state"]),
+            language=Language(row["language"]),
+            subject=row["subject"],
+            transaction_bytes=bytes(row["transaction"]),
+            openings=Openings(
+                opened["iin"],
+                base64url.decode(opened["iin_salt"]),
+                opened["phone"],
+                base64url.decode(opened["phone_salt"]),
+            ),
+            return_to=ReturnTo(row["redirect_uri"], row["return_state"], row["code_challenge"]),
+            created_at=row["created_at"],
+            expires_at=row["expires_at"],
+            receipts=Receipts(
+                row["state_record"],
+                row["liveness_receipt"],
+                row["face_match"],
+                row["sms_otp"],
+                row["key_attestation"],
+            ),
+            photo_jwe=row["photo_jwe"],
+            liveness_session=row["liveness_session"],
+            challenge=row["challenge"],
+            scores=Scores(**scores | {"face_similarities_ppm": tuple(scores.get("face_similarities_ppm", ()))}),
+            verdict=Verdict(row["verdict"]) if row["verdict"] else None,
+            reason=row["reason"],
+            outcome=row["outcome"],
+            person=json.loads(self._seal.open(bytes(person), column="person", row=name)) if person else {},
+            finished_at=row["finished_at"],
+            result_read_at=row["result_read_at"],
+        )
+
+    async def give_consents(self, name: str, at: datetime.datetime) -> bool:
+        """AWAITING_CONSENTS to AWAITING_LIVENESS."""
+        return await self._database.run(_GIVE_CONSENTS, name, at) == 1
+
+    async def start_liveness(self, name: str, session: str, at: datetime.datetime) -> bool:
+        """Remember the running attempt; stays AWAITING_LIVENESS."""
+        return await self._database.run(_START_LIVENESS, name, session, at) == 1
+
+    async def pass_biometrics(
+        self, name: str, session: str, receipts: tuple[str, str], scores: Scores, at: datetime.datetime
+    ) -> bool:
+        """AWAITING_LIVENESS to AWAITING_CODE with LIVENESS and FACE_MATCH; the photo is erased."""
+        liveness, match = receipts
+        return (
+            await self._database.run(_ACCEPT_BIOMETRICS, name, session, liveness, match, _json(asdict(scores)), at) == 1
+        )
+
+    async def send_code(self, name: str, challenge: str, at: datetime.datetime) -> bool:
+        """Remember the challenge; stays AWAITING_CODE."""
+        return await self._database.run(_SEND_CODE, name, challenge, at) == 1
+
+    async def pass_code(self, name: str, challenge: str, sms_otp: str, at: datetime.datetime) -> bool:
+        """AWAITING_CODE to COMPLETING with SMS_OTP."""
+        return await self._database.run(_ACCEPT_CODE, name, challenge, sms_otp, at) == 1
+
+    async def lease(self, name: str, at: datetime.datetime, lease_s: float) -> bool:
+        """Take a COMPLETING authentication for this process, if no other holds it."""
+        until = at + datetime.timedelta(seconds=lease_s)
+        return await self._database.run(_LEASE, name, at, until) == 1
+
+    async def release_lease(self, name: str) -> None:
+        """Give a COMPLETING authentication back, to be taken again at once."""
+        await self._database.run(_RELEASE_LEASE, name)
+
+    async def attest_key(self, name: str, key_attestation: str) -> None:
+        """Remember KEY_ATTESTATION; stays COMPLETING."""
+        await self._database.run(_ATTEST_KEY, name, key_attestation)
+
+    async def succeed(self, name: str, outcome: str, person: Mapping[str, str], at: datetime.datetime) -> bool:
+        """COMPLETING to FINISHED with SUCCESS."""
+        sealed = self._seal.seal(_json(person).encode(), column="person", row=name) if person else None
+        return await self._database.run(_SUCCEED, name, outcome, sealed, at) == 1
+
+    async def fail(self, name: str, state: State, reason: str, at: datetime.datetime) -> bool:
+        """From `state` to FINISHED with FAILURE."""
+        return await self._database.run(_FAIL, name, state.value, reason, at) == 1
+
+    async def cancel(self, name: str) -> bool:
+        """From any state before COMPLETING to CANCELLED."""
+        return await self._database.run(_CANCEL, name) == 1
+
+    async def expire(self, at: datetime.datetime) -> int:
+        """Expire what is due; return how many."""
+        return await self._database.run(_EXPIRE, at)
+
+    async def interrupted(self, at: datetime.datetime) -> tuple[str, ...]:
+        """Return COMPLETING authentications that no process holds."""
+        return tuple(row["name"] for row in await self._database.all(_INTERRUPTED, at))
+
+    async def open_capture(self, token_sha256: bytes, session_sha256: bytes, at: datetime.datetime) -> str | None:
+        """Exchange a token for a session, once; return the authentication's name, None if it cannot be exchanged."""
+        row = await self._database.one(_OPEN_CAPTURE, token_sha256, session_sha256, at)
+        return str(row["name"]) if row is not None else None
+
+    async def has_session(self, name: str, session_sha256: bytes) -> bool:
+        """Tell whether a session belongs to an authentication."""
+        return await self._database.one(_HAS_SESSION, name, session_sha256) is not None
+
+    async def set_result_code(self, name: str, code_sha256: bytes) -> bool:
+        """Set the one-time code of a finished authentication whose result nobody has read."""
+        return await self._database.run(_SET_RESULT_CODE, name, code_sha256) == 1
+
+    async def read_result(self, name: str, code_sha256: bytes | None, at: datetime.datetime) -> bool:
+        """Mark the result as read: with its one-time code (which a repeat may show again), or without (None)."""
+        if code_sha256 is None:
+            return await self._database.run(_READ_RESULT, name, at) == 1
+        if await self._database.run(_READ_RESULT_BY_CODE, name, code_sha256, at) == 1:
+            return True
+        return await self._database.one(_IS_RESULT_CODE, name, code_sha256) is not None
+
+    async def operation(self, name: str) -> Operation | None:
+        """Return an operation."""
+        return _operation(await self._database.one(_OPERATION, name))
+
+    async def operation_of(self, authentication: str) -> Operation | None:
+        """Return what an authentication is done for."""
+        return _operation(await self._database.one(_OPERATION_OF, authentication))
+
+    async def add_certificate(self, certificate: Certificate, at: datetime.datetime) -> None:
+        """Remember a certificate; a repeat changes nothing."""
+        await self._database.run(
+            _INSERT_CERTIFICATE,
+            certificate.name,
+            certificate.subject,
+            certificate.credential,
+            certificate.issued.certificate_der,
+            list(certificate.issued.chain_der),
+            at,
+        )
+
+    async def certificate(self, name: str) -> Certificate | None:
+        """Return a certificate."""
+        row = await self._database.one(_CERTIFICATE, name)
+        if row is None:
+            return None
+        issued = IssuedCertificate(
+            bytes(row["certificate_der"]),
+            tuple(bytes(der) for der in row["chain_der"]),
+            name.removeprefix("certificates/"),
+        )
+        return Certificate(row["name"], row["subject"], row["credential"], issued)
+
+    async def journal(self, entry: JournalEntry) -> None:
+        """Record one public call."""
+        await self._database.run(
+            _JOURNAL,
+            entry.application,
+            entry.method,
+            entry.resource,
+            entry.code,
+            entry.reason,
+            entry.duration_ms,
+            entry.called_at,
+        )
+
+
+def _operation(row: Row | None) -> Operation | None:
+    if row is None:
+        return None
+    return Operation(row["name"], row["application"], row["authentication"], row["preparation"])
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
