@@ -25,7 +25,7 @@ def assets_folder() -> Path:
 def clip_frames(name: str) -> list[MatLike]:
     """All frames of samples/<name>, BGR."""
     capture = cv2.VideoCapture(str(assets_folder() / "samples" / name))
-    frames = []
+    frames: list[MatLike] = []
     while True:
         read, frame = capture.read()
         if not read:

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from services.facematch.alignment import to_template
 from services.facematch.detection import read_faces
 
-TEMPLATE = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
+TEMPLATE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
 
 
 @given(st.floats(-math.pi, math.pi), st.floats(0.1, 20), st.floats(-2000, 2000), st.floats(-2000, 2000))

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -103,7 +104,9 @@ def test_refuses_more_bytes_than_allowed_before_looking_at_them() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(201, 200), (401, 17), (17, 401), (60_000, 60_000), (65_535, 1)])
 @pytest.mark.parametrize("announce", [png_that_announces, jpeg_that_announces])
-def test_refuses_more_pixels_than_allowed_by_what_the_header_announces(announce, width: int, height: int) -> None:
+def test_refuses_more_pixels_than_allowed_by_what_the_header_announces(
+    announce: Callable[[int, int], bytes], width: int, height: int
+) -> None:
     assert fault_of(announce(width, height)) is Fault.TOO_LARGE
 
 
@@ -112,7 +115,9 @@ def test_refuses_a_picture_too_small_for_a_face() -> None:
 
 
 def test_takes_a_picture_of_exactly_the_limits() -> None:
-    assert decode_bgr(encoded(".png", 200, 100), Limits(max_pixels=20_000, max_side_px=200, min_side_px=100)) is not None
+    assert (
+        decode_bgr(encoded(".png", 200, 100), Limits(max_pixels=20_000, max_side_px=200, min_side_px=100)) is not None
+    )
 
 
 def is_within(data: bytes) -> bool:

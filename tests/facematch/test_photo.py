@@ -125,4 +125,4 @@ def test_refuses_a_key_file_that_is_no_private_p256_key(jwk: str) -> None:
 
 
 def test_does_not_show_its_key() -> None:
-    assert KEY.as_dict(private=True)["d"] not in repr(PHOTO_KEY)
+    assert str(KEY.as_dict(private=True)["d"]) not in repr(PHOTO_KEY)
