@@ -1,0 +1,101 @@
+"""Makes the sandbox's one participant and its application.
+
+Run as `python -m services.portal.sandbox --secret-file FILE` with FINID_ENV, FINID_CLIENT_SECRET_KEY_FILE and
+FINID_OWNER_DATABASE_URL_FILE: the portal's own role may only read applications. Safe to run again: the file decides.
+It is made (mode 0400) when it is missing, and the secret in it becomes the application's only one.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mesh.postgres import Database
+from mesh.sealing import read_key
+from mesh.settings import KeyFile, SecretFile, read_secret
+from mesh.transaction import Channel, Purpose
+from services.portal.application import Application, State
+from services.portal.client_secret import SecretHash, new_secret
+from services.portal.store import SandboxRegister
+
+PARTICIPANT = "participants/sandboxparticipantaaaaaaaa"
+PARTICIPANT_TITLE = "Demo Bank JSC"
+APPLICATION = "applications/sandboxapplicationaaaaaaaa"
+APPLICATION_TITLE = "Demo Bank"
+CLIENT_ID = "sandbox-demo-bank"
+DEFAULT_REDIRECT_URI = "https://demo-bank.example/finid/return"
+DEFAULT_POLICY = "sandbox-standard"
+
+
+class SandboxSettings(BaseSettings):
+    """What this command reads from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="FINID_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    env: Literal["sandbox"]
+    owner_database_url_file: SecretFile
+    client_secret_key_file: KeyFile
+
+
+def ensure_secret(path: Path) -> str:
+    """Return the secret in the file, made when there is none; nobody but its owner can ever read it."""
+    if path.exists():
+        return read_secret(path)
+    secret = new_secret()
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as file:
+        file.write(secret)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
+    return secret
+
+
+async def seed(settings: SandboxSettings, secret: str, redirect_uris: tuple[str, ...], policy: str) -> None:
+    """Put participant, application and secret into the database."""
+    application = Application(
+        name=APPLICATION,
+        client_id=CLIENT_ID,
+        title=APPLICATION_TITLE,
+        state=State.ACTIVE,
+        channels=tuple(Channel),
+        purposes=tuple(Purpose),
+        scopes=("name", "birth_date", "document"),
+        redirect_uris=redirect_uris,
+        policy=policy,
+    )
+    secret_hmac = SecretHash(read_key(settings.client_secret_key_file)).of(CLIENT_ID, secret)
+    database = await Database.open(read_secret(settings.owner_database_url_file), service="portal-sandbox")
+    try:
+        register = SandboxRegister(database)
+        await register.put(PARTICIPANT, PARTICIPANT_TITLE, application, secret_hmac, datetime.now(UTC))
+    finally:
+        await database.close()
+
+
+def main() -> None:
+    """Make the sandbox's participant."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--secret-file", type=Path, required=True, help="where the client secret is, or is to be")
+    parser.add_argument("--redirect-uri", action="append", help=f"may be repeated; {DEFAULT_REDIRECT_URI} by default")
+    parser.add_argument("--policy", default=DEFAULT_POLICY, help="the biometric policy of its authentications")
+    arguments = parser.parse_args()
+    redirect_uris = tuple(arguments.redirect_uri or (DEFAULT_REDIRECT_URI,))
+    try:
+        settings = SandboxSettings()
+        asyncio.run(seed(settings, ensure_secret(arguments.secret_file), redirect_uris, arguments.policy))
+    except (OSError, ValueError) as error:
+        sys.exit(f"the sandbox's participant was not made: {error}")
+    sys.stdout.write(
+        f"SANDBOX: {PARTICIPANT_TITLE} may use every service. Client id {CLIENT_ID}, {APPLICATION};\n"
+        f"  the client secret is in {arguments.secret_file}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
