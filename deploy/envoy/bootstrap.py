@@ -1,0 +1,224 @@
+"""Envoy's bootstrap configuration: two listeners, the services behind them, and how connections are treated."""
+
+import json
+from typing import Final
+
+from deploy.envoy import filters, local_replies, routes
+from deploy.envoy.edge import Edge, Json, Upstream, typed
+
+# Headers that only the mesh itself may set; a client's are dropped before anything reads them.
+_INTERNAL_PREFIXES: Final = ("x-jwt-", "x-finid-", "x-envoy-", "x-forwarded-")
+# A path that a service understood is the name of a method; any other may hold anything and is not written down.
+_METHOD_PATH: Final = r"/finid\.[a-z]+\.v1\.[A-Za-z]+/[A-Za-z]+"
+# No query, no body, no cookie, no token, nobody's address.
+_ACCESS_LOG: Final = {
+    "time": "%START_TIME%",
+    "route": "%ROUTE_NAME%",
+    "protocol": "%PROTOCOL%",
+    "status": "%RESPONSE_CODE%",
+    "grpc_status": "%GRPC_STATUS%",
+    "flags": "%RESPONSE_FLAGS%",
+    "duration_ms": "%DURATION%",
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+    "trace_id": "%TRACE_ID%",
+}
+_MAX_CONNECTIONS: Final = 4000
+_COLLECTOR: Final = "otlp"
+
+
+def render(edge: Edge) -> str:
+    """The configuration as JSON."""
+    return json.dumps(bootstrap(edge), indent=2)
+
+
+def bootstrap(edge: Edge) -> Json:
+    """The configuration as data."""
+    return {
+        "admin": {"address": _address("127.0.0.1", edge.admin_port)},
+        "overload_manager": {"resource_monitors": [_connection_limit()]},
+        "static_resources": {
+            "listeners": [_https_listener(edge), _pki_listener(edge)],
+            "clusters": [
+                _mesh_cluster(edge, routes.GATEWAY, edge.gateway, _HTTP2),
+                _mesh_cluster(edge, routes.PORTAL, edge.portal, _HTTP1),
+                _collector(edge.otlp_address),
+            ],
+        },
+    }
+
+
+def _https_listener(edge: Edge) -> Json:
+    files = {
+        "certificate_chain": {"filename": str(edge.web_certificate)},
+        "private_key": {"filename": str(edge.web_key)},
+    }
+    tls = typed(
+        "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        common_tls_context={
+            "alpn_protocols": ["h2", "http/1.1"],
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "tls_certificates": [files],
+        },
+    )
+    manager = _connection_manager(edge, "https", routes.https_routes(edge), filters.https_filters(edge))
+    chain = {"transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls}, "filters": [manager]}
+    return _listener("https", edge.host, edge.https_port, chain)
+
+
+def _pki_listener(edge: Edge) -> Json:
+    manager = _connection_manager(edge, "pki", routes.pki_routes(), filters.pki_filters(edge))
+    return _listener("pki", edge.host, edge.pki_port, {"filters": [manager]})
+
+
+def _listener(name: str, host: str, port: int, chain: Json) -> Json:
+    return {
+        "name": name,
+        "address": _address(host, port),
+        "per_connection_buffer_limit_bytes": 1024 * 1024,
+        "filter_chains": [chain],
+    }
+
+
+def _connection_manager(edge: Edge, name: str, route_list: list[Json], http_filters: list[Json]) -> Json:
+    hosts = {
+        "name": name,
+        "domains": ["*"],
+        "routes": route_list,
+        "response_headers_to_add": [
+            _response_header("strict-transport-security", "max-age=31536000"),
+            _response_header("x-content-type-options", "nosniff"),
+            _response_header("cache-control", "no-store"),
+        ],
+    }
+    config = typed(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix=name,
+        server_name="finid",
+        # A path means one thing to every filter and to the services.
+        normalize_path=True,
+        merge_slashes=True,
+        path_with_escaped_slashes_action="REJECT_REQUEST",
+        common_http_protocol_options={
+            "headers_with_underscores_action": "REJECT_REQUEST",
+            "idle_timeout": "300s",
+            "max_headers_count": 80,
+        },
+        http2_protocol_options={"max_concurrent_streams": 100},
+        request_headers_timeout="10s",
+        request_timeout="60s",
+        # A person may take her time within a stream; the route's max_stream_duration ends it.
+        stream_idle_timeout=f"{routes.STREAM_S}s",
+        # We are the edge: no forwarding header is believed, though callers on loopback look internal.
+        use_remote_address=True,
+        early_header_mutation_extensions=[_drop_internal_headers()],
+        local_reply_config=local_replies.configuration(),
+        access_log=[_access_log({"method": "%REQ(:PATH)%"}, is_method=True), _access_log({}, is_method=False)],
+        tracing=_tracing(edge),
+        http_filters=http_filters,
+        route_config={"name": name, "virtual_hosts": [hosts]},
+    )
+    return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
+
+
+def _drop_internal_headers() -> Json:
+    mutations = [{"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in _INTERNAL_PREFIXES]
+    return {
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": typed(
+            "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation", mutations=mutations
+        ),
+    }
+
+
+def _access_log(more: Json, *, is_method: bool) -> Json:
+    path = {"name": ":path", "string_match": {"safe_regex": {"regex": _METHOD_PATH}}, "invert_match": not is_method}
+    return {
+        "name": "envoy.access_loggers.stdout",
+        "filter": {"header_filter": {"header": path}},
+        "typed_config": typed(
+            "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+            log_format={"json_format": more | _ACCESS_LOG},
+        ),
+    }
+
+
+def _tracing(edge: Edge) -> Json:
+    # Without a collector nothing is sampled, and W3C trace contexts are still made and passed on.
+    collector = {"envoy_grpc": {"cluster_name": _COLLECTOR}, "timeout": "1s"}
+    tracer = typed("envoy.config.trace.v3.OpenTelemetryConfig", service_name="envoy", grpc_service=collector)
+    return {
+        "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": tracer},
+        "random_sampling": {"value": 100 if edge.otlp_address else 0},
+        "max_path_tag_length": 64,
+    }
+
+
+_HTTP1: Final[Json] = {"http_protocol_options": {}}
+_HTTP2: Final[Json] = {"http2_protocol_options": {"connection_keepalive": {"interval": "30s", "timeout": "5s"}}}
+
+
+def _mesh_cluster(edge: Edge, name: str, upstream: Upstream, protocol: Json) -> Json:
+    validation = {
+        "trusted_ca": {"filename": str(edge.mesh_root)},
+        # The root alone would let any service of the mesh stand in for any other.
+        "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"exact": upstream.uri}}],
+    }
+    own = {
+        "certificate_chain": {"filename": str(edge.mesh_certificate)},
+        "private_key": {"filename": str(edge.mesh_key)},
+    }
+    tls = typed(
+        "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        sni=upstream.server_name,
+        common_tls_context={
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "tls_certificates": [own],
+            "validation_context": validation,
+            "alpn_protocols": ["h2"] if protocol is _HTTP2 else ["http/1.1"],
+        },
+    )
+    return {
+        **_cluster(name, [_endpoint(upstream.host, upstream.port)], protocol),
+        "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls},
+    }
+
+
+def _collector(address: str) -> Json:
+    """The cluster that traces go to; without an address it has no endpoint, for the tracer needs one by name."""
+    host, _, port = address.rpartition(":")
+    return _cluster(_COLLECTOR, [_endpoint(host, int(port))] if address else [], {"http2_protocol_options": {}})
+
+
+def _cluster(name: str, endpoints: list[Json], protocol: Json) -> Json:
+    protocols = typed("envoy.extensions.upstreams.http.v3.HttpProtocolOptions", explicit_http_config=protocol)
+    return {
+        "name": name,
+        "type": "STRICT_DNS",
+        "dns_lookup_family": "V4_PREFERRED",
+        "connect_timeout": "2s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": protocols},
+    }
+
+
+def _endpoint(host: str, port: int) -> Json:
+    return {"endpoint": {"address": _address(host, port)}}
+
+
+def _connection_limit() -> Json:
+    return {
+        "name": "envoy.resource_monitors.global_downstream_max_connections",
+        "typed_config": typed(
+            "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+            max_active_downstream_connections=_MAX_CONNECTIONS,
+        ),
+    }
+
+
+def _address(host: str, port: int) -> Json:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def _response_header(name: str, value: str) -> Json:
+    return {"header": {"key": name, "value": value}, "append_action": "ADD_IF_ABSENT"}

@@ -1,0 +1,54 @@
+"""What the edge needs to know, wherever it runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Json = dict[str, Any]
+
+# What a client may send and get; a service's own limits are lower where it can say so.
+MAX_REQUEST_BYTES = 32 * 1024 * 1024  # a signed document and its content, in base64
+MAX_CAPTURE_REQUEST_BYTES = 2 * 1024 * 1024  # 1 MiB of frames, in base64
+MAX_RESPONSE_BYTES = 16 * 1024 * 1024  # a signed document
+MAX_FORM_BYTES = 16 * 1024  # /oauth2/token
+MAX_PKI_REQUEST_BYTES = 16 * 1024  # an OCSP or time stamp request
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A service behind the edge: where it listens, and the URI its certificate must have."""
+
+    host: str
+    port: int
+    uri: str
+    server_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Addresses, files and limits of one Envoy."""
+
+    host: str
+    https_port: int
+    pki_port: int
+    admin_port: int
+    descriptors: Path
+    """FileDescriptorSet of the public API with google/rpc/error_details.proto."""
+    web_certificate: Path
+    web_key: Path
+    mesh_certificate: Path
+    mesh_key: Path
+    mesh_root: Path
+    gateway: Upstream
+    portal: Upstream
+    token_issuer: str
+    token_audience: str
+    otlp_address: str = ""
+    """host:port of an OTLP collector (gRPC); "" exports no traces."""
+    requests_per_second: int = 1000
+    token_requests_per_second: int = 20
+
+
+def typed(type_name: str, **fields: Any) -> Json:
+    """A google.protobuf.Any as Envoy reads it."""
+    return {"@type": f"type.googleapis.com/{type_name}", **fields}

@@ -1,0 +1,97 @@
+"""What Envoy answers by itself, as google.rpc.Status with ErrorInfo, in JSON and over gRPC.
+
+The texts are fixed: Envoy's own quote what the client sent.
+"""
+
+import base64
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf.any_pb2 import Any
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+
+from deploy.envoy.edge import Json
+
+_DOMAIN: Final = "finid"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalReply:
+    """An HTTP status of Envoy's own, and what it means in the API's terms (google.rpc.Code by number)."""
+
+    http_status: int
+    code: int
+    reason: str
+    message: str
+
+    def as_json(self) -> Json:
+        """The body of an HTTP answer."""
+        detail = {
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": self.reason,
+            "domain": _DOMAIN,
+            "metadata": {},
+        }
+        return {"code": self.code, "message": self.message, "details": [detail]}
+
+    def as_details_bin(self) -> str:
+        """The value of grpc-status-details-bin."""
+        status = Status(code=self.code, message=self.message)
+        detail = Any()
+        detail.Pack(ErrorInfo(reason=self.reason, domain=_DOMAIN))
+        status.details.append(detail)
+        return base64.b64encode(status.SerializeToString()).rstrip(b"=").decode()
+
+
+LOCAL_REPLIES: Final = (
+    LocalReply(400, 3, "REQUEST_MALFORMED", "Path, query, headers or JSON body do not fit the API."),
+    LocalReply(401, 16, "ACCESS_TOKEN_REQUIRED", "A valid access token is required."),
+    LocalReply(403, 7, "ACCESS_TOKEN_NOT_FOR_THIS_API", "The access token is not meant for this API."),
+    LocalReply(404, 5, "METHOD_UNKNOWN", "There is no such method."),
+    LocalReply(408, 4, "REQUEST_TOO_SLOW", "The request did not arrive in time."),
+    LocalReply(413, 8, "REQUEST_TOO_LARGE", "The request is too large."),
+    LocalReply(415, 3, "REQUEST_MALFORMED", "The request's content type does not fit the API."),
+    LocalReply(429, 8, "RATE_LIMITED", "Too many requests; try again later."),
+    LocalReply(431, 8, "REQUEST_TOO_LARGE", "The request's headers are too large."),
+    LocalReply(500, 13, "INTERNAL", "Internal error."),
+    LocalReply(502, 14, "SERVICE_UNAVAILABLE", "The service did not answer; try again later."),
+    LocalReply(503, 14, "SERVICE_UNAVAILABLE", "The service is not available; try again later."),
+    LocalReply(504, 4, "DEADLINE_EXCEEDED", "The service did not answer in time."),
+)
+_ANY_OTHER: Final = LocalReply(500, 2, "UNKNOWN", "The request could not be answered.")
+
+
+def configuration() -> Json:
+    """`local_reply_config` of a connection manager."""
+    mappers = [mapper for reply in LOCAL_REPLIES for mapper in (_over_grpc(reply), _over_http(reply))]
+    return {"mappers": mappers, "body_format": {"json_format": _ANY_OTHER.as_json()}}
+
+
+def _over_http(reply: LocalReply) -> Json:
+    return {"filter": _has_status(reply), "body_format_override": {"json_format": reply.as_json()}}
+
+
+def _over_grpc(reply: LocalReply) -> Json:
+    is_grpc = {"header_filter": {"header": {"name": "content-type", "string_match": {"prefix": "application/grpc"}}}}
+    # A REST request that the transcoder has rewritten looks like gRPC by now.
+    is_native = {"header_filter": {"header": {"name": "x-envoy-original-path", "present_match": False}}}
+    return {
+        "filter": {"and_filter": {"filters": [is_grpc, is_native, _has_status(reply)]}},
+        # The text becomes grpc-message.
+        "body_format_override": {"text_format_source": {"inline_string": reply.message}},
+        "headers_to_add": [
+            _header("grpc-status", str(reply.code)),
+            _header("grpc-status-details-bin", reply.as_details_bin()),
+        ],
+    }
+
+
+def _has_status(reply: LocalReply) -> Json:
+    # The API requires a runtime key; nobody sets this one.
+    value = {"default_value": reply.http_status, "runtime_key": "finid.unset"}
+    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
+
+
+def _header(name: str, value: str) -> Json:
+    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

@@ -1,0 +1,130 @@
+"""Which path goes where, how long it may take, and what needs no token."""
+
+from typing import Final
+
+from deploy.envoy.edge import (
+    MAX_CAPTURE_REQUEST_BYTES,
+    MAX_FORM_BYTES,
+    MAX_PKI_REQUEST_BYTES,
+    MAX_REQUEST_BYTES,
+    Edge,
+    Json,
+    typed,
+)
+
+UNARY_S: Final = 30
+STREAM_S: Final = 300
+GATEWAY: Final = "auth_gateway"
+PORTAL: Final = "portal"
+
+# Services that are open to the world. The others in the descriptor set are the spokes'; no route leads to them.
+PUBLIC_SERVICES: Final = (
+    "finid.auth.v1.FinIdService",
+    "finid.capture.v1.CaptureService",
+    "finid.esign.v1.ESignService",
+    "finid.pki.v1.PkiService",
+)
+PKI_SERVICE: Final = "finid.pki.v1.PkiService"
+_STREAMS: Final = ("/finid.auth.v1.FinIdService/Authenticate",)
+
+_TOKEN: Final = {"path": "/oauth2/token"}
+_JWKS: Final = {"path": "/.well-known/jwks.json"}
+_PKI: Final = {"path_separated_prefix": "/pki"}
+_CAPTURE: Final = ({"path_separated_prefix": "/v1/capture"}, {"prefix": "/v1/capture:"})
+
+# First match wins. /v1/capture is the hosted page's own: its calls carry a cookie, which the gateway checks.
+OPEN_TO_ALL: Final = (
+    _TOKEN,
+    _JWKS,
+    _PKI,
+    {"prefix": f"/{PKI_SERVICE}/"},
+    *_CAPTURE,
+    {"prefix": "/finid.capture.v1.CaptureService/"},
+)
+
+
+def https_routes(edge: Edge) -> list[Json]:
+    """Routes of the HTTPS listener, in order."""
+    return [
+        _to_portal("token", _TOKEN, **_rate_limit("token", edge.token_requests_per_second)),
+        _to_portal("jwks", _JWKS),
+        _to_pki(),
+        *(_to_gateway("stream", {"path": path}, STREAM_S) for path in _STREAMS),
+        *(_to_gateway(service, {"prefix": f"/{service}/"}, UNARY_S) for service in PUBLIC_SERVICES),
+        *(_to_gateway("capture", match, UNARY_S, MAX_CAPTURE_REQUEST_BYTES) for match in _CAPTURE),
+        _to_gateway("rest", {"prefix": "/v1/"}, UNARY_S, MAX_REQUEST_BYTES),
+        _not_found(),
+    ]
+
+
+def pki_routes() -> list[Json]:
+    """Routes of the plain HTTP listener: CRLs, OCSP and time stamps are signed, and are fetched without TLS."""
+    return [_to_pki(), _not_found()]
+
+
+def _to_portal(name: str, match: Json, **per_filter: Json) -> Json:
+    return {
+        "name": name,
+        "match": match,
+        "route": {"cluster": PORTAL, "timeout": "10s"},
+        "typed_per_filter_config": {"envoy.filters.http.grpc_json_transcoder": _off()}
+        | _buffer(MAX_FORM_BYTES)
+        | per_filter,
+    }
+
+
+def _to_pki() -> Json:
+    return _to_gateway("pki", _PKI, UNARY_S, MAX_PKI_REQUEST_BYTES)
+
+
+def _to_gateway(name: str, match: Json, limit_s: int, max_bytes: int | None = None) -> Json:
+    """A route to the gateway. `max_bytes` holds a JSON body back until it is whole; gRPC has services' own limits."""
+    return {
+        "name": name,
+        "match": match,
+        "route": {
+            "cluster": GATEWAY,
+            "timeout": "0s",  # the next field ends a call; this one would end streams at their first message
+            "max_stream_duration": {
+                "max_stream_duration": f"{limit_s}s",
+                "grpc_timeout_header_max": f"{limit_s}s",
+            },
+            # Only what the gateway cannot have begun to work on: a create is idempotent, a code is not.
+            "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
+        },
+        # The services refuse a call without a deadline, and REST knows none.
+        "request_headers_to_add": [
+            {"header": {"key": "grpc-timeout", "value": f"{limit_s}S"}, "append_action": "ADD_IF_ABSENT"}
+        ],
+        "typed_per_filter_config": {} if max_bytes is None else _buffer(max_bytes),
+    }
+
+
+def _not_found() -> Json:
+    return {"name": "unknown", "match": {"prefix": "/"}, "direct_response": {"status": 404}}
+
+
+def _buffer(max_bytes: int) -> Json:
+    limit = {"max_request_bytes": max_bytes}
+    return {"envoy.filters.http.buffer": typed("envoy.extensions.filters.http.buffer.v3.BufferPerRoute", buffer=limit)}
+
+
+def _off() -> Json:
+    return typed("envoy.config.route.v3.FilterConfig", disabled=True)
+
+
+def _rate_limit(name: str, per_second: int) -> Json:
+    return {"envoy.filters.http.local_ratelimit": rate_limit(name, per_second)}
+
+
+def rate_limit(name: str, per_second: int) -> Json:
+    """A token bucket that holds two seconds' worth."""
+    whole = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    return typed(
+        "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+        stat_prefix=name,
+        token_bucket={"max_tokens": 2 * per_second, "tokens_per_fill": per_second, "fill_interval": "1s"},
+        filter_enabled=whole,
+        filter_enforced=whole,
+        rate_limited_as_resource_exhausted=True,
+    )

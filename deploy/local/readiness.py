@@ -1,0 +1,98 @@
+"""Who is ready, and who is not and why: gRPC health of every service, and a request through Envoy."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import httpx
+from grpc_health.v1 import health_pb2
+
+from deploy.local.ports import HOST
+
+_CHECK_TIMEOUT_S = 1.0
+_PAUSE_S = 0.1
+
+Check = Callable[[], Awaitable[str]]
+"""Returns "" when ready, else why not."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotReady:
+    """Who was not ready in time, and why."""
+
+    reasons: Mapping[str, str]
+
+
+def grpc_health(port: int) -> Check:
+    """Ready when grpc.health.v1 says SERVING for the whole server."""
+
+    async def check() -> str:
+        async with grpc.aio.insecure_channel(f"{HOST}:{port}") as channel:
+            ask = channel.unary_unary(
+                "/grpc.health.v1.Health/Check",
+                request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+                response_deserializer=health_pb2.HealthCheckResponse.FromString,
+            )
+            try:
+                answer = await ask(health_pb2.HealthCheckRequest(), timeout=_CHECK_TIMEOUT_S)
+            except grpc.aio.AioRpcError:
+                return "does not answer yet"
+        if answer.status == health_pb2.HealthCheckResponse.SERVING:
+            return ""
+        return "says it is not serving: something it needs is missing"
+
+    return check
+
+
+def https_get(url: str, root: Path) -> Check:
+    """Ready when the URL answers 200 under the root's certificate."""
+    context = ssl.create_default_context(cafile=str(root))
+
+    async def check() -> str:
+        try:
+            async with httpx.AsyncClient(verify=context, timeout=_CHECK_TIMEOUT_S, trust_env=False) as client:
+                answer = await client.get(url)
+        except httpx.HTTPError:
+            return "does not answer yet"
+        return "" if answer.status_code == httpx.codes.OK else f"answers {answer.status_code}"
+
+    return check
+
+
+async def wait_for_all(
+    checks: Mapping[str, Check],
+    timeout_s: float,
+    ready: Callable[[str, float], None],
+    waiting: Callable[[Mapping[str, str]], None],
+) -> NotReady | None:
+    """Ask everybody at once and again until all are ready; return None, or who was not ready within the time.
+
+    `ready(name, after_s)` is called for each as it becomes ready, `waiting(reasons)` while somebody is not.
+    """
+    started = time.monotonic()
+    reasons = dict.fromkeys(checks, "not asked yet")
+
+    async def follow(name: str, check: Check) -> None:
+        while reason := await check():
+            reasons[name] = reason
+            await asyncio.sleep(_PAUSE_S)
+        del reasons[name]
+        ready(name, time.monotonic() - started)
+
+    async def report() -> None:
+        while reasons:
+            waiting(dict(reasons))
+            await asyncio.sleep(_PAUSE_S * 5)
+
+    try:
+        async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as group:
+            group.create_task(report())
+            for name, check in checks.items():
+                group.create_task(follow(name, check))
+    except TimeoutError:
+        return NotReady(dict(reasons))
+    return None

@@ -1,0 +1,370 @@
+"""The edge, with a real Envoy: each pitfall of Envoy that DESIGN.md names, and each rule of deploy/envoy."""
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from finid.auth.v1 import auth_pb2 as auth
+from finid.auth.v1 import auth_pb2_grpc as auth_rpc
+from finid.capture.v1 import capture_pb2 as capture
+from finid.capture.v1 import capture_pb2_grpc as capture_rpc
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+from joserfc.jwk import ECKey
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
+
+from tests.envoy import LARGE, MALFORMED, SLOW, Harness, running_envoy
+
+NAME = "authentications/" + "a" * 26
+GET = f"/v1/{NAME}"
+
+
+@pytest.fixture(scope="module")
+def edge() -> Iterator[Harness]:
+    with running_envoy() as harness:
+        yield harness
+
+
+def reason_of(answer: httpx.Response) -> str:
+    """The ErrorInfo's reason of a JSON error; fails when the body is anything but google.rpc.Status."""
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    assert set(body) == {"code", "message", "details"}
+    (reason,) = [item["reason"] for item in body["details"] if item["@type"].endswith("/google.rpc.ErrorInfo")]
+    return str(reason)
+
+
+class TestTranscoding:
+    def test_rest_reaches_the_method(self, edge: Harness) -> None:
+        with edge.client() as client:
+            answer = client.get(GET)
+        assert answer.status_code == 200
+        assert answer.json()["name"] == NAME
+        assert answer.json()["state"] == "AUTHENTICATION_STATE_FINISHED"
+
+    def test_an_error_with_details_keeps_its_body(self, edge: Harness) -> None:
+        with edge.client() as client:
+            answer = client.get(f"/v1/{MALFORMED}")
+        assert answer.status_code == 400
+        assert reason_of(answer) == "INVALID_REQUEST"
+        bad_request = answer.json()["details"][1]
+        assert bad_request["fieldViolations"][0]["field"] == "name"
+
+    @pytest.mark.parametrize("path", ["/v1/nothing", "/v1/authentications", "/v2/authentications", "/", "/admin"])
+    def test_an_unknown_method_is_an_error_of_ours(self, edge: Harness, path: str) -> None:
+        with edge.client() as client:
+            answer = client.get(path)
+        assert answer.status_code == 404
+        assert reason_of(answer) == "METHOD_UNKNOWN"
+
+    def test_an_unknown_query_parameter_is_refused(self, edge: Harness) -> None:
+        with edge.client() as client:
+            answer = client.get(GET, params={"verbose": "1"})
+        assert answer.status_code == 400
+        assert reason_of(answer) == "REQUEST_MALFORMED"
+
+    def test_malformed_json_is_not_quoted_back(self, edge: Harness) -> None:
+        with edge.client() as client:
+            answer = client.post("/v1/authentications", content=b'{"subject": {"iin": "900101300017"',
+                                 headers={"content-type": "application/json"})  # fmt: skip
+        assert answer.status_code == 400
+        assert reason_of(answer) == "REQUEST_MALFORMED"
+        assert "900101300017" not in answer.text
+
+    def test_a_large_answer_passes(self, edge: Harness) -> None:
+        with edge.client() as client:
+            answer = client.get(f"/v1/{LARGE}")
+        assert len(answer.json()["applicationTitle"]) == 8 << 20
+
+    def test_a_large_request_passes_and_a_larger_one_is_refused(self, edge: Harness) -> None:
+        request = {"requestId": "large-request", "returnTo": {"state": "x" * (20 << 20)}}
+        with edge.client() as client:
+            assert client.post("/v1/authentications", json=request).status_code == 200
+            request["returnTo"] = {"state": "x" * (33 << 20)}
+            answer = client.post("/v1/authentications", json=request)
+        assert answer.status_code == 413
+        assert reason_of(answer) == "REQUEST_TOO_LARGE"
+
+    def test_the_hosted_page_may_send_less(self, edge: Harness) -> None:
+        with edge.client(token=None) as client:
+            answer = client.post("/v1/capture:open", json={"token": "x" * (3 << 20)})
+        assert answer.status_code == 413
+        assert reason_of(answer) == "REQUEST_TOO_LARGE"
+
+    def test_raw_bodies_pass_both_ways(self, edge: Harness) -> None:
+        with edge.client(token=None) as client:
+            answer = client.post("/pki/ocsp", content=b"abc", headers={"content-type": "application/ocsp-request"})
+        assert (answer.status_code, answer.content) == (200, b"cba")
+        assert answer.headers["content-type"] == "application/ocsp-response"
+
+    def test_services_of_the_spokes_are_out_of_reach(self, edge: Harness) -> None:
+        metadata = (("authorization", f"Bearer {edge.token()}"),)
+        with edge.channel() as channel:
+            sign: Any = channel.unary_unary("/finid.signer.v1.SignerService/SignDigests")
+            with pytest.raises(grpc.RpcError) as refused:
+                sign(b"", timeout=5, metadata=metadata)
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+class TestTokens:
+    @pytest.mark.parametrize("path", [GET, "/v1/documents", "/nothing/anybody/knows", "/finid.auth.v1.FinIdService/X"])
+    def test_any_path_without_an_exception_needs_a_token(self, edge: Harness, path: str) -> None:
+        with edge.client(token=None) as client:
+            answer = client.get(path)
+        assert answer.status_code == 401
+        assert reason_of(answer) == "ACCESS_TOKEN_REQUIRED"
+
+    @pytest.mark.parametrize(
+        ("claims", "status"),
+        [
+            ({"aud": None}, 403),
+            ({"aud": "another-api"}, 403),
+            ({"iss": "https://elsewhere.example"}, 401),
+            ({"exp": int(time.time()) - 120}, 401),
+            ({"exp": None}, 401),
+        ],
+        ids=["no audience", "other audience", "other issuer", "expired", "no expiry"],
+    )
+    def test_a_token_of_another_meaning_is_refused(self, edge: Harness, claims: dict[str, object], status: int) -> None:
+        before = len(edge.calls)
+        with edge.client(token=edge.token(**claims)) as client:
+            answer = client.get(GET)
+        assert answer.status_code == status
+        assert reason_of(answer).startswith("ACCESS_TOKEN_")
+        assert len(edge.calls) == before
+
+    def test_a_token_of_another_key_is_refused(self, edge: Harness) -> None:
+        stranger = Harness("", "", "", "", edge.web_root, edge.log, ECKey.generate_key("P-256", auto_kid=True))
+        with edge.client(token=stranger.token()) as client:
+            assert client.get(GET).status_code == 401
+
+    def test_an_unsigned_token_is_refused(self, edge: Harness) -> None:
+        _, claims, _ = edge.token().split(".")
+        header = base64.urlsafe_b64encode(json.dumps({"alg": "none"}).encode()).rstrip(b"=").decode()
+        with edge.client(token=f"{header}.{claims}.") as client:
+            assert client.get(GET).status_code == 401
+
+    def test_a_token_in_the_query_is_no_token(self, edge: Harness) -> None:
+        with edge.client(token=None) as client:
+            assert client.get(GET, params={"access_token": edge.token()}).status_code == 401
+
+    def test_grpc_without_a_token_is_refused_with_a_reason(self, edge: Harness) -> None:
+        with edge.channel() as channel, pytest.raises(grpc.RpcError) as refused:
+            auth_rpc.FinIdServiceStub(channel).GetAuthentication(auth.GetAuthenticationRequest(name=NAME), timeout=5)
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        trailers: Any = refused.value.trailing_metadata()
+        details = dict(trailers)["grpc-status-details-bin"]
+        info = ErrorInfo()
+        Status.FromString(details).details[0].Unpack(info)
+        assert (info.domain, info.reason) == ("finid", "ACCESS_TOKEN_REQUIRED")
+
+    def test_the_gateway_receives_the_token_to_verify_it_again(self, edge: Harness) -> None:
+        token = edge.token()
+        with edge.client(token=token) as client:
+            client.get(GET)
+        assert edge.last_call().metadata["authorization"] == f"Bearer {token}"
+
+    @pytest.mark.parametrize("path", ["/pki/../v1/documents", "/pki/%2e%2e/v1/documents", "/v1/capture/../documents"])
+    def test_a_path_that_leaves_an_open_prefix_needs_a_token(self, edge: Harness, path: str) -> None:
+        with edge.client(token=None) as client:
+            request = client.build_request("GET", "/")
+            request.url = request.url.copy_with(raw_path=path.encode())
+            assert client.send(request).status_code == 401
+
+    def test_escaped_slashes_are_refused(self, edge: Harness) -> None:
+        with edge.client(token=None) as client:
+            request = client.build_request("GET", "/")
+            request.url = request.url.copy_with(raw_path=b"/pki/..%2Fv1/documents")
+            assert client.send(request).status_code == 400
+
+    @pytest.mark.parametrize("path", ["/v1/captures", "/v1/captureX", "/pkix", "/oauth2/token/x", "/oauth2/tokens"])
+    def test_an_open_path_opens_no_neighbour(self, edge: Harness, path: str) -> None:
+        with edge.client(token=None) as client:
+            assert client.get(path).status_code == 401
+
+
+class TestOpenPaths:
+    def test_revocation_lists_are_open(self, edge: Harness) -> None:
+        with edge.client(token=None) as client:
+            answer = client.get("/pki/issuing.crl")
+        assert (answer.status_code, answer.content) == (200, b"\x30\x00")
+        assert answer.headers["content-type"] == "application/pkix-crl"
+
+    def test_keys_and_tokens_come_from_the_portal(self, edge: Harness) -> None:
+        with edge.client(token=None) as client:
+            assert client.get("/.well-known/jwks.json").json()["keys"][0]["kid"] == edge.key.kid
+            assert client.post("/oauth2/token", data={"grant_type": "client_credentials"}).json() == {"received": 29}
+
+    def test_a_large_form_does_not_reach_the_portal(self, edge: Harness) -> None:
+        with edge.client(token=None) as client:
+            answer = client.post("/oauth2/token", content=b"x" * (17 << 10))
+        assert answer.status_code == 413
+        assert reason_of(answer) == "REQUEST_TOO_LARGE"
+
+    def test_the_hosted_page_calls_with_its_cookie(self, edge: Harness) -> None:
+        with edge.client(token=None) as client:
+            opened = client.post("/v1/capture:open", json={"token": "x" * 43})
+            assert opened.json()["applicationTitle"] == "opened"
+            assert opened.headers["set-cookie"].startswith("finid_capture=secret;")
+            assert client.get("/v1/capture").json()["applicationTitle"] == "got"
+        assert edge.last_call().metadata["cookie"] == "finid_capture=secret"
+
+    def test_capture_is_open_over_grpc_too(self, edge: Harness) -> None:
+        with edge.channel() as channel:
+            answer = capture_rpc.CaptureServiceStub(channel).GetCapture(capture.GetCaptureRequest(), timeout=5)
+        assert answer.application_title == "got"
+
+
+class TestPlainHttp:
+    def test_what_is_signed_itself_is_served_without_tls(self, edge: Harness) -> None:
+        with httpx.Client(base_url=edge.pki, trust_env=False) as client:
+            assert client.get("/pki/issuing.crl").content == b"\x30\x00"
+            ocsp = client.post("/pki/ocsp", content=b"ab", headers={"content-type": "application/ocsp-request"})
+        assert ocsp.content == b"ba"
+
+    @pytest.mark.parametrize("path", [GET, "/v1/capture", "/oauth2/token", "/.well-known/jwks.json", "/pki/unknown"])
+    def test_nothing_else_is(self, edge: Harness, path: str) -> None:
+        with httpx.Client(base_url=edge.pki, trust_env=False) as client:
+            answer = client.get(path, headers={"authorization": f"Bearer {edge.token()}"})
+        assert answer.status_code == 404
+        assert reason_of(answer) == "METHOD_UNKNOWN"
+
+
+class TestHeaders:
+    def test_headers_of_the_mesh_are_dropped(self, edge: Harness) -> None:
+        forged = {"x-jwt-payload": "e30", "X-FinID-Application": "applications/other", "x-envoy-retry-on": "5xx",
+                  "x-forwarded-for": "192.0.2.1"}  # fmt: skip
+        with edge.client(**forged) as client:
+            assert client.get(GET).status_code == 200
+        metadata = edge.last_call().metadata
+        assert not {name for name in metadata if name.startswith(("x-jwt-", "x-finid-"))}
+        assert "x-envoy-retry-on" not in metadata
+        assert "192.0.2.1" not in metadata.get("x-forwarded-for", "")
+
+    def test_a_trace_is_begun_where_there_is_none(self, edge: Harness) -> None:
+        with edge.client() as client:
+            client.get(GET)
+        version, trace_id, span_id, _ = edge.last_call().metadata["traceparent"].split("-")
+        assert (version, len(trace_id), len(span_id)) == ("00", 32, 16)
+
+    def test_a_callers_trace_goes_on(self, edge: Harness) -> None:
+        trace_id = "0af7651916cd43dd8448eb211c80319c"
+        with edge.client(traceparent=f"00-{trace_id}-b7ad6b7169203331-01") as client:
+            client.get(GET)
+        assert edge.last_call().metadata["traceparent"].split("-")[1] == trace_id
+
+    def test_answers_are_neither_sniffed_nor_stored(self, edge: Harness) -> None:
+        with edge.client() as client:
+            headers = client.get(GET).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+        assert headers["strict-transport-security"]
+
+
+class TestTime:
+    def test_a_rest_call_has_a_deadline(self, edge: Harness) -> None:
+        with edge.client() as client:
+            client.get(GET)
+        remaining = edge.last_call().time_remaining_s
+        assert remaining is not None
+        assert 25 < remaining <= 30
+
+    def test_a_callers_own_deadline_is_kept(self, edge: Harness) -> None:
+        metadata = (("authorization", f"Bearer {edge.token()}"),)
+        with edge.channel() as channel:
+            stub = auth_rpc.FinIdServiceStub(channel)
+            stub.GetAuthentication(auth.GetAuthenticationRequest(name=NAME), timeout=4, metadata=metadata)
+        remaining = edge.last_call().time_remaining_s
+        assert remaining is not None
+        assert remaining <= 4
+
+    def test_a_late_answer_is_an_error_of_ours(self, edge: Harness) -> None:
+        with edge.client(**{"grpc-timeout": "500m"}) as client:
+            answer = client.get(f"/v1/{SLOW}")
+        assert answer.status_code == 504
+        assert reason_of(answer) == "DEADLINE_EXCEEDED"
+
+    def test_a_stream_may_last(self, edge: Harness) -> None:
+        metadata = (("authorization", f"Bearer {edge.token()}"),)
+
+        def steps() -> Iterator[auth.AuthenticateRequest]:
+            for _ in range(3):
+                yield auth.AuthenticateRequest(send_code=auth.AuthenticateRequest.SendCode())
+                time.sleep(0.2)
+
+        with edge.channel() as channel:
+            answers = list(auth_rpc.FinIdServiceStub(channel).Authenticate(steps(), metadata=metadata))
+        assert len(answers) == 3
+        remaining = edge.last_call().time_remaining_s
+        assert remaining is not None
+        assert 290 < remaining <= 300
+
+
+def test_the_access_log_holds_nothing_a_person_sent(edge: Harness) -> None:
+    secrets = ["900101300017", "topsecretcookie", "%2B77015550101"]
+    token = edge.token()
+    with edge.client(token=token, cookie="finid_capture=topsecretcookie") as client:
+        client.get(f"/v1/authentications/900101300017?phone={secrets[2]}")
+        client.post("/v1/authentications", json={"requestId": "r" * 8, "subject": {"iin": "900101300017"}})
+    deadline = time.monotonic() + 15  # Envoy writes its log every 10 s
+    while "CreateAuthentication" not in (text := edge.log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    assert any(line.get("method") == "/finid.auth.v1.FinIdService/CreateAuthentication" for line in lines)
+    assert not [secret for secret in [*secrets, token] if secret in text]
+
+
+def test_too_many_requests_are_refused_in_json() -> None:
+    with running_envoy(token_requests_per_second=1) as edge, edge.client(token=None) as client:
+        answers = [client.post("/oauth2/token", data={}) for _ in range(6)]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert refused
+    assert reason_of(refused[0]) == "RATE_LIMITED"
+
+
+def test_another_service_of_the_mesh_cannot_stand_in_for_the_gateway() -> None:
+    with running_envoy(gateway_is="signer") as edge, edge.client() as client:
+        answer = client.get(GET)
+    assert answer.status_code == 503
+    assert reason_of(answer) == "SERVICE_UNAVAILABLE"
+    assert edge.calls == []
+
+
+def test_traces_go_to_the_collector() -> None:
+    received: list[ExportTraceServiceRequest] = []
+
+    class Collector(TraceServiceServicer):
+        def Export(self, request: ExportTraceServiceRequest, _: Any) -> ExportTraceServiceResponse:  # noqa: N802
+            received.append(request)
+            return ExportTraceServiceResponse()
+
+    collector = grpc.server(ThreadPoolExecutor(2))
+    add_TraceServiceServicer_to_server(Collector(), collector)  # type: ignore[no-untyped-call]
+    port = collector.add_insecure_port("127.0.0.1:0")
+    collector.start()
+    with running_envoy(otlp_address=f"127.0.0.1:{port}") as edge, edge.client() as client:
+        client.get(GET)
+        trace_id = edge.last_call().metadata["traceparent"].split("-")[1]
+        deadline = time.monotonic() + 15
+        while trace_id not in _trace_ids(received) and time.monotonic() < deadline:
+            time.sleep(0.2)
+    collector.stop(grace=0).wait()
+    assert trace_id in _trace_ids(received)
+
+
+def _trace_ids(requests: list[ExportTraceServiceRequest]) -> set[str]:
+    scopes = (scope for request in requests for resource in request.resource_spans for scope in resource.scope_spans)
+    return {span.trace_id.hex() for scope in scopes for span in scope.spans}
