@@ -34,8 +34,9 @@ class PictureFaultError(Exception):
 def decode_bgr(data: bytes, limits: Limits) -> MatLike:
     """The picture as rows x columns x 3 bytes, BGR, turned upright as its EXIF orientation says.
 
-    Only JPEG and PNG. Raises PictureFaultError: TOO_LARGE or TOO_SMALL by `limits`, UNREADABLE when it is no whole
-    picture of these formats or decodes to another size than it announced.
+    Only JPEG and PNG. Raises PictureFaultError: TOO_LARGE or TOO_SMALL by `limits`, UNREADABLE when it is cut off, of
+    another format, or decodes to another size than it announced. JPEG has no checksum: damage within its scans shows
+    as a damaged picture, and then as no face or another one.
     """
     if len(data) > limits.max_bytes:
         raise PictureFaultError(Fault.TOO_LARGE)

@@ -15,7 +15,7 @@ class FaceMatchServicer(rpc.FaceMatchServiceServicer):
     def __init__(self, matcher: Matcher) -> None:
         self._matcher = matcher
 
-    async def Compare(  # noqa: N802 - the name is the proto's
+    async def Compare(
         self, request: pb.CompareRequest, context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> pb.CompareResponse:
         """Compare every probe with the reference photo."""
