@@ -38,6 +38,8 @@ OS_PACKAGES = {
     },
 }
 NEEDED_FOR_VENV = {"python3-venv": "virtual environments"}
+# Only where there is no npm at all: a Node.js from elsewhere brings its own, and conflicts with Debian's.
+NEEDED_FOR_NPM = {"npm": "models that npm packages carry"}
 
 
 class SetupError(Exception):
@@ -69,6 +71,8 @@ def _install_os_packages() -> bool:
         raise SetupError(f"this system is {release!r}; set-up knows the package names of Debian {known} only")
     if importlib.util.find_spec("ensurepip") is None:
         wanted |= NEEDED_FOR_VENV
+    if shutil.which("npm") is None:
+        wanted |= NEEDED_FOR_NPM
     missing = sorted(wanted.keys() - _installed_packages(wanted))
     if not missing:
         return False
