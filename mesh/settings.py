@@ -79,12 +79,25 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-class MeshSettings(BaseSettings):
-    """What every service needs to know."""
+class EnvironmentSettings(BaseSettings):
+    """Settings from the environment, for services and for ceremonies."""
 
     model_config = SettingsConfigDict(env_prefix="FINID_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     env: Literal["sandbox", "production"]
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment; on anything wrong, name each setting on stderr and exit with 78 (EX_CONFIG)."""
+        try:
+            return cls()
+        except ValidationError as error:
+            _refuse([_describe(cls.model_config["env_prefix"], item["loc"], item["msg"]) for item in error.errors()])
+
+
+class MeshSettings(EnvironmentSettings):
+    """What every service needs to know."""
+
     listen: Address
     """mTLS gRPC."""
     health_listen: Address
@@ -104,14 +117,6 @@ class MeshSettings(BaseSettings):
         if self.env == "production" and self.reflection:
             raise ValueError("FINID_REFLECTION is for development; production refuses it")
         return self
-
-    @classmethod
-    def load(cls) -> Self:
-        """Read the environment; on anything wrong, name each setting on stderr and exit with 78 (EX_CONFIG)."""
-        try:
-            return cls()
-        except ValidationError as error:
-            _refuse([_describe(cls.model_config["env_prefix"], item["loc"], item["msg"]) for item in error.errors()])
 
 
 def _describe(prefix: str, location: Sequence[str | int], message: str) -> str:

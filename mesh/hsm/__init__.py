@@ -10,7 +10,9 @@
 
 from pathlib import Path
 
+from mesh.hsm.announcement import announce
 from mesh.hsm.errors import (
+    DevelopmentTokenError,
     TokenBusyError,
     TokenError,
     TokenKeyExistsError,
@@ -26,6 +28,7 @@ from mesh.hsm.token import Token
 from mesh.hsm.wrapped import KekName, WrappedKey, WrappedKeyPair
 
 __all__ = [
+    "DevelopmentTokenError",
     "KekName",
     "KeyAlgorithm",
     "Token",
@@ -40,6 +43,7 @@ __all__ = [
     "WrappedKey",
     "WrappedKeyPair",
     "WrappedKeyRefusedError",
+    "announce",
     "open_token",
 ]
 

@@ -32,6 +32,12 @@ class TokenPinRefusedError(TokenUnavailableError):
     reason = "TOKEN_PIN_REFUSED"
 
 
+class DevelopmentTokenError(TokenError):
+    """A development token where certified devices are required."""
+
+    reason = "DEVELOPMENT_TOKEN"
+
+
 class TokenKeyMissingError(TokenUnavailableError):
     """The token holds no such key: the ceremony did not run, or the settings name another token."""
 

@@ -25,7 +25,7 @@ class KeyAlgorithm(Enum):
         return ec.SECP256R1() if self is KeyAlgorithm.EC_P256 else ec.SECP384R1()
 
     @property
-    def digest(self) -> hashes.HashAlgorithm:
+    def digest(self) -> hashes.SHA256 | hashes.SHA384:
         """The hash of the curve's own strength (FIPS 186-5, 6.4)."""
         return hashes.SHA256() if self is KeyAlgorithm.EC_P256 else hashes.SHA384()
 

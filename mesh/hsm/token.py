@@ -40,6 +40,7 @@ class Token:
         """Take the token by its label; `writable` lets keys be generated in it (a ceremony, never a service)."""
         self._sessions = Sessions(module, label, pin_file, writable=writable)
         with self._sessions.work() as desk:
+            self.model = desk.session.token.model
             self._manufacturer = desk.session.token.manufacturer_id
 
     @property
