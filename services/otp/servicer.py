@@ -25,7 +25,7 @@ class OtpServicer(rpc.OtpServiceServicer):
     def __init__(self, codes: Codes) -> None:
         self._codes = codes
 
-    async def SendCode(  # noqa: N802  the proto's name
+    async def SendCode(
         self, request: pb.SendCodeRequest, _context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.SendCodeResponse:
         """Send a code."""
@@ -37,7 +37,7 @@ class OtpServicer(rpc.OtpServiceServicer):
         response.resend_time.FromDatetime(sent.resend_at)
         return response
 
-    async def VerifyCode(  # noqa: N802  the proto's name
+    async def VerifyCode(
         self, request: pb.VerifyCodeRequest, _context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.VerifyCodeResponse:
         """Check a code."""

@@ -25,13 +25,13 @@ class PortalServicer(rpc.PortalServiceServicer):
         self._applications = applications
         self._jwks_json = jwks_json
 
-    async def GetTokenKeys(  # noqa: N802  the proto's name
+    async def GetTokenKeys(
         self, _request: pb.GetTokenKeysRequest, _context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GetTokenKeysResponse:
         """Return the keys that access tokens are checked by."""
         return pb.GetTokenKeysResponse(jwks_json=self._jwks_json)
 
-    async def GetApplication(  # noqa: N802  the proto's name
+    async def GetApplication(
         self, request: pb.GetApplicationRequest, _context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.Application:
         """Return an application."""

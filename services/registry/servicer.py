@@ -19,14 +19,14 @@ class RegistryServicer(rpc.RegistryServiceServicer):
         self._attestation = attestation
         self._release = release
 
-    async def Attest(  # noqa: N802  the proto's name
+    async def Attest(
         self, request: pb.AttestRequest, _context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.AttestResponse:
         """Attest what the source knows."""
         attested = await self._attestation.attest(request.transaction, _openings(request.openings))
         return pb.AttestResponse(receipt=attested.receipt, photo_jwe=attested.photo_jwe)
 
-    async def Release(  # noqa: N802  the proto's name
+    async def Release(
         self, request: pb.ReleaseRequest, _context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ReleaseResponse:
         """Release the person's data."""
