@@ -72,7 +72,7 @@ class ReceiptSigner:
         """Return the signer of an unencrypted PKCS#8 PEM key. Raises ValueError for anything but Ed25519."""
         key = load_pem_private_key(pem, password=None)
         if not isinstance(key, Ed25519PrivateKey):
-            raise ValueError("the receipt key is not an Ed25519 key")  # noqa: TRY004
+            raise ValueError("the receipt key is not an Ed25519 key")  # noqa: TRY004  the file is wrong, not a type
         return cls(key, env)
 
     @property

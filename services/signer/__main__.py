@@ -1,0 +1,92 @@
+"""Wires the signer: settings, telemetry, token, keys, database, server."""
+
+import asyncio
+from datetime import UTC, datetime
+
+from finid.signer.v1 import signer_pb2, signer_pb2_grpc
+
+from mesh import floors, pins, telemetry
+from mesh.health import Probe
+from mesh.hsm import KekName, TokenKeyMissingError, TokenPool, open_token
+from mesh.postgres import Database
+from mesh.receipts import ReceiptSigner
+from mesh.sealing import read_key
+from mesh.server import Server, callers
+from mesh.settings import read_secret
+from mesh.transaction import Env
+from services.signer.credential import HolderMac
+from services.signer.enrolment import Enrolment
+from services.signer.issuing_ca import IssuingCa
+from services.signer.servicer import SignerServicer
+from services.signer.settings import SignerSettings
+from services.signer.signing import DigestSigner
+from services.signer.store import CredentialStore, SigningStore
+from services.signer.subject_keys import KEK_LABEL, TokenSubjectKeys
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _open_pool(settings: SignerSettings, kek: KekName) -> TokenPool:
+    """Log in to the token and see that it holds the KEK."""
+    token = open_token(settings.pkcs11_module, settings.token_label, settings.token_pin_file)
+    if token.is_development_token:
+        telemetry.logger().warning("development token (softhsm), its keys are files, it is no certified device")
+    if not token.has_kek(kek):
+        raise TokenKeyMissingError(f"the token holds no key {kek.token_label}: run the ceremony")
+    return TokenPool(token)
+
+
+async def serve(settings: SignerSettings) -> None:
+    """Serve until SIGTERM."""
+    env = Env(settings.env)
+    kek = KekName(KEK_LABEL, settings.subject_kek_generation)
+    pool = _open_pool(settings, kek)
+    keys = TokenSubjectKeys(pool, kek)
+    holders = HolderMac(read_key(settings.subject_hmac_key_file))
+    pinned = pins.parse(settings.pins_file.read_bytes(), env)
+    least = floors.parse(settings.floors_file.read_bytes())
+    database = await Database.open(read_secret(settings.database_url_file), service="signer")
+    credentials = CredentialStore(database)
+    enrolment = Enrolment(
+        credentials=credentials,
+        keys=keys,
+        holders=holders,
+        attester=ReceiptSigner.from_pem(settings.receipt_key_file.read_bytes(), env),
+        issuing_ca=IssuingCa.from_pem(settings.issuing_ca_file.read_bytes()),
+        pins=pinned,
+        floors=least,
+        now=_now,
+    )
+    digest_signer = DigestSigner(
+        credentials=credentials,
+        signings=SigningStore(database),
+        keys=keys,
+        holders=holders,
+        pins=pinned,
+        floors=least,
+        now=_now,
+    )
+    file = signer_pb2.DESCRIPTOR
+    service = file.services_by_name["SignerService"]
+    probes = [Probe("database", database.probe), Probe("token", pool.probe)]
+    server = Server("signer", settings, callers(service, "auth_gateway"), probes)
+    signer_pb2_grpc.add_SignerServiceServicer_to_server(SignerServicer(enrolment, digest_signer), server.grpc)
+    server.reflect(file)
+    try:
+        await server.run(digest_signer.abort_expired_intents)
+    finally:
+        await database.close()
+        pool.close()
+
+
+def main() -> None:
+    """Run the signer."""
+    settings = SignerSettings.load()
+    telemetry.start("signer", log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
+    asyncio.run(serve(settings))
+
+
+if __name__ == "__main__":
+    main()

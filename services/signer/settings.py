@@ -1,0 +1,26 @@
+"""Settings of the signer."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from mesh.settings import KeyFile, MeshSettings, PublicFile, SecretFile
+
+
+class SignerSettings(MeshSettings):
+    """What the signer needs to know beside what every service does. SOFTHSM2_CONF stands beside for SoftHSM."""
+
+    database_url_file: SecretFile
+    receipt_key_file: SecretFile
+    """Signs key attestations: Ed25519, PKCS#8 PEM."""
+    pins_file: PublicFile
+    floors_file: PublicFile
+    issuing_ca_file: PublicFile
+    """PEM; its first certificate is the CA whose certificates are taken."""
+    subject_hmac_key_file: KeyFile
+    """Ties keys to their persons; whoever loses it makes every credential useless."""
+    pkcs11_module: Path
+    token_label: str
+    token_pin_file: SecretFile
+    subject_kek_generation: int = Field(default=1, ge=1, le=0xFFFF)
+    """Which generation of the token's key-encryption key wraps new keys; older ones still open theirs."""

@@ -1,0 +1,84 @@
+"""Subject keys in the token: made there, kept outside wrapped, back inside only while they sign."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
+
+from mesh.hsm import KekName, KeyAlgorithm, Token, TokenPool, TokenPrivateKey, WrappedKey
+
+KEK_LABEL = "subject-kek"
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A new key: SubjectPublicKeyInfo, the wrapped private key, and a PKCS#10 request that proves its possession."""
+
+    public_key_der: bytes
+    wrapped_key: bytes = field(repr=False)
+    csr_der: bytes
+
+
+class SubjectKeys(Protocol):
+    """The token, as far as this room uses it. Every method raises `mesh.hsm.TokenError`."""
+
+    async def generate(self) -> NewKey:
+        """Make a P-256 key."""
+        ...
+
+    async def sign(self, wrapped_key: bytes, digests_sha256: Sequence[bytes]) -> Sequence[bytes]:
+        """Sign the digests in their order; return ECDSA-Sig-Values (DER)."""
+        ...
+
+
+class TokenSubjectKeys:
+    """Subject keys wrapped by the KEK of a real token. See `SubjectKeys`."""
+
+    def __init__(self, pool: TokenPool, kek: KekName) -> None:
+        self._pool = pool
+        self._kek = kek
+
+    async def generate(self) -> NewKey:
+        """See `SubjectKeys`."""
+        return await self._pool.call(_generate, self._pool.token, self._kek)
+
+    async def sign(self, wrapped_key: bytes, digests_sha256: Sequence[bytes]) -> Sequence[bytes]:
+        """See `SubjectKeys`."""
+        key = WrappedKey.from_bytes(wrapped_key)
+        return await self._pool.call(self._pool.token.sign_with_wrapped, key, digests_sha256)
+
+
+def _generate(token: Token, kek: KekName) -> NewKey:
+    pair = token.generate_wrapped(kek, KeyAlgorithm.EC_P256)
+    key = TokenPrivateKey(
+        _p256(pair.public_key_der), lambda digest: token.sign_with_wrapped(pair.private_key, [digest])[0]
+    )
+    # No subject: the CA takes it from the opened commitments and the registry's release.
+    request = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(key, hashes.SHA256())
+    return NewKey(pair.public_key_der, pair.private_key.to_bytes(), request.public_bytes(Encoding.DER))
+
+
+def all_verify(public_key_der: bytes, digests_sha256: Sequence[bytes], signatures: Sequence[bytes]) -> bool:
+    """Tell whether there is exactly one signature for each digest, in order, each of this P-256 key."""
+    if len(signatures) != len(digests_sha256):
+        return False
+    key = _p256(public_key_der)
+    try:
+        for digest, signature in zip(digests_sha256, signatures, strict=True):
+            key.verify(signature, digest, ec.ECDSA(Prehashed(hashes.SHA256())))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _p256(public_key_der: bytes) -> ec.EllipticCurvePublicKey:
+    key = load_der_public_key(public_key_der)
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("not a P-256 public key")  # noqa: TRY004  the bytes are wrong, not a type
+    return key
