@@ -1,0 +1,195 @@
+"""OCSP (RFC 6960): what stands of serials of the issuing CA, signed by a delegated responder.
+
+A request may ask for several serials. Its nonce, if it has one, is echoed (RFC 9654). What was never issued is unknown.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from services.ca import der
+from services.ca.authority import Authority
+from services.ca.ledger import Ledger, State, Status
+
+MAX_REQUEST_BYTES = 4096
+MAX_SERIALS = 16
+# How long a relying party may go by an answer.
+LIFETIME = timedelta(hours=1)
+
+_NONCE = "1.3.6.1.5.5.7.48.1.2"
+_MAX_NONCE_BYTES = 128  # RFC 9654 section 2.1
+_BASIC_RESPONSE = der.oid("1.3.6.1.5.5.7.48.1.1")
+_ECDSA_SHA256 = der.sequence(der.oid("1.2.840.10045.4.3.2"))
+_HASHES: dict[str, Callable[[bytes], "hashlib._Hash"]] = {
+    "1.3.14.3.2.26": lambda data: hashlib.sha1(data, usedforsecurity=False),
+    "2.16.840.1.101.3.4.2.1": hashlib.sha256,
+}
+# Values of OCSPResponseStatus (RFC 6960 section 4.2.1).
+_SUCCESSFUL, _MALFORMED_REQUEST, _UNAUTHORIZED = 0, 1, 6
+# Values of CRLReason (RFC 5280 section 5.3.1) that statuses can have; unspecified is left out.
+_REASONS = {
+    "keyCompromise": 1,
+    "cACompromise": 2,
+    "affiliationChanged": 3,
+    "superseded": 4,
+    "cessationOfOperation": 5,
+    "privilegeWithdrawn": 9,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _CertId:
+    """One certificate asked about: its CertID as sent, and what is in it."""
+
+    encoded: bytes
+    hash_algorithm: str
+    issuer_name_hash: bytes
+    issuer_key_hash: bytes
+    serial: int
+
+
+class Responder:
+    """Answers for one authority."""
+
+    def __init__(self, *, authority: Authority, ledger: Ledger, now: Callable[[], datetime]) -> None:
+        self._authority = authority
+        self._ledger = ledger
+        self._now = now
+        issuing = authority.issuing.certificate
+        name = issuing.subject.public_bytes()
+        key = _key_bits(issuing)
+        self._issuer = {oid: (digest(name).digest(), digest(key).digest()) for oid, digest in _HASHES.items()}
+        responder_key = _key_bits(authority.ocsp.certificate)
+        by_key = der.tlv(der.OCTET_STRING, hashlib.sha1(responder_key, usedforsecurity=False).digest())
+        self._responder_id = der.tlv(der.context(2), by_key)
+        self._certificates = der.tlv(der.context(0), der.sequence(authority.ocsp.der))
+
+    async def answer(self, request_der: bytes) -> bytes:
+        """Return an OCSPResponse (DER): malformedRequest and unauthorized are answers too.
+
+        Raises TokenError, DependencyUnavailableError.
+        """
+        try:
+            asked, nonce = _parse(request_der)
+        except der.MalformedError:
+            return _failure(_MALFORMED_REQUEST)
+        for cert_id in asked:
+            issuer = self._issuer.get(cert_id.hash_algorithm)
+            if issuer != (cert_id.issuer_name_hash, cert_id.issuer_key_hash):
+                # RFC 6960 section 2.3: this responder cannot speak for that issuer.
+                return _failure(_UNAUTHORIZED)
+        known = {status.serial: status for status in await self._ledger.statuses({item.serial for item in asked})}
+        return await self._respond(asked, known, nonce)
+
+    async def _respond(self, asked: list[_CertId], known: dict[int, Status], nonce: bytes) -> bytes:
+        now = self._now()
+        answers = [self._single(item, known.get(item.serial), now) for item in asked]
+        extensions = der.tlv(der.context(1), der.sequence(nonce)) if nonce else b""
+        response_data = der.sequence(self._responder_id, der.generalized_time(now), der.sequence(*answers), extensions)
+        signature = await self._authority.ocsp.key.sign_digest(hashlib.sha256(response_data).digest())
+        basic = der.sequence(response_data, _ECDSA_SHA256, der.bit_string(signature), self._certificates)
+        response = der.sequence(_BASIC_RESPONSE, der.tlv(der.OCTET_STRING, basic))
+        return der.sequence(der.integer(_SUCCESSFUL, der.ENUMERATED), der.tlv(der.context(0), response))
+
+    def _single(self, asked: _CertId, status: Status | None, now: datetime) -> bytes:
+        """SingleResponse."""
+        return der.sequence(
+            asked.encoded,
+            self._status(asked.serial, status),
+            der.generalized_time(now),
+            der.tlv(der.context(0), der.generalized_time(now + LIFETIME)),
+        )
+
+    def _status(self, serial: int, status: Status | None) -> bytes:
+        """CertStatus. An intent that is still worked on has not been issued yet."""
+        if serial in self._authority.issued_serials or (status is not None and status.state is State.ISSUED):
+            return der.tlv(der.context(0, constructed=False))
+        if status is None or status.revoked_at is None:
+            return der.tlv(der.context(2, constructed=False))
+        reason = b""
+        if status.reason in _REASONS:
+            reason = der.tlv(der.context(0), der.integer(_REASONS[status.reason], der.ENUMERATED))
+        return der.tlv(der.context(1), der.generalized_time(status.revoked_at), reason)
+
+
+def _failure(status: int) -> bytes:
+    return der.sequence(der.integer(status, der.ENUMERATED))
+
+
+def _key_bits(certificate: x509.Certificate) -> bytes:
+    """The content of the subjectPublicKey BIT STRING, which OCSP hashes."""
+    return certificate.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+
+def _parse(request_der: bytes) -> tuple[list[_CertId], bytes]:
+    """The CertIDs asked about and the nonce extension as sent (b"" for none). Raises MalformedError.
+
+    A requestor's name and signature are allowed and not looked at: status is open to everybody.
+    """
+    if len(request_der) > MAX_REQUEST_BYTES:
+        raise der.MalformedError("the request is too large")
+    outer = der.Reader(request_der)
+    request = outer.inside(der.SEQUENCE)
+    outer.end()
+    tbs = request.inside(der.SEQUENCE)
+    if request.more:
+        request.content(der.context(0))
+        request.end()
+    if tbs.is_next(der.context(0)) and tbs.inside(der.context(0)).integer() != 0:
+        raise der.MalformedError("the request is not of version 1")
+    if tbs.is_next(der.context(1)):
+        tbs.content(der.context(1))
+    listed = tbs.inside(der.SEQUENCE)
+    asked = []
+    while listed.more:
+        asked.append(_request(listed.inside(der.SEQUENCE)))
+    nonce = _extensions(tbs.inside(der.context(2))) if tbs.more else b""
+    tbs.end()
+    if not 0 < len(asked) <= MAX_SERIALS:
+        raise der.MalformedError("the request asks about nothing, or about too many certificates")
+    return asked, nonce
+
+
+def _request(one: der.Reader) -> _CertId:
+    encoded, content = one.element(der.SEQUENCE)
+    if one.more:
+        _extensions(one.inside(der.context(0)))
+    one.end()
+    cert_id = der.Reader(content)
+    algorithm = cert_id.inside(der.SEQUENCE)
+    oid = algorithm.oid()
+    if algorithm.more:
+        algorithm.content(der.NULL)
+    algorithm.end()
+    found = _CertId(
+        encoded, oid, cert_id.content(der.OCTET_STRING), cert_id.content(der.OCTET_STRING), cert_id.integer()
+    )
+    cert_id.end()
+    return found
+
+
+def _extensions(explicit: der.Reader) -> bytes:
+    """The nonce extension as sent, b"" for none. Raises MalformedError for an unknown critical one."""
+    listed = explicit.inside(der.SEQUENCE)
+    explicit.end()
+    nonce = b""
+    while listed.more:
+        encoded, content = listed.element(der.SEQUENCE)
+        extension = der.Reader(content)
+        oid = extension.oid()
+        critical = extension.boolean() if extension.is_next(der.BOOLEAN) else False
+        value = der.Reader(extension.content(der.OCTET_STRING))
+        extension.end()
+        if oid == _NONCE and not nonce:
+            size = len(value.content(der.OCTET_STRING))
+            value.end()
+            if not 0 < size <= _MAX_NONCE_BYTES:
+                raise der.MalformedError("the nonce is empty or too long")
+            nonce = encoded
+        elif oid == _NONCE or critical:
+            raise der.MalformedError("an extension is repeated, or critical and unknown")
+    return nonce

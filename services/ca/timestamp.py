@@ -1,0 +1,216 @@
+"""Time stamps (RFC 3161, with ESSCertIDv2 of RFC 5816): a signed statement that a digest existed at a time.
+
+The structure is fixed, so its DER is put together from parts that are made once; asn1crypto reads it in the tests.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+
+from mesh.errors import Code, FinIdError
+from services.ca import der, profiles
+from services.ca.authority import Authority
+from services.ca.profiles import SERIAL_BYTES, TIME_STAMP_POLICY, Practice
+
+MAX_REQUEST_BYTES = 4096
+_MAX_NONCE_OCTETS = 64
+# How far genTime may be from UTC; hosts keep their clocks within a second.
+_ACCURACY = der.sequence(der.integer(1))
+
+_HASH_BYTES = {
+    "2.16.840.1.101.3.4.2.1": 32,  # SHA-256
+    "2.16.840.1.101.3.4.2.2": 48,
+    "2.16.840.1.101.3.4.2.3": 64,
+}
+_SHA256 = der.sequence(der.oid("2.16.840.1.101.3.4.2.1"))
+_ECDSA_SHA256 = der.sequence(der.oid("1.2.840.10045.4.3.2"))
+_SIGNED_DATA = der.oid("1.2.840.113549.1.7.2")
+_TST_INFO = der.oid("1.2.840.113549.1.9.16.1.4")
+_CONTENT_TYPE = der.oid("1.2.840.113549.1.9.3")
+_MESSAGE_DIGEST = der.oid("1.2.840.113549.1.9.4")
+_SIGNING_CERTIFICATE_V2 = der.oid("1.2.840.113549.1.9.16.2.47")
+# Values of PKIStatus (RFC 3161 section 2.4.2).
+_GRANTED, _REJECTION = 0, 2
+
+
+class Failure(IntEnum):
+    """PKIFailureInfo (RFC 3161 section 2.4.2), by the number of its bit."""
+
+    BAD_ALG = 0
+    BAD_REQUEST = 2
+    BAD_DATA_FORMAT = 5
+    TIME_NOT_AVAILABLE = 14
+    UNACCEPTED_POLICY = 15
+    UNACCEPTED_EXTENSION = 16
+
+
+class TimeNotAvailableError(FinIdError):
+    """The time stamp authority's certificate is not valid now."""
+
+    code = Code.UNAVAILABLE
+    reason = "TIME_NOT_AVAILABLE"
+
+
+class RejectedError(Exception):
+    """The request is answered with a rejection; carries its PKIFailureInfo and a text for people."""
+
+    def __init__(self, failure: Failure, text: str) -> None:
+        super().__init__(text)
+        self.failure = failure
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A TimeStampReq: imprint and nonce are DER as sent, nonce b"" for none; `policy` "" for none."""
+
+    imprint: bytes
+    policy: str
+    nonce: bytes
+    wants_certificate: bool
+
+
+class TimeStamps:
+    """The time stamp authority."""
+
+    def __init__(
+        self,
+        *,
+        authority: Authority,
+        practice: Practice,
+        now: Callable[[], datetime],
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self._authority = authority
+        self._now = now
+        self._random_bytes = random_bytes
+        self._policy = practice.policy(TIME_STAMP_POLICY).dotted_string
+        tsa = authority.tsa.certificate
+        self._signer = der.sequence(tsa.issuer.public_bytes(), der.integer(tsa.serial_number))
+        # The hash algorithm is SHA-256, which is the default and so absent in DER.
+        certificate_hash = der.tlv(der.OCTET_STRING, hashlib.sha256(authority.tsa.der).digest())
+        signing_certificate = der.sequence(der.sequence(der.sequence(certificate_hash)))
+        self._fixed_attributes = (
+            _attribute(_CONTENT_TYPE, _TST_INFO),
+            _attribute(_SIGNING_CERTIFICATE_V2, signing_certificate),
+        )
+
+    async def stamp(self, request_der: bytes) -> bytes:
+        """Return a TimeStampResp (DER): a token, or a rejection that says why. Raises TokenError."""
+        now = self._now()
+        try:
+            request = self._read(request_der, now)
+        except der.MalformedError:
+            return _rejection(RejectedError(Failure.BAD_DATA_FORMAT, "the request does not parse"))
+        except RejectedError as error:
+            return _rejection(error)
+        token = await self._token(request, now)
+        return der.sequence(der.sequence(der.integer(_GRANTED)), token)
+
+    async def stamp_digest(self, digest_sha256: bytes) -> bytes:
+        """Return a TimeStampToken (DER) for a digest, the authority's certificate inside.
+
+        Raises TimeNotAvailableError, TokenError.
+        """
+        now = self._now()
+        try:
+            self._require_valid(now)
+        except RejectedError as error:
+            raise TimeNotAvailableError(error.text) from error
+        imprint = der.sequence(_SHA256, der.tlv(der.OCTET_STRING, digest_sha256))
+        return await self._token(_Request(imprint, policy="", nonce=b"", wants_certificate=True), now)
+
+    def _read(self, request_der: bytes, now: datetime) -> _Request:
+        request = _parse(request_der)
+        if request.policy not in ("", self._policy):
+            raise RejectedError(Failure.UNACCEPTED_POLICY, "the authority has another policy")
+        self._require_valid(now)
+        return request
+
+    def _require_valid(self, now: datetime) -> None:
+        tsa = self._authority.tsa.certificate
+        if not tsa.not_valid_before_utc <= now <= tsa.not_valid_after_utc:
+            raise RejectedError(Failure.TIME_NOT_AVAILABLE, "the authority's certificate is not valid now")
+
+    async def _token(self, request: _Request, now: datetime) -> bytes:
+        """TimeStampToken: SignedData around a TSTInfo."""
+        info = der.sequence(
+            der.integer(1),
+            der.oid(self._policy),
+            request.imprint,
+            der.integer(profiles.serial_number(self._random_bytes(SERIAL_BYTES))),
+            der.generalized_time(now),
+            _ACCURACY,
+            request.nonce,
+        )
+        message_digest = der.tlv(der.OCTET_STRING, hashlib.sha256(info).digest())
+        attributes = [*self._fixed_attributes, _attribute(_MESSAGE_DIGEST, message_digest)]
+        # RFC 5652 section 5.4: signed with the tag of a SET OF, sent with an implicit one.
+        digest = hashlib.sha256(der.set_of(attributes)).digest()
+        signature = await self._authority.tsa.key.sign_digest(digest)
+        signer_info = der.sequence(
+            der.integer(1),
+            self._signer,
+            _SHA256,
+            der.set_of(attributes, der.context(0)),
+            _ECDSA_SHA256,
+            der.tlv(der.OCTET_STRING, signature),
+        )
+        certificates = der.tlv(der.context(0), self._authority.tsa.der) if request.wants_certificate else b""
+        signed_data = der.sequence(
+            der.integer(3),
+            der.set_of([_SHA256]),
+            der.sequence(_TST_INFO, der.tlv(der.context(0), der.tlv(der.OCTET_STRING, info))),
+            certificates,
+            der.set_of([signer_info]),
+        )
+        return der.sequence(_SIGNED_DATA, der.tlv(der.context(0), signed_data))
+
+
+def _attribute(oid: bytes, value: bytes) -> bytes:
+    return der.sequence(oid, der.set_of([value]))
+
+
+def _rejection(error: RejectedError) -> bytes:
+    text = der.sequence(der.tlv(der.UTF8_STRING, error.text.encode("utf-8")))
+    return der.sequence(der.sequence(der.integer(_REJECTION), text, der.named_bit(error.failure)))
+
+
+def _parse(request_der: bytes) -> _Request:
+    """Read a TimeStampReq. Raises MalformedError when it is none, RejectedError when it asks for what is not done."""
+    if len(request_der) > MAX_REQUEST_BYTES:
+        raise der.MalformedError("the request is too large")
+    outer = der.Reader(request_der)
+    request = outer.inside(der.SEQUENCE)
+    outer.end()
+    if request.integer() != 1:
+        raise RejectedError(Failure.BAD_REQUEST, "the request is not of version 1")
+    imprint, content = request.element(der.SEQUENCE)
+    _check_imprint(der.Reader(content))
+    policy = request.oid() if request.is_next(der.OID) else ""
+    nonce = request.element(der.INTEGER)[0] if request.is_next(der.INTEGER) else b""
+    wants_certificate = request.boolean() if request.is_next(der.BOOLEAN) else False
+    if request.is_next(der.context(0)):
+        raise RejectedError(Failure.UNACCEPTED_EXTENSION, "extensions are not taken")
+    request.end()
+    if nonce:
+        if len(nonce) > _MAX_NONCE_OCTETS:
+            raise RejectedError(Failure.BAD_REQUEST, "the nonce is too long")
+        der.Reader(nonce).integer()
+    return _Request(imprint, policy, nonce, wants_certificate)
+
+
+def _check_imprint(imprint: der.Reader) -> None:
+    algorithm = imprint.inside(der.SEQUENCE)
+    hash_bytes = _HASH_BYTES.get(algorithm.oid())
+    if hash_bytes is None:
+        raise RejectedError(Failure.BAD_ALG, "the digest must be of SHA-256, SHA-384 or SHA-512")
+    if algorithm.more and algorithm.content(der.NULL):
+        raise der.MalformedError("the parameters of a hash algorithm are not NULL")
+    algorithm.end()
+    digest = imprint.content(der.OCTET_STRING)
+    imprint.end()
+    if len(digest) != hash_bytes:
+        raise RejectedError(Failure.BAD_DATA_FORMAT, "the digest is not of its algorithm's length")
