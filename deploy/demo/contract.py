@@ -1,0 +1,31 @@
+"""The document that the demonstration signs."""
+
+import io
+
+from reportlab.lib.pagesizes import A4
+from reportlab.pdfgen.canvas import Canvas
+
+_LINES = (
+    "Sandbox Bank",
+    "",
+    "Agreement No. 2026/11 on opening a current account",
+    "",
+    "1. The Bank opens an account in tenge for the Client.",
+    "2. The Client has read the Bank's tariffs and accepts them.",
+    "3. This agreement is signed with the Client's cloud digital signature.",
+)
+
+
+def contract_pdf() -> bytes:
+    """Return a one-page PDF."""
+    buffer = io.BytesIO()
+    canvas = Canvas(buffer, pagesize=A4, invariant=1)
+    canvas.setTitle("Agreement No. 2026/11")
+    text = canvas.beginText(72, A4[1] - 90)
+    text.setFont("Helvetica", 12)
+    for line in _LINES:
+        text.textLine(line)
+    canvas.drawText(text)
+    canvas.showPage()
+    canvas.save()
+    return buffer.getvalue()
