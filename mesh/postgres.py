@@ -8,13 +8,14 @@ import asyncpg
 
 from mesh.errors import DependencyUnavailableError
 
+# SQLSTATE classes 08, 53, 55 and 57: the connection is gone, the server is full, the database takes no connections, an
+# operator or the statement timeout intervened.
 _LOST = (
     asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ObjectNotInPrerequisiteStateError,
+    asyncpg.OperatorInterventionError,
     asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
     OSError,
     TimeoutError,
 )

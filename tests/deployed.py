@@ -32,6 +32,7 @@ class Deployed:
     authority: Authority
     environment: dict[str, str]
     channels: list[grpc.aio.Channel] = field(default_factory=list)
+    log: str = ""  # what it wrote to stderr, once it has ended
 
     def channel(self, caller: str) -> grpc.aio.Channel:
         """A channel that shows the caller's certificate."""
@@ -79,10 +80,14 @@ async def deployed(service: str, authority: Authority, environment: Mapping[str,
         },
     )
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", f"services.{service}", env=made.environment, stderr=asyncio.subprocess.DEVNULL
+        sys.executable, "-m", f"services.{service}", env=made.environment, stderr=asyncio.subprocess.PIPE
     )
+    said = asyncio.create_task(process.communicate())
     try:
-        await made.becomes(SERVING, 30)
+        ready = asyncio.create_task(made.becomes(SERVING, 30))
+        await asyncio.wait({ready, said}, return_when=asyncio.FIRST_COMPLETED)
+        assert not said.done(), (await said)[1].decode()
+        await ready
         yield made
         for channel in made.channels:
             await channel.close()
@@ -91,7 +96,7 @@ async def deployed(service: str, authority: Authority, environment: Mapping[str,
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+        made.log = (await said)[1].decode()
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """Attest: what the state knows, bound to one transaction, and nothing for anybody who may not ask."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -164,7 +165,7 @@ async def test_known_and_unknown_people_count_alike_against_the_limit() -> None:
 
 def test_the_photo_goes_to_a_public_key_of_p256_only() -> None:
     private = {"kty": "EC", **PHOTO_KEY.as_dict(private=True)}
-    for jwk in ("", "{}", '{"kty":"oct","k":"AAAA"}', str(private).replace("'", '"')):
+    for jwk in ("", "{}", '{"kty":"oct","k":"AAAA"}', json.dumps(private)):
         with pytest.raises(ValueError, match="recipient must be"):
             PhotoRecipient.from_jwk(jwk)
 
