@@ -256,7 +256,7 @@ class World:
         }
         return sign_jws(head, members, key or signer.key)
 
-    def release(self, txn: bytes, **changed: Any) -> str:
+    def release(self, txn: bytes, *, now: int = NOW, **changed: Any) -> str:
         """The registry's RELEASE receipt for the sandbox person."""
         stated = Release(
             iin=IIN,
@@ -268,7 +268,7 @@ class World:
             birth_date="1990-01-01",
             email="",
         )
-        return self.receipt(replace(stated, **changed), txn=txn)
+        return self.receipt(replace(stated, **changed), txn=txn, now=now)
 
 
 def sign_jws(header: Mapping[str, Any], claims: Mapping[str, Any], key: Ed25519PrivateKey) -> str:
