@@ -7,7 +7,7 @@ from finid.signer.v1 import signer_pb2, signer_pb2_grpc
 
 from mesh import floors, pins, telemetry
 from mesh.health import Probe
-from mesh.hsm import KekName, TokenKeyMissingError, TokenPool, open_token
+from mesh.hsm import KekName, TokenKeyMissingError, TokenPool, announce, open_token
 from mesh.postgres import Database
 from mesh.receipts import ReceiptSigner
 from mesh.sealing import read_key
@@ -31,8 +31,7 @@ def _now() -> datetime:
 def _open_pool(settings: SignerSettings, kek: KekName) -> TokenPool:
     """Log in to the token and see that it holds the KEK."""
     token = open_token(settings.pkcs11_module, settings.token_label, settings.token_pin_file)
-    if token.is_development_token:
-        telemetry.logger().warning("development token (softhsm), its keys are files, it is no certified device")
+    announce(token, production=settings.env == "production")
     if not token.has_kek(kek):
         raise TokenKeyMissingError(f"the token holds no key {kek.token_label}: run the ceremony")
     return TokenPool(token)

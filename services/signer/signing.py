@@ -35,7 +35,6 @@ from services.signer.credential import (
 from services.signer.subject_keys import SubjectKeys, all_verify
 
 LEASE_S = 30
-_SWEEP_EVERY_S = 10.0
 
 
 class DigestsNotAuthorizedError(FinIdError):
@@ -117,6 +116,7 @@ class DigestSigner:
         pins: Pins,
         floors: Floors,
         now: Callable[[], datetime],
+        sweep_every_s: float = 10.0,
     ) -> None:
         self._credentials = credentials
         self._signings = signings
@@ -125,6 +125,7 @@ class DigestSigner:
         self._pins = pins
         self._floors = floors
         self._now = now
+        self._sweep_every_s = sweep_every_s
 
     async def sign_digests(
         self,
@@ -178,7 +179,7 @@ class DigestSigner:
                 aborted = await self._signings.abort_expired(self._now())
                 if aborted:
                     telemetry.logger().warning("intents without a record aborted", count=aborted)
-            await asyncio.sleep(_SWEEP_EVERY_S)
+            await asyncio.sleep(self._sweep_every_s)
 
     def _require_usable(self, credential: Credential, grant: Grant) -> None:
         require_attested(credential, self._pins)

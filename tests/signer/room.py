@@ -1,0 +1,283 @@
+"""The signer's domain over fakes: a token that counts its calls, stores that keep the same guards as the SQL."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from mesh.floors import Floors
+from mesh.names import new_id
+from mesh.pins import Pins
+from mesh.receipts import ReceiptSigner
+from mesh.transaction import Document, Openings, Purpose
+from services.signer.credential import Credential, Credentials, HolderMac, State
+from services.signer.enrolment import AttestedKey, Enrolment
+from services.signer.issuing_ca import IssuingCa
+from services.signer.signing import DigestSigner, Phase, Signing, Signings
+from services.signer.subject_keys import NewKey, SubjectKeys
+from tests.bundles import NOW, SentBundle, World, digest_of, document, sandbox_openings
+
+WORLD = World()
+REQUEST = "request-1"
+HMAC_KEY = digest_of("the signer's own key")
+
+
+class Clock:
+    """Time that a test moves."""
+
+    def __init__(self, unix_s: int = NOW) -> None:
+        self.unix_s = unix_s
+
+    def __call__(self) -> datetime:
+        return datetime.fromtimestamp(self.unix_s, UTC)
+
+
+class FakeKeys:
+    """A token of software keys. `calls` are what it saw; `before_signing` runs while it is at work."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.before_signing: Callable[[], Awaitable[None]] | None = None
+        self.answer: Callable[[list[bytes]], Sequence[bytes]] = lambda signatures: signatures
+        self._keys: dict[bytes, ec.EllipticCurvePrivateKey] = {}
+
+    async def generate(self) -> NewKey:
+        self.calls.append("generate")
+        key = ec.generate_private_key(ec.SECP256R1())
+        wrapped = f"wrapped {new_id()}".encode()
+        self._keys[wrapped] = key
+        request = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(key, hashes.SHA256())
+        public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return NewKey(public, wrapped, request.public_bytes(Encoding.DER))
+
+    async def sign(self, wrapped_key: bytes, digests_sha256: Sequence[bytes]) -> Sequence[bytes]:
+        self.calls.append("sign")
+        if self.before_signing is not None:
+            await self.before_signing()
+        key = self._keys[wrapped_key]
+        return self.answer([key.sign(digest, ec.ECDSA(Prehashed(hashes.SHA256()))) for digest in digests_sha256])
+
+
+class MemoryCredentials:
+    """See `credential.Credentials`."""
+
+    def __init__(self, signings: "MemorySignings") -> None:
+        self.rows: dict[str, Credential] = {}
+        self.revocations: dict[bytes, str] = {}
+        self._signings = signings
+        signings.credentials = self
+
+    async def find(self, name: str) -> Credential | None:
+        return self.rows.get(name)
+
+    async def made_by(self, txn: bytes) -> Credential | None:
+        return next((row for row in self.rows.values() if row.txn == txn), None)
+
+    async def has_another_phone(self, subject_hmac: bytes, phone_hmac: bytes) -> bool:
+        return any(
+            row.subject_hmac == subject_hmac and row.phone_hmac != phone_hmac and row.state is State.ACTIVE
+            for row in self.rows.values()
+        )
+
+    async def add(self, credential: Credential, at: datetime) -> bool:
+        if credential.name in self.rows or await self.made_by(credential.txn) is not None:
+            return False
+        self.rows[credential.name] = replace(credential, state=State.PENDING, certificate_sha256=b"")
+        return True
+
+    async def activate(self, name: str, certificate_sha256: bytes, at: datetime) -> bool:
+        row = self.rows.get(name)
+        if row is None or row.state is not State.PENDING:
+            return False
+        self.rows[name] = replace(row, state=State.ACTIVE, certificate_sha256=certificate_sha256)
+        self._disable(row.superseded)
+        return True
+
+    async def disable(self, name: str, txn: bytes, request_id: str, at: datetime) -> bool:
+        disabled = self._disable(name)
+        if disabled:
+            self.revocations[txn] = request_id
+        return disabled
+
+    async def disabled_by(self, txn: bytes) -> str | None:
+        return self.revocations.get(txn)
+
+    def _disable(self, name: str) -> bool:
+        row = self.rows.get(name)
+        disabled = row is not None and row.state is State.ACTIVE
+        if row is not None and disabled:
+            self.rows[name] = replace(row, state=State.DISABLED)
+        self._signings.abort_of(name)
+        return disabled
+
+
+class MemorySignings:
+    """See `signing.Signings`."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, Signing] = {}
+        self.credentials: MemoryCredentials | None = None
+
+    async def find(self, txn: bytes) -> Signing | None:
+        return self.rows.get(txn)
+
+    async def intend(self, signing: Signing, certificate_sha256: bytes, at: datetime) -> bool:
+        assert self.credentials is not None
+        credential = self.credentials.rows.get(signing.credential)
+        if signing.txn in self.rows or credential is None or credential.state is not State.ACTIVE:
+            return False
+        if credential.certificate_sha256 != certificate_sha256:
+            return False
+        self.rows[signing.txn] = signing
+        return True
+
+    async def record(self, txn: bytes, signatures: Sequence[bytes], at: datetime) -> bool:
+        row = self.rows.get(txn)
+        if row is None or row.phase is not Phase.INTENT:
+            return False
+        self.rows[txn] = replace(row, phase=Phase.RECORDED, signatures=tuple(signatures))
+        return True
+
+    async def abort(self, txn: bytes, at: datetime) -> None:
+        row = self.rows.get(txn)
+        if row is not None and row.phase is Phase.INTENT:
+            self.rows[txn] = replace(row, phase=Phase.ABORTED)
+
+    async def abort_expired(self, at: datetime) -> int:
+        expired = [txn for txn, row in self.rows.items() if row.phase is Phase.INTENT and row.lease_ends_at <= at]
+        for txn in expired:
+            await self.abort(txn, at)
+        return len(expired)
+
+    def abort_of(self, credential: str) -> None:
+        for txn, row in self.rows.items():
+            if row.credential == credential and row.phase is Phase.INTENT:
+                self.rows[txn] = replace(row, phase=Phase.ABORTED)
+
+
+class TestCa:
+    """An issuing CA that certifies whatever key it is given."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "issuing CA")])
+        self.certificate = self._build(self._name, self._key.public_key(), NOW)
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    def certify(self, csr_der: bytes, *, now: int = NOW) -> bytes:
+        """Return the certificate (DER) of the key of a PKCS#10 request."""
+        request = x509.load_der_x509_csr(csr_der)
+        assert request.is_signature_valid
+        key = request.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "subject")])
+        return self._build(subject, key, now).public_bytes(Encoding.DER)
+
+    def _build(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, now: int) -> x509.Certificate:
+        begins = datetime.fromtimestamp(now, UTC) - timedelta(hours=1)
+        ends = begins + timedelta(days=365)
+        builder = x509.CertificateBuilder(self._name, subject, key, x509.random_serial_number(), begins, ends)
+        return builder.sign(self._key, hashes.SHA256())
+
+
+@dataclass
+class Room:
+    """The signer with everything it needs; stores and token are fakes unless others are given."""
+
+    keys: SubjectKeys = field(default_factory=FakeKeys)
+    signings: Signings = field(default_factory=MemorySignings)
+    credentials: Credentials | None = None
+    pins: Pins = field(default_factory=WORLD.pins)
+    floors: Floors = field(default_factory=WORLD.floors)
+    clock: Clock = field(default_factory=Clock)
+    ca: TestCa = field(default_factory=TestCa)
+    world: World = field(default_factory=lambda: WORLD)
+
+    def __post_init__(self) -> None:
+        if self.credentials is None:
+            assert isinstance(self.signings, MemorySignings)
+            self.credentials = MemoryCredentials(self.signings)
+        holders = HolderMac(HMAC_KEY)
+        self.enrolment = Enrolment(
+            credentials=self.credentials,
+            keys=self.keys,
+            holders=holders,
+            attester=ReceiptSigner(self.world.keys["signer"], self.world.env),
+            issuing_ca=IssuingCa.from_pem(self.ca.pem),
+            pins=self.pins,
+            floors=self.floors,
+            now=self.clock,
+        )
+        self.digest_signer = DigestSigner(
+            credentials=self.credentials,
+            signings=self.signings,
+            keys=self.keys,
+            holders=holders,
+            pins=self.pins,
+            floors=self.floors,
+            now=self.clock,
+        )
+
+    @property
+    def fake_keys(self) -> FakeKeys:
+        assert isinstance(self.keys, FakeKeys)
+        return self.keys
+
+    @property
+    def rows(self) -> dict[str, Credential]:
+        assert isinstance(self.credentials, MemoryCredentials)
+        return self.credentials.rows
+
+    async def generate(self, bundle: SentBundle, request_id: str = REQUEST) -> AttestedKey:
+        return await self.enrolment.generate_key(request_id, bundle.transaction_bytes, bundle.openings, bundle.tokens)
+
+    async def enrol(self, *, openings: Openings | None = None, activate: bool = True) -> Credential:
+        """Return a credential of the person of `openings`, made as everybody's is."""
+        bundle = self.world.bundle(Purpose.ISSUE, openings=openings, now=self.clock.unix_s)
+        key = await self.generate(bundle)
+        if activate:
+            await self.enrolment.activate(key.credential, self.ca.certify(key.csr_der, now=self.clock.unix_s))
+        return await self.enrolment.get(key.credential)
+
+    def bundle(self, credential: Credential, purpose: Purpose = Purpose.SIGN, **knobs: Any) -> SentBundle:
+        """A valid bundle of `purpose` for a credential and its certificate."""
+        named = {"credential": credential.name, "certificate_sha256": credential.certificate_sha256 or digest_of("x")}
+        if purpose is Purpose.SIGN:
+            named |= {"documents": self.documents(credential)}
+        knobs["transaction"] = named | dict(knobs.get("transaction", {}))
+        return self.world.bundle(purpose, now=self.clock.unix_s, **knobs)
+
+    def documents(self, credential: Credential, *titles: str) -> tuple[Document, ...]:
+        """Documents (CAdES) under the credential's certificate."""
+        certificate = credential.certificate_sha256 or digest_of("x")
+        signing_time = self.clock.unix_s - 121
+        return tuple(
+            document(title, signing_time=signing_time, certificate_sha256=certificate)
+            for title in titles or ("contract.pdf", "annex.pdf", "schedule.pdf")
+        )
+
+    async def sign(
+        self, bundle: SentBundle, request_id: str = REQUEST, digests: Sequence[bytes] | None = None
+    ) -> tuple[bytes, ...]:
+        wanted = [item.digest_sha256 for item in bundle.transaction.documents] if digests is None else digests
+        return await self.digest_signer.sign_digests(
+            request_id, bundle.transaction_bytes, bundle.openings, bundle.tokens, wanted
+        )
+
+    async def disable(self, bundle: SentBundle, request_id: str = REQUEST) -> None:
+        await self.enrolment.disable(request_id, bundle.transaction_bytes, bundle.openings, bundle.tokens)
+
+
+def another_person() -> Openings:
+    return replace(sandbox_openings(), iin="850505400011", phone="+77015550000")

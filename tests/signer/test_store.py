@@ -1,0 +1,331 @@
+"""The stores keep their guards: the same tests over the fakes and over PostgreSQL, under the signer's own role."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from deploy.local.database import Database as Provisioned
+from mesh.names import new_id
+from mesh.postgres import Database
+from services.signer.credential import Credential, Credentials, State
+from services.signer.signing import Phase, Signing, Signings
+from services.signer.store import CredentialStore, SigningStore
+from tests.bundles import digest_of
+from tests.signer.room import Clock, MemoryCredentials, MemorySignings
+
+AT = Clock()()
+LATER = AT + timedelta(seconds=60)
+CERTIFICATE = digest_of("certificate")
+DIGESTS = (digest_of("one"), digest_of("two"))
+SIGNATURES = (b"signature one", b"signature two")
+
+
+@dataclass
+class Stores:
+    credentials: Credentials
+    signings: Signings
+
+    async def active(self, *, superseded: str = "") -> Credential:
+        made = credential(superseded=superseded)
+        assert await self.credentials.add(made, AT)
+        assert await self.credentials.activate(made.name, CERTIFICATE, AT)
+        return made
+
+
+def credential(*, superseded: str = "", subject: str = "", phone: str = "phone") -> Credential:
+    name = f"credentials/{new_id()}"
+    return Credential(
+        name=name,
+        txn=digest_of(name),
+        request_id="request-1",
+        state=State.PENDING,
+        subject_hmac=digest_of(subject or name),
+        phone_hmac=digest_of(phone),
+        public_key_der=b"public",
+        wrapped_key=b"wrapped",
+        csr_der=b"csr",
+        key_attestation="attestation",
+        superseded=superseded,
+    )
+
+
+def signing(of: Credential, txn: bytes | None = None) -> Signing:
+    return Signing(
+        txn=txn or digest_of(new_id()),
+        request_id="request-1",
+        credential=of.name,
+        phase=Phase.INTENT,
+        digests_sha256=DIGESTS,
+        signatures=(),
+        lease_ends_at=AT + timedelta(seconds=30),
+    )
+
+
+def in_memory() -> Stores:
+    signings = MemorySignings()
+    return Stores(MemoryCredentials(signings), signings)
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
+async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
+    if request.param == "memory":
+        yield in_memory()
+        return
+    provisioned: Callable[..., Provisioned] = request.getfixturevalue("database")
+    database = await Database.open(provisioned("signer").url("signer"), service="signer")
+    yield Stores(CredentialStore(database), SigningStore(database))
+    await database.close()
+
+
+async def test_a_credential_reads_back_as_it_was_added(stores: Stores) -> None:
+    made = credential(superseded=f"credentials/{new_id()}")
+    assert await stores.credentials.add(made, AT)
+    assert await stores.credentials.find(made.name) == made
+    assert await stores.credentials.made_by(made.txn) == made
+    assert await stores.credentials.find(f"credentials/{new_id()}") is None
+    assert await stores.credentials.made_by(digest_of("unknown")) is None
+
+
+async def test_one_transaction_makes_one_credential_and_one_name_is_given_once(stores: Stores) -> None:
+    made = credential()
+    assert await stores.credentials.add(made, AT)
+    assert not await stores.credentials.add(made, AT)
+    assert not await stores.credentials.add(replace(credential(), txn=made.txn), AT)
+    assert not await stores.credentials.add(replace(credential(), name=made.name), AT)
+    assert await stores.credentials.find(made.name) == made
+
+
+async def test_a_pending_credential_is_activated_once(stores: Stores) -> None:
+    made = credential()
+    await stores.credentials.add(made, AT)
+    assert await stores.credentials.activate(made.name, CERTIFICATE, AT)
+    assert not await stores.credentials.activate(made.name, digest_of("another"), AT)
+    assert not await stores.credentials.activate(f"credentials/{new_id()}", CERTIFICATE, AT)
+    found = await stores.credentials.find(made.name)
+    assert found == replace(made, state=State.ACTIVE, certificate_sha256=CERTIFICATE)
+
+
+async def test_activation_disables_what_is_superseded_and_aborts_its_intents(stores: Stores) -> None:
+    old = await stores.active()
+    intent = signing(old)
+    assert await stores.signings.intend(intent, CERTIFICATE, AT)
+    await stores.active(superseded=old.name)
+    found, signed = await stores.credentials.find(old.name), await stores.signings.find(intent.txn)
+    assert found is not None
+    assert signed is not None
+    assert (found.state, signed.phase) == (State.DISABLED, Phase.ABORTED)
+
+
+async def test_an_active_credential_is_disabled_once_and_stays_so(stores: Stores) -> None:
+    made = await stores.active()
+    intent = signing(made)
+    assert await stores.signings.intend(intent, CERTIFICATE, AT)
+    txn = digest_of(new_id())
+    assert await stores.credentials.disable(made.name, txn, "request-1", AT)
+    assert not await stores.credentials.disable(made.name, digest_of(new_id()), "request-2", AT)
+    assert await stores.credentials.disabled_by(txn) == "request-1"
+    assert await stores.credentials.disabled_by(digest_of("unknown")) is None
+    assert not await stores.signings.record(intent.txn, SIGNATURES, AT)
+    assert not await stores.credentials.activate(made.name, CERTIFICATE, AT)
+
+
+async def test_a_pending_credential_is_not_disabled(stores: Stores) -> None:
+    made = credential()
+    await stores.credentials.add(made, AT)
+    txn = digest_of(new_id())
+    assert not await stores.credentials.disable(made.name, txn, "request-1", AT)
+    assert await stores.credentials.disabled_by(txn) is None
+
+
+async def test_another_phone_counts_while_its_credential_is_active(stores: Stores) -> None:
+    subject = new_id()
+    made = credential(subject=subject, phone="old")
+    await stores.credentials.add(made, AT)
+    old, new = digest_of("old"), digest_of("new")
+    assert not await stores.credentials.has_another_phone(made.subject_hmac, new)
+    await stores.credentials.activate(made.name, CERTIFICATE, AT)
+    assert await stores.credentials.has_another_phone(made.subject_hmac, new)
+    assert not await stores.credentials.has_another_phone(made.subject_hmac, old)
+    assert not await stores.credentials.has_another_phone(digest_of("somebody else"), new)
+    await stores.credentials.disable(made.name, digest_of(new_id()), "request-1", AT)
+    assert not await stores.credentials.has_another_phone(made.subject_hmac, new)
+
+
+async def test_an_intent_is_recorded_once(stores: Stores) -> None:
+    intent = signing(await stores.active())
+    assert await stores.signings.intend(intent, CERTIFICATE, AT)
+    assert await stores.signings.find(intent.txn) == intent
+    assert await stores.signings.record(intent.txn, SIGNATURES, AT)
+    assert not await stores.signings.record(intent.txn, (b"other", b"signatures"), AT)
+    await stores.signings.abort(intent.txn, AT)
+    assert await stores.signings.find(intent.txn) == replace(intent, phase=Phase.RECORDED, signatures=SIGNATURES)
+
+
+async def test_a_transaction_has_one_intent(stores: Stores) -> None:
+    made = await stores.active()
+    intent = signing(made)
+    assert await stores.signings.intend(intent, CERTIFICATE, AT)
+    assert not await stores.signings.intend(replace(intent, request_id="request-2"), CERTIFICATE, AT)
+    await stores.signings.abort(intent.txn, AT)
+    assert not await stores.signings.intend(intent, CERTIFICATE, AT)
+
+
+async def test_no_intent_without_an_active_credential_of_this_certificate(stores: Stores) -> None:
+    pending, disabled, active = credential(), await stores.active(), await stores.active()
+    await stores.credentials.add(pending, AT)
+    await stores.credentials.disable(disabled.name, digest_of(new_id()), "request-1", AT)
+    assert not await stores.signings.intend(signing(pending), b"", AT)
+    assert not await stores.signings.intend(signing(disabled), CERTIFICATE, AT)
+    assert not await stores.signings.intend(signing(credential()), CERTIFICATE, AT)
+    assert not await stores.signings.intend(signing(active), digest_of("another"), AT)
+
+
+async def test_an_aborted_intent_is_never_recorded(stores: Stores) -> None:
+    intent = signing(await stores.active())
+    await stores.signings.intend(intent, CERTIFICATE, AT)
+    await stores.signings.abort(intent.txn, AT)
+    assert not await stores.signings.record(intent.txn, SIGNATURES, AT)
+    assert await stores.signings.find(intent.txn) == replace(intent, phase=Phase.ABORTED)
+
+
+async def test_the_sweep_aborts_expired_intents_alone(stores: Stores) -> None:
+    made = await stores.active()
+    expired, living, recorded = signing(made), replace(signing(made), lease_ends_at=LATER), signing(made)
+    for intent in (expired, living, recorded):
+        await stores.signings.intend(intent, CERTIFICATE, AT)
+    await stores.signings.record(recorded.txn, SIGNATURES, AT)
+    assert await stores.signings.abort_expired(LATER - timedelta(seconds=1)) >= 1
+    phases = []
+    for intent in (expired, living, recorded):
+        found = await stores.signings.find(intent.txn)
+        assert found is not None
+        phases.append(found.phase)
+    assert phases == [Phase.ABORTED, Phase.INTENT, Phase.RECORDED]
+    await stores.signings.abort(living.txn, AT)
+
+
+# PostgreSQL alone: what only a database can show.
+
+
+@pytest.fixture
+async def owner(database: Callable[..., Provisioned]) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database("signer").owner_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def replicas(database: Callable[..., Provisioned]) -> AsyncIterator[list[Stores]]:
+    pools = [await Database.open(database("signer").url("signer"), service="signer") for _ in range(2)]
+    yield [Stores(CredentialStore(pool), SigningStore(pool)) for pool in pools]
+    for pool in pools:
+        await pool.close()
+
+
+@pytest.mark.postgres
+async def test_of_many_intents_on_two_replicas_one_is_stored(replicas: list[Stores]) -> None:
+    made = await replicas[0].active()
+    txn = digest_of(new_id())
+    stored = await asyncio.gather(
+        *(
+            replicas[number % 2].signings.intend(
+                replace(signing(made, txn), request_id=f"request-{number}"), CERTIFICATE, AT
+            )
+            for number in range(12)
+        )
+    )
+    assert stored.count(True) == 1
+
+
+@pytest.mark.postgres
+async def test_of_record_and_abort_at_once_one_wins(replicas: list[Stores]) -> None:
+    made = await replicas[0].active()
+    for _ in range(10):
+        intent = signing(made)
+        await replicas[0].signings.intend(intent, CERTIFICATE, AT)
+        recorded, _ = await asyncio.gather(
+            replicas[0].signings.record(intent.txn, SIGNATURES, AT), replicas[1].signings.abort(intent.txn, AT)
+        )
+        found = await replicas[0].signings.find(intent.txn)
+        assert found is not None
+        assert found.phase is (Phase.RECORDED if recorded else Phase.ABORTED)
+
+
+@pytest.mark.postgres
+async def test_an_intent_stored_while_its_credential_is_disabled_is_aborted(
+    replicas: list[Stores], owner: asyncpg.Connection
+) -> None:
+    """The intent holds its share of the credential's lock; disabling waits for it, and then sees the intent."""
+    made = await replicas[0].active()
+    intent = signing(made)
+    async with owner.transaction():
+        # As SigningStore stores it, in a transaction that has not committed yet.
+        await owner.execute(
+            SigningStore._INTEND,
+            intent.txn,
+            intent.request_id,
+            intent.credential,
+            list(intent.digests_sha256),
+            CERTIFICATE,
+            AT,
+            intent.lease_ends_at,
+        )
+        disabling = asyncio.ensure_future(
+            replicas[0].credentials.disable(made.name, digest_of(new_id()), "request-1", AT)
+        )
+        await asyncio.sleep(0.3)
+        assert not disabling.done()
+    assert await disabling
+    found = await replicas[0].signings.find(intent.txn)
+    assert found is not None
+    assert found.phase is Phase.ABORTED
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM signer.signatures",
+        "DELETE FROM signer.credentials",
+        "UPDATE signer.signatures SET digests_sha256 = '{}'",
+        "UPDATE signer.signatures SET txn = ''",
+        "UPDATE signer.credentials SET wrapped_key = ''",
+        "UPDATE signer.credentials SET subject_hmac = ''",
+        "UPDATE signer.revocations SET request_id = ''",
+        "TRUNCATE signer.signatures",
+        "CREATE TABLE signer.mine ()",
+    ],
+)
+async def test_the_signers_role_may_do_only_what_its_statements_need(
+    database: Callable[..., Provisioned], statement: str
+) -> None:
+    connection = await asyncpg.connect(database("signer").url("signer"))
+    try:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    "change",
+    [
+        "state = 'RECORDED', ended_at = now()",
+        "signatures = ARRAY['x'::bytea, 'y'::bytea]",
+        "state = 'RECORDED', ended_at = now(), signatures = ARRAY['x'::bytea]",
+        "state = 'ABORTED'",
+        "state = 'WHATEVER'",
+    ],
+)
+async def test_the_table_refuses_a_signing_that_cannot_be(
+    replicas: list[Stores], owner: asyncpg.Connection, change: str
+) -> None:
+    intent = signing(await replicas[0].active())
+    await replicas[0].signings.intend(intent, CERTIFICATE, AT)
+    with pytest.raises(asyncpg.CheckViolationError):
+        await owner.execute(f"UPDATE signer.signatures SET {change} WHERE txn = $1", intent.txn)  # noqa: S608
