@@ -16,8 +16,10 @@ from pkilint.validation import ValidationFindingSeverity
 from mesh.errors import Code, FinIdError
 from mesh.hsm import KeyAlgorithm
 
-# INFO and NOTICE describe; from WARNING on something is wrong.
-_LEAST_SEVERITY = ValidationFindingSeverity.WARNING
+# NOTICE, INFO and DEBUG describe; these say that something is wrong.
+_WRONG = frozenset(
+    {ValidationFindingSeverity.FATAL, ValidationFindingSeverity.ERROR, ValidationFindingSeverity.WARNING}
+)
 
 _VALIDATOR = certificate.create_pkix_certificate_validator_container(
     certificate.create_decoding_validators(name.ATTRIBUTE_TYPE_MAPPINGS, extension.EXTENSION_MAPPINGS),
@@ -46,7 +48,7 @@ def findings(certificate_der: bytes) -> list[str]:
             described.finding.code
             for result in _VALIDATOR.validate(root)
             for described in result.finding_descriptions
-            if described.finding.severity >= _LEAST_SEVERITY
+            if described.finding.severity in _WRONG
         }
     )
 

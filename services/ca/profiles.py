@@ -17,6 +17,9 @@ from mesh.hsm import KeyAlgorithm
 # Registration certificate of an individual.
 KZ_INDIVIDUAL = x509.ObjectIdentifier("1.2.398.3.3.4.1.1")
 
+# RFC 5280 section 4.2.1.4: the CA may issue under every policy of its operator.
+_ANY_POLICY = x509.ObjectIdentifier("2.5.29.32.0")
+
 # A relying party's clock may be behind ours.
 BACKDATED = timedelta(seconds=60)
 SERIAL_BYTES = 20
@@ -36,6 +39,7 @@ class Profile:
     key_algorithms: frozenset[KeyAlgorithm] = frozenset({KeyAlgorithm.EC_P256})
     is_ca: bool = False
     path_length: int | None = None
+    any_policy: bool = False
     policy: tuple[int, ...] = ()
     crl: str = ""
     points_to_issuer: bool = False
@@ -53,7 +57,7 @@ ISSUING = Profile(
     key_algorithms=_CA_ALGORITHMS,
     is_ca=True,
     path_length=0,
-    policy=(1,),
+    any_policy=True,
     crl="root.crl",
 )
 # RFC 6960 section 4.2.2.2.1: a responder that nobody can revoke lives shortly.
@@ -164,6 +168,8 @@ def extensions(
     found.append((x509.SubjectKeyIdentifier.from_public_key(public_key), False))
     if issuer.public_key != public_key:
         found.append((x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key), False))
+    if profile.any_policy:
+        found.append((x509.CertificatePolicies([x509.PolicyInformation(_ANY_POLICY, None)]), False))
     if profile.policy:
         policy = x509.PolicyInformation(practice.policy(profile.policy), [practice.cps_url])
         found.append((x509.CertificatePolicies([policy]), False))

@@ -1,0 +1,143 @@
+"""The revocation list: numbers only go up, nothing is left out, and it serves while the database is away."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pkilint import loader, pkix
+from pkilint.pkix import crl as pkix_crl
+from pkilint.pkix import extension, name
+from pkilint.validation import ValidationFindingSeverity
+
+from mesh.errors import DependencyUnavailableError
+from mesh.hsm import TokenUnavailableError
+from services.ca.crl import LIFETIME, REFRESHED_AFTER, RevocationList
+from services.ca.ledger import Revocation
+from tests.bundles import digest_of
+from tests.ca.authorities import MemoryAuthority
+from tests.ca.test_issue import Room
+
+MEMORY = MemoryAuthority()
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room(MemoryAuthority())
+
+
+def lists(room: Room) -> RevocationList:
+    return RevocationList(authority=room.memory.authority, ledger=room.ledger, now=room.now)
+
+
+async def revoke_one(room: Room, *, reason: str = "keyCompromise") -> int:
+    later, room.later = room.later, timedelta()
+    issued = await room.issue.issue(room.hub.issue())
+    room.later = later
+    entry = room.ledger.entries[issued.serial]
+    number = len(room.ledger.entries)
+    revocation = Revocation(digest_of(f"txn {number}"), "revoke-01", entry.sha256, entry.intent.iin, reason, room.now())
+    assert await room.ledger.revoke(revocation)
+    return issued.serial
+
+
+def number_of(der: bytes) -> int:
+    crl = x509.load_der_x509_crl(der)
+    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
+def serials_of(der: bytes) -> set[int]:
+    return {entry.serial_number for entry in x509.load_der_x509_crl(der)}
+
+
+async def test_list_is_signed_by_the_issuing_ca_and_passes_the_lint(room: Room) -> None:
+    serial = await revoke_one(room)
+    await revoke_one(room, reason="unspecified")
+    der = await lists(room).current()
+    crl = x509.load_der_x509_crl(der)
+    assert crl.is_signature_valid(room.memory.authority.issuing.public_key)
+    assert crl.issuer == room.memory.authority.issuing.certificate.subject
+    assert serial in serials_of(der)
+    validator = pkix_crl.create_pkix_crl_validator_container(
+        [
+            pkix.create_attribute_decoder(name.ATTRIBUTE_TYPE_MAPPINGS),
+            pkix.create_extension_decoder(extension.EXTENSION_MAPPINGS),
+        ],
+        [
+            pkix_crl.create_issuer_validator_container([]),
+            pkix_crl.create_validity_validator_container([]),
+            pkix_crl.create_extensions_validator_container([]),
+        ],
+    )
+    for judged in (der, room.memory.authority.root_crl_der):
+        root = loader.load_der_crl(judged, "crl").root
+        wrong = [
+            described.finding
+            for result in validator.validate(root)
+            for described in result.finding_descriptions
+            if described.finding.severity <= ValidationFindingSeverity.WARNING
+        ]
+        assert wrong == []
+
+
+async def test_list_is_made_anew_when_something_changed_or_time_has_passed(room: Room) -> None:
+    first = await lists(room).current()
+    assert await lists(room).current() == first
+    await revoke_one(room)
+    second = await lists(room).current()
+    room.later = REFRESHED_AFTER + timedelta(minutes=1)
+    third = await lists(room).current()
+    assert [number_of(der) for der in (first, second, third)] == [1, 2, 3]
+    assert serials_of(second) == serials_of(third) != serials_of(first)
+
+
+async def test_last_list_serves_while_the_database_is_away_until_it_expires(room: Room) -> None:
+    published = lists(room)
+    der = await published.current()
+    room.ledger.away = True
+    assert await published.current() == der
+    room.later = LIFETIME + timedelta(minutes=1)
+    with pytest.raises(DependencyUnavailableError):
+        await published.current()
+
+
+async def test_last_list_serves_while_the_token_is_away(room: Room) -> None:
+    published = lists(room)
+    der = await published.current()
+    await revoke_one(room)
+    room.memory.issuing_key.fails_with = TokenUnavailableError("away")
+    assert await published.current() == der
+    with pytest.raises(TokenUnavailableError):
+        await lists(room).current()
+
+
+async def test_replicas_never_publish_one_number_twice(room: Room) -> None:
+    replicas = [lists(room) for _ in range(4)]
+    for _ in range(3):
+        await revoke_one(room)
+        await asyncio.gather(*(replica.current() for replica in replicas))
+    numbers = [crl.number for crl in room.ledger.crls]
+    assert numbers == sorted(set(numbers))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.sampled_from(["revoke", "publish", "wait"]), max_size=8))
+def test_numbers_go_up_and_entries_stay(steps: list[str]) -> None:
+    async def walk() -> None:
+        room = Room(MEMORY)
+        revoked: set[int] = set()
+        number = 0
+        for step in steps:
+            if step == "revoke":
+                revoked.add(await revoke_one(room))
+            elif step == "wait":
+                room.later += timedelta(hours=7)
+            else:
+                der = await lists(room).current()
+                assert serials_of(der) == revoked
+                assert number_of(der) in (number, number + 1)
+                number = number_of(der)
+
+    asyncio.run(walk())
