@@ -1,7 +1,6 @@
 """SMS through Twilio Programmable Messaging, with Twilio's own library."""
 
 import logging
-from json import JSONDecodeError
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
@@ -41,12 +40,12 @@ class _HttpClient(AsyncTwilioHttpClient):  # type: ignore[misc]  # the library i
         timeout: float | None = None,  # noqa: ASYNC109  the library's signature
         allow_redirects: bool = False,
     ) -> Response:
-        """Send one request; redirects are not followed."""
-        moved = urlsplit(url)._replace(scheme=self._base.scheme, netloc=self._base.netloc)
+        """Send one request to `base_url` instead; redirects are not followed."""
+        moved = urlunsplit(urlsplit(url)._replace(scheme=self._base.scheme, netloc=self._base.netloc))
+        # As a header: the library's own way is deprecated by aiohttp.
+        signed = {**(headers or {}), **({"Authorization": aiohttp.encode_basic_auth(*auth)} if auth else {})}
         try:
-            return await super().request(
-                method, urlunsplit(moved), params, data, headers, auth, timeout or self.timeout, allow_redirects=False
-            )
+            return await super().request(method, moved, params, data, signed, timeout=timeout or self.timeout)
         finally:
             # The library keeps both for its own tests: a phone and a code would stay in memory.
             self._test_only_last_request = self._test_only_last_response = None
@@ -86,7 +85,9 @@ class TwilioSms:
             raise _refusal(error) from None  # its text quotes the phone
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise SmsUnavailableError("The SMS provider does not answer.", retry_after_s=5.0) from error
-        except (aiohttp.ClientError, TimeoutError, JSONDecodeError) as error:
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise DeliveryUnknownError from error
+        except (ValueError, TypeError, AttributeError) as error:  # how the library takes an answer that is no Message
             raise DeliveryUnknownError from error
         if not isinstance(message.sid, str):
             raise DeliveryUnknownError
