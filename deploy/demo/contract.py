@@ -6,7 +6,7 @@ from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
 
 _LINES = (
-    "Sandbox Bank",
+    "Demo Bank JSC",
     "",
     "Agreement No. 2026/11 on opening a current account",
     "",

@@ -81,8 +81,7 @@ class _Run:
 
 
 async def walk(given: Surroundings, out: Path, say: Say) -> None:
-    """Do it all, leaving the files in `out`. Raises DemonstrationFailedError when a step ends in another way."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Do it all, leaving the files in the folder `out`. Raises DemonstrationFailedError when a step ends in another way."""
     log = RequestLog()
     bank = await Participant.login(given.edge, log, given.client_id, given.client_secret)
     run = _Run(given, out, say, log, bank)
