@@ -81,7 +81,7 @@ class _Run:
 
 
 async def walk(given: Surroundings, out: Path, say: Say) -> None:
-    """Do it all, leaving the files in the folder `out`. Raises DemonstrationFailedError when a step ends in another way."""
+    """Do it all, leaving files in the folder `out`. Raises DemonstrationFailedError when a step ends otherwise."""
     log = RequestLog()
     bank = await Participant.login(given.edge, log, given.client_id, given.client_secret)
     run = _Run(given, out, say, log, bank)
