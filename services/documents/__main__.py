@@ -30,9 +30,9 @@ from services.documents.vault import Vault
 _MAX_MESSAGE_KIB = 40 * 1024
 _MAX_CALLS = 32  # of that size, in memory at once
 # Processor time that one upload may cost, and after how long a worker is taken for stuck.
-_CPU_BUDGET_S = 10.0
-_CALL_TIMEOUT_S = 25.0
-_MAX_WORKER_MEMORY_BYTES = 1536 * 1024 * 1024
+_CPU_BUDGET_S = 5.0
+_CALL_TIMEOUT_S = 20.0
+_MAX_WORKER_MEMORY_BYTES = 1024 * 1024 * 1024
 _FORGET_EVERY_S = 600.0
 
 

@@ -39,46 +39,34 @@ class DocumentsServicer(rpc.DocumentsServiceServicer):
         self._assembling = assembling
         self._archive = archive
 
-    async def Prepare(  # noqa: N802  the proto's name
-        self, request: pb.PrepareRequest, _context: _Context
-    ) -> pb.PrepareResponse:
+    async def Prepare(self, request: pb.PrepareRequest, _context: _Context) -> pb.PrepareResponse:
         """Store documents and answer what is to be signed."""
         made = await self._preparing.prepare(_order(request))
         return pb.PrepareResponse(preparation=made.id, documents=map(_prepared, made.documents))
 
-    async def GetContent(  # noqa: N802  the proto's name
-        self, request: pb.GetContentRequest, _context: _Context
-    ) -> pb.GetContentResponse:
+    async def GetContent(self, request: pb.GetContentRequest, _context: _Context) -> pb.GetContentResponse:
         """Answer a document as it was uploaded."""
         found = await self._preparing.content(request.preparation, request.index)
         return pb.GetContentResponse(content=found.content, media_type=found.media_type)
 
-    async def Assemble(  # noqa: N802  the proto's name
-        self, request: pb.AssembleRequest, _context: _Context
-    ) -> pb.AssembleResponse:
+    async def Assemble(self, request: pb.AssembleRequest, _context: _Context) -> pb.AssembleResponse:
         """Make the signed documents."""
         signed = await self._assembling.assemble(
             request.preparation, tuple(request.signatures), tuple(request.time_stamp_tokens)
         )
         return pb.AssembleResponse(documents=map(_document, signed))
 
-    async def ListDocuments(  # noqa: N802  the proto's name
-        self, request: pb.ListDocumentsRequest, _context: _Context
-    ) -> pb.ListDocumentsResponse:
+    async def ListDocuments(self, request: pb.ListDocumentsRequest, _context: _Context) -> pb.ListDocumentsResponse:
         """Answer a page of an application's signed documents."""
         page = await self._archive.list(request.application, page_size=request.page_size, page_token=request.page_token)
         return pb.ListDocumentsResponse(documents=map(_document, page.documents), next_page_token=page.next_token)
 
-    async def Download(  # noqa: N802  the proto's name
-        self, request: pb.DownloadRequest, _context: _Context
-    ) -> pb.DownloadResponse:
+    async def Download(self, request: pb.DownloadRequest, _context: _Context) -> pb.DownloadResponse:
         """Answer a signed document."""
         fetched = await self._archive.fetch(request.application, request.name.removeprefix("documents/"))
         return pb.DownloadResponse(document=_document(fetched.document), content=fetched.content)
 
-    async def Validate(  # noqa: N802  the proto's name
-        self, request: pb.ValidateRequest, _context: _Context
-    ) -> pb.ValidateResponse:
+    async def Validate(self, request: pb.ValidateRequest, _context: _Context) -> pb.ValidateResponse:
         """Validate a signed document."""
         return _report(await self._archive.validate(request.signed, request.content, tuple(request.crls_der)))
 

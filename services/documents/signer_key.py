@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.x509 import load_der_x509_certificate
+from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 
 from services.documents.errors import SignatureInvalidError, SignerCertificateError
 
@@ -17,7 +17,7 @@ def of(certificate_der: bytes) -> ec.EllipticCurvePublicKey:
     """Return the key of a certificate. Raises SignerCertificateError unless it is on P-256."""
     try:
         key = load_der_x509_certificate(certificate_der).public_key()
-    except ValueError as error:
+    except (InvalidVersion, UnsupportedAlgorithm, ValueError) as error:
         raise SignerCertificateError("the signer's certificate cannot be read") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise SignerCertificateError("the signer's key is not on P-256")

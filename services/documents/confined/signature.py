@@ -10,7 +10,7 @@ from typing import Final
 
 from asn1crypto import cms, x509
 from asn1crypto.crl import CertificateList
-from cryptography.x509 import load_der_x509_certificate
+from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 from cryptography.x509.oid import NameOID
 from pyhanko.sign.ades.report import AdESIndeterminate, AdESPassed, AdESStatus, AdESSubIndic
 from pyhanko.sign.general import CMSExtractionError, extract_certificate_info
@@ -92,7 +92,7 @@ def describe(signed_data: cms.SignedData, report: SignatureReport) -> SignatureR
         certificate_der = extract_certificate_info(signed_data).signer_cert.dump()
         certificate = load_der_x509_certificate(certificate_der)
         subject, serial = certificate.subject.rfc4514_string(_MORE_NAMES), f"{certificate.serial_number:x}"
-    except (CMSExtractionError, ValueError):
+    except (CMSExtractionError, InvalidVersion, ValueError):
         subject, serial = "", ""
     return replace(report, signer_subject=subject, signer_serial=serial, claimed_at=utc(claimed_at))
 

@@ -101,6 +101,10 @@ def _judge_embedded(embedded: EmbeddedPdfSignature, evidence: Evidence) -> Signa
         return _failed(report, "something stands behind the signature in its place")
     if integrity["coverage"] < SignatureCoverageLevel.ENTIRE_REVISION:
         return _failed(report, "the signature does not cover the document as it was signed")
+    in_last_revision = embedded.signed_revision == embedded.reader.xrefs.total_revisions - 1
+    if in_last_revision and integrity["coverage"] is not SignatureCoverageLevel.ENTIRE_FILE:
+        # Not part of any revision: what a viewer makes of it depends on the viewer.
+        return _failed(report, "something was appended to the document after it was signed")
     if not integrity["docmdp_ok"]:
         return _failed(report, "the document was changed after it was signed, in a way that signatures do not allow")
     return report
