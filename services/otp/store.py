@@ -40,7 +40,7 @@ class ChallengeStore:
     _RECORD = """
         INSERT INTO otp.challenges AS live (
             txn, challenge, code_hmac, phone_commitment, text_sha256, policy, provider, sent_at, resend_at, expires_at
-        ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8 + $10::interval, $9)
+        ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8::timestamptz, $8 + $10::interval, $9)
         ON CONFLICT (txn) DO UPDATE
         SET challenge = EXCLUDED.challenge, code_hmac = EXCLUDED.code_hmac, text_sha256 = EXCLUDED.text_sha256,
             provider = EXCLUDED.provider, provider_reference = '', delivery = 'RECORDED',

@@ -1,0 +1,118 @@
+"""The otp service as it is deployed: its own process, mTLS, PostgreSQL, the outbox, health."""
+
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+from finid.auth.v1 import auth_pb2
+from finid.otp.v1 import otp_pb2 as pb
+from finid.otp.v1 import otp_pb2_grpc as rpc
+
+from deploy.local.database import Database
+from mesh import base64url, pins, receipts
+from mesh.facts import SmsOtp
+from mesh.status import PeerError
+from mesh.transaction import Env, Purpose
+from tests.bundles import PHONE, World, digest_of
+from tests.deployed import NOT_SERVING, SERVING, Deployed, deployed, lost
+from tests.mtls import Authority
+from tests.otp.sms import code_in
+
+pytestmark = pytest.mark.postgres
+
+WORLD = World()
+
+
+@dataclass(frozen=True)
+class Running:
+    otp: Deployed
+    outbox: Path
+
+    def codes(self) -> list[str]:
+        """The codes of all SMS so far."""
+        return [code_in(json.loads(file.read_text())["text"]) for file in sorted(self.outbox.glob("*.json"))]
+
+
+@pytest.fixture
+async def running(database: Callable[..., Database], tmp_path: Path) -> AsyncIterator[Running]:
+    (tmp_path / "tls").mkdir()
+    outbox = tmp_path / "outbox"
+    outbox.mkdir(mode=0o700)
+    WORLD.write_files(tmp_path)
+    secrets = {"hmac.key": base64url.encode(digest_of("otp key")), "database.url": database("otp").url("otp")}
+    for name, content in secrets.items():
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o400)
+    environment = {
+        "FINID_DATABASE_URL_FILE": str(tmp_path / "database.url"),
+        "FINID_RECEIPT_KEY_FILE": str(tmp_path / "otp.key"),
+        "FINID_OTP_HMAC_KEY_FILE": str(tmp_path / "hmac.key"),
+        "FINID_OTP_PROVIDER": "outbox",
+        "FINID_OTP_OUTBOX_DIR": str(outbox),
+        "FINID_OTP_RESEND_AFTER_S": "0",
+    }
+    async with deployed("otp", Authority(tmp_path / "tls"), environment) as otp:
+        made = Running(otp, outbox)
+        yield made
+    assert "development outbox" in otp.log
+    assert PHONE not in otp.log
+    assert not any(code in otp.log for code in made.codes())
+
+
+async def test_sends_confirms_and_notices_the_loss_of_its_database(
+    running: Running, database: Callable[..., Database]
+) -> None:
+    stub = rpc.OtpServiceStub(running.otp.channel("auth_gateway"))
+    now = int(time.time())
+    sent = WORLD.bundle(Purpose.IDENTIFY, now=now)
+    ask = pb.SendCodeRequest(
+        transaction=sent.transaction_bytes,
+        phone=sent.openings.phone,
+        phone_salt=sent.openings.phone_salt,
+        language=auth_pb2.LANGUAGE_EN,
+    )
+
+    # A code goes out, and a second ends the first.
+    first = await stub.SendCode(ask, timeout=5)
+    second = await stub.SendCode(ask, timeout=5)
+    assert second.masked_phone == "+7 701 *** ** 01"
+    first_code, second_code = running.codes()
+    stale = pb.VerifyCodeRequest(challenge=first.challenge, txn=sent.txn, code=first_code)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.VerifyCode(stale, timeout=5)
+    assert PeerError("otp", refused.value).reason == "CHALLENGE_UNKNOWN"
+
+    # A wrong code is refused without an echo of it; the right one gives a receipt that holds, twice the same.
+    wrong = f"{(int(second_code) + 1) % 10**6:06d}"
+    guess = pb.VerifyCodeRequest(challenge=second.challenge, txn=sent.txn, code=wrong)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.VerifyCode(guess, timeout=5)
+    told = PeerError("otp", refused.value)
+    assert (told.reason, told.metadata) == ("CODE_WRONG", {"checks_left": "4"})
+    entered = pb.VerifyCodeRequest(challenge=second.challenge, txn=sent.txn, code=second_code)
+    confirmed = await stub.VerifyCode(entered, timeout=5)
+    assert await stub.VerifyCode(entered, timeout=5) == confirmed
+    pinned = pins.parse(WORLD.pins_json(not_before=now - 60, not_after=now + 60), Env.SANDBOX)
+    stated = receipts.verify(confirmed.receipt, SmsOtp, pinned, txn=sent.txn, now=int(time.time())).facts
+    assert stated.phone_commitment == sent.transaction.phone_commitment
+
+    # Nobody but the gateway may ask.
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await rpc.OtpServiceStub(running.otp.channel("liveness")).VerifyCode(entered, timeout=5)
+    assert PeerError("otp", refused.value).reason == "CALLER_NOT_ALLOWED"
+
+    # A lost database: not serving within 2 s, and no SMS that the record does not know; and back again.
+    other = WORLD.bundle(Purpose.IDENTIFY, now=now)
+    ask.transaction = other.transaction_bytes
+    async with lost(database("otp")):
+        assert await running.otp.becomes(NOT_SERVING, 2.0) <= 2.0
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.SendCode(ask, timeout=5)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert len(running.codes()) == 2
+    await running.otp.becomes(SERVING, 5.0)
+    assert (await stub.SendCode(ask, timeout=5)).challenge
