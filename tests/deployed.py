@@ -32,7 +32,15 @@ class Deployed:
     authority: Authority
     environment: dict[str, str]
     channels: list[grpc.aio.Channel] = field(default_factory=list)
+    process: asyncio.subprocess.Process | None = None
+    killed: bool = False
     log: str = ""  # what it wrote to stderr, once it has ended
+
+    def kill(self) -> None:
+        """Kill it as `kill -9` does; no good end is then expected of it."""
+        assert self.process is not None
+        self.killed = True
+        self.process.kill()
 
     def channel(self, caller: str) -> grpc.aio.Channel:
         """A channel that shows the caller's certificate."""
@@ -82,6 +90,7 @@ async def deployed(service: str, authority: Authority, environment: Mapping[str,
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", f"services.{service}", env=made.environment, stderr=asyncio.subprocess.PIPE
     )
+    made.process = process
     said = asyncio.create_task(process.communicate())
     try:
         ready = asyncio.create_task(made.becomes(SERVING, 30))
@@ -91,8 +100,9 @@ async def deployed(service: str, authority: Authority, environment: Mapping[str,
         yield made
         for channel in made.channels:
             await channel.close()
-        process.terminate()
-        assert await asyncio.wait_for(process.wait(), 15) == 0
+        if not made.killed:
+            process.terminate()
+            assert await asyncio.wait_for(process.wait(), 15) == 0
     finally:
         if process.returncode is None:
             process.kill()

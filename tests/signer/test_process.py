@@ -1,0 +1,233 @@
+"""The signer as it is deployed: a process of its own on a real SoftHSM token and a real PostgreSQL."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import grpc
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+from finid.factor.v1 import bundle_pb2
+from finid.signer.v1 import signer_pb2 as pb
+from finid.signer.v1 import signer_pb2_grpc as rpc
+
+from deploy.local.database import Database as Provisioned
+from mesh import base64url, signed_attributes
+from mesh.status import PeerError
+from mesh.transaction import Purpose
+from services.signer.credential import Credential, State
+from tests.bundles import NOW, SentBundle
+from tests.deployed import NOT_SERVING, SERVING, Deployed, deployed, lost
+from tests.mtls import Authority
+from tests.signer.room import HMAC_KEY, WORLD, Clock, Room, TestCa, another_person
+from tests.softhsm import MODULE_PATH, SoftHsm, TokenPlace
+
+pytestmark = [pytest.mark.hsm, pytest.mark.postgres]
+
+
+@dataclass
+class Place:
+    """Where a signer of its own runs: its settings, and the CA it takes certificates of."""
+
+    authority: Authority
+    environment: dict[str, str]
+    ca: TestCa
+    provisioned: Provisioned
+
+
+@pytest.fixture
+def own_place(softhsm: SoftHsm, place: TokenPlace, database: Callable[..., Provisioned], tmp_path: Path) -> Place:
+    provisioned, ca = database("signer"), TestCa()
+    WORLD.write_files(tmp_path)
+    (tmp_path / "pins.json").write_bytes(WORLD.pins_json(not_before=NOW - 86_400, not_after=NOW + 10**9))
+    (tmp_path / "ca.pem").write_bytes(ca.pem)
+    for name, text in (("database", provisioned.url("signer")), ("hmac", base64url.encode(HMAC_KEY))):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o400)
+    environment = {
+        "FINID_DATABASE_URL_FILE": str(tmp_path / "database"),
+        "FINID_RECEIPT_KEY_FILE": str(tmp_path / "signer.key"),
+        "FINID_PINS_FILE": str(tmp_path / "pins.json"),
+        "FINID_FLOORS_FILE": str(tmp_path / "floors.json"),
+        "FINID_ISSUING_CA_FILE": str(tmp_path / "ca.pem"),
+        "FINID_SUBJECT_HMAC_KEY_FILE": str(tmp_path / "hmac"),
+        "FINID_PKCS11_MODULE": str(MODULE_PATH),
+        "FINID_TOKEN_LABEL": place.label,
+        "FINID_TOKEN_PIN_FILE": str(place.pin_file),
+        "SOFTHSM2_CONF": str(softhsm.configuration_file),
+    }
+    mesh = tmp_path / "mesh"
+    mesh.mkdir()
+    return Place(Authority(mesh), environment, ca, provisioned)
+
+
+def message_of(bundle: SentBundle) -> bundle_pb2.Bundle:
+    openings = bundle_pb2.Openings(
+        iin=bundle.openings.iin,
+        iin_salt=bundle.openings.iin_salt,
+        phone=bundle.openings.phone,
+        phone_salt=bundle.openings.phone_salt,
+    )
+    return bundle_pb2.Bundle(transaction=bundle.transaction_bytes, openings=openings, receipts=bundle.tokens)
+
+
+def request_of(bundle: SentBundle, request_id: str = "request-1") -> pb.SignDigestsRequest:
+    return pb.SignDigestsRequest(
+        request_id=request_id,
+        bundle=message_of(bundle),
+        digests_sha256=[document.digest_sha256 for document in bundle.transaction.documents],
+    )
+
+
+async def enrol(stub: "rpc.SignerServiceAsyncStub", ca: TestCa) -> Credential:
+    """A credential made over the wire, now; only what `Room.bundle` looks at is told."""
+    now = int(time.time())
+    issue = WORLD.bundle(Purpose.ISSUE, now=now)
+    made = await stub.GenerateKey(pb.GenerateKeyRequest(request_id="request-1", bundle=message_of(issue)), timeout=10)
+    certificate = ca.certify(made.csr_der, now=now)
+    await stub.Activate(pb.ActivateRequest(credential=made.credential, certificate_der=certificate), timeout=10)
+    told = await stub.GetCredential(pb.GetCredentialRequest(credential=made.credential), timeout=10)
+    assert told.state == pb.CREDENTIAL_STATE_ACTIVE
+    return Credential(
+        name=made.credential,
+        txn=issue.txn,
+        request_id="request-1",
+        state=State.ACTIVE,
+        subject_hmac=b"",
+        phone_hmac=b"",
+        public_key_der=told.public_key_der,
+        wrapped_key=b"",
+        csr_der=made.csr_der,
+        key_attestation=made.key_attestation,
+        superseded="",
+        certificate_sha256=told.certificate_sha256,
+    )
+
+
+def stub_of(signer: Deployed, caller: str = "auth_gateway") -> "rpc.SignerServiceAsyncStub":
+    return rpc.SignerServiceStub(signer.channel(caller))
+
+
+def bundle_now(credential: Credential) -> SentBundle:
+    return Room(clock=Clock(int(time.time()))).bundle(credential)
+
+
+async def reason_of(call: grpc.aio.UnaryUnaryCall[pb.SignDigestsRequest, pb.SignDigestsResponse]) -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return PeerError("signer", caught.value).reason
+
+
+async def first_of(look: Callable[[], Awaitable[Any]], within_s: float = 10) -> Any:
+    """Look until there is something."""
+    async with asyncio.timeout(within_s):
+        while (found := await look()) is None:  # noqa: ASYNC110  nothing tells us
+            await asyncio.sleep(0.02)
+    return found
+
+
+async def test_the_service_enrols_signs_disables_and_says_what_token_it_has(own_place: Place) -> None:
+    async with deployed("signer", own_place.authority, own_place.environment) as signer:
+        stub = stub_of(signer)
+        credential = await enrol(stub, own_place.ca)
+        bundle = bundle_now(credential)
+        answer = await stub.SignDigests(request_of(bundle), timeout=10)
+        key = load_der_public_key(credential.public_key_der)
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        for document, signature in zip(bundle.transaction.documents, answer.signatures, strict=True):
+            signed = signed_attributes.encode(
+                document.content_sha256, bundle.transaction.certificate_sha256, bundle.transaction.signing_time
+            )
+            key.verify(signature, signed, ec.ECDSA(hashes.SHA256()))
+        assert (await stub.SignDigests(request_of(bundle), timeout=10)).signatures == answer.signatures
+        again = stub.SignDigests(request_of(bundle, "request-2"), timeout=10)
+        assert await reason_of(again) == "TRANSACTION_ALREADY_USED"
+        refused = stub_of(signer, "documents").SignDigests(request_of(bundle), timeout=10)
+        assert await reason_of(refused) == "CALLER_NOT_ALLOWED"
+
+        room = Room(clock=Clock(int(time.time())))
+        revoke = room.bundle(credential, Purpose.REVOKE)
+        await stub.Disable(pb.DisableRequest(request_id="request-3", bundle=message_of(revoke)), timeout=10)
+        disabled = stub.SignDigests(request_of(bundle_now(credential)), timeout=10)
+        assert await reason_of(disabled) == "CREDENTIAL_NOT_ACTIVE"
+    assert "development token" in signer.log
+    assert bundle.openings.iin not in signer.log
+
+
+async def test_the_service_does_not_serve_without_database_or_token(own_place: Place, place: TokenPlace) -> None:
+    async with deployed("signer", own_place.authority, own_place.environment) as signer:
+        async with lost(own_place.provisioned):
+            assert await signer.becomes(NOT_SERVING, 5) < 2
+        await signer.becomes(SERVING, 10)
+        away = place.folder.rename(place.folder.parent.parent / place.folder.name)
+        try:
+            assert await signer.becomes(NOT_SERVING, 5) < 2
+        finally:
+            away.rename(place.folder)
+        await signer.becomes(SERVING, 10)
+
+
+async def test_production_refuses_a_development_token(own_place: Place) -> None:
+    environment = own_place.environment | {"FINID_ENV": "production"}
+    with pytest.raises(AssertionError, match="DevelopmentTokenError"):
+        async with deployed("signer", own_place.authority, environment):
+            pass
+
+
+async def test_a_signer_killed_between_intent_and_record_leaves_no_signature_and_signs_nothing_twice(
+    own_place: Place,
+) -> None:
+    owner = await asyncpg.connect(own_place.provisioned.owner_url)
+    admin = await asyncpg.connect(f"{own_place.provisioned.admin_url.rpartition('/')[0]}/{own_place.provisioned.name}")
+    # The record takes its time, so that the process can be killed before it commits.
+    await owner.execute(
+        """CREATE FUNCTION signer.wait() RETURNS trigger LANGUAGE plpgsql
+             AS $$ BEGIN PERFORM pg_catalog.pg_sleep(4); RETURN NEW; END $$;
+           CREATE TRIGGER slow BEFORE UPDATE ON signer.signatures FOR EACH ROW
+             WHEN (NEW.state = 'RECORDED') EXECUTE FUNCTION signer.wait()"""
+    )
+    waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    phase = "SELECT state, cardinality(signatures) FROM signer.signatures WHERE txn = $1"
+    try:
+        async with deployed("signer", own_place.authority, own_place.environment) as signer:
+            stub = stub_of(signer)
+            credential = await enrol(stub, own_place.ca)
+            bundle = bundle_now(credential)
+            call = stub.SignDigests(request_of(bundle), timeout=10)
+            answer = asyncio.ensure_future(reason_of(call))
+            pid = await first_of(lambda: admin.fetchval(waiting))
+            signer.kill()
+            await admin.execute("SELECT pg_terminate_backend($1)", pid)
+            assert await answer == ""
+        assert tuple(await owner.fetchrow(phase, bundle.txn)) == ("INTENT", 0)
+        await owner.execute("DROP FUNCTION signer.wait() CASCADE")
+
+        async with deployed("signer", own_place.authority, own_place.environment) as signer:
+            stub = stub_of(signer)
+            assert await reason_of(stub.SignDigests(request_of(bundle), timeout=10)) == "SIGNING_IN_PROGRESS"
+            await owner.execute("UPDATE signer.signatures SET lease_ends_at = now() WHERE txn = $1", bundle.txn)
+            assert await reason_of(stub.SignDigests(request_of(bundle), timeout=10)) == "SIGNATURE_ABORTED"
+            assert tuple(await owner.fetchrow(phase, bundle.txn)) == ("ABORTED", 0)
+            anew = await stub.SignDigests(request_of(bundle_now(credential), "request-2"), timeout=10)
+            assert len(anew.signatures) == 3
+    finally:
+        await owner.execute("DROP FUNCTION IF EXISTS signer.wait() CASCADE")
+        await owner.close()
+        await admin.close()
+
+
+async def test_openings_are_checked_at_the_border(own_place: Place) -> None:
+    async with deployed("signer", own_place.authority, own_place.environment) as signer:
+        credential = await enrol(stub_of(signer), own_place.ca)
+        bundle = bundle_now(credential)
+        wrong = request_of(bundle)
+        wrong.bundle.openings.phone = "not a phone"
+        assert await reason_of(stub_of(signer).SignDigests(wrong, timeout=10)) == "INVALID_REQUEST"
+        other = request_of(replace(bundle, openings=another_person()))
+        assert await reason_of(stub_of(signer).SignDigests(other, timeout=10)) == "IIN_NOT_OPENED"
