@@ -40,7 +40,7 @@ class Cluster:
 @contextmanager
 def running_cluster() -> Iterator[Cluster]:
     """Serve databases for one run of the tests: on DATABASE_URL's server if it is set, else on an embedded one."""
-    passwords = database.random_passwords(SERVICES)
+    passwords = {role: database.random_password() for role in database.role_names(SERVICES)}
     if admin_url := os.environ.get("DATABASE_URL"):
         database.ensure_roles(admin_url, passwords)
         yield Cluster(admin_url, passwords)

@@ -45,9 +45,14 @@ class Database:
         return urlunsplit((server.scheme, f"{login}@{address}", f"/{self.name}", server.query, ""))
 
 
-def random_passwords(rooms: Sequence[str]) -> dict[str, str]:
-    """Fresh passwords for the owner and the rooms' roles."""
-    return {role: secrets.token_urlsafe(24) for role in (OWNER, *map(role_of, rooms))}
+def role_names(rooms: Sequence[str]) -> list[str]:
+    """The owner's role and the rooms'."""
+    return [OWNER, *map(role_of, rooms)]
+
+
+def random_password() -> str:
+    """A password with 192 random bits."""
+    return secrets.token_urlsafe(24)
 
 
 def ensure_roles(admin_url: str, passwords: Mapping[str, str]) -> None:

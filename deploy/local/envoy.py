@@ -3,7 +3,14 @@
 import importlib.util
 from pathlib import Path
 
-from deploy.local.state import LocalMeshError
+from deploy.envoy.bootstrap import render
+from deploy.envoy.edge import Edge, Upstream
+from deploy.local.certificates import uri_of
+from deploy.local.ports import HOST
+from deploy.local.services import Parts
+from deploy.local.state import CHECKOUT, LocalMeshError
+
+_AUDIENCE = "finid-api"
 
 
 def program(configuration: Path) -> list[str]:
@@ -20,3 +27,31 @@ def program(configuration: Path) -> list[str]:
         "--log-level", "warn",
         "--file-flush-interval-msec", "1000",
     ]  # fmt: skip
+
+
+def configuration(parts: Parts) -> str:
+    """The edge of this mesh, as Envoy reads it."""
+    own = parts.identities["envoy"]
+    return render(
+        Edge(
+            host=HOST,
+            https_port=parts.ports["envoy https"],
+            pki_port=parts.ports["envoy pki"],
+            admin_port=parts.ports["envoy admin"],
+            descriptors=CHECKOUT / "gen" / "descriptors.binpb",
+            web_certificate=parts.web.certificate,
+            web_key=parts.web.key,
+            mesh_certificate=own.certificate,
+            mesh_key=own.key,
+            mesh_root=own.root,
+            gateway=_upstream("auth_gateway", parts.ports["auth_gateway"]),
+            portal=_upstream("portal", parts.ports["portal https"]),
+            token_issuer=parts.web_url,
+            token_audience=_AUDIENCE,
+            otlp_address=parts.otlp_endpoint,
+        )
+    )
+
+
+def _upstream(service: str, port: int) -> Upstream:
+    return Upstream(HOST, port, uri_of(service), f"{service.replace('_', '-')}.finid.internal")

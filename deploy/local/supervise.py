@@ -27,7 +27,7 @@ GROUPS = ("store", "rooms", "edge")
 _START_TIMEOUT_S = 10.0
 # Longer than a service may drain (mesh.settings, drain_s) and shorter than `_STOP_TIMEOUT_S`.
 _CHILD_STOP_S = 12
-_STOP_TIMEOUT_S = 20.0
+_STOP_TIMEOUT_S = 30.0
 _EXITED = re.compile(r"exited: (?P<name>\S+) \((?P<how>[^;)]+)")
 _SPAWNED = re.compile(r"spawned: '(?P<name>\S+)' with pid (?P<pid>\d+)")
 _GAVE_UP = re.compile(r"gave up: (?P<name>\S+) entered FATAL state")
@@ -118,12 +118,7 @@ class Supervisor:
                 "supervisor.supervisord",
                 f"--configuration={self._configuration}",
                 cwd=CHECKOUT,
-                env={
-                    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-                    "LC_ALL": "C.UTF-8",
-                    "TZ": "UTC",
-                    "HOME": str(Path.home()),
-                },
+                env=_ENVIRONMENT | {"HOME": str(Path.home())},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -141,9 +136,10 @@ class Supervisor:
             ) from error
 
     async def start_programs(self, names: Sequence[str]) -> None:
-        """Start programs at once, without waiting until they are up."""
+        """Start programs together, without waiting until they are up."""
+        groups = {program.name: program.group for program in self._programs}
         for name in names:
-            await asyncio.to_thread(self._call, "startProcess", name, False)
+            await asyncio.to_thread(self._call, "startProcess", f"{groups[name]}:{name}", False)
 
     async def wait(self) -> int:
         """Return supervisord's exit code when it ends."""
@@ -215,6 +211,8 @@ class Supervisor:
 
     def _section(self, program: Program) -> dict[str, str]:
         prefix = [] if program.ends_with_parent else ["/usr/bin/setpriv", "--pdeathsig=KILL", "--"]
+        if odd := [name for name, value in program.environment.items() if '"' in value or "\n" in value]:
+            raise ValueError(f"{program.name}: supervisord cannot pass on {', '.join(odd)}")
         quoted = (f'{name}="{value}"' for name, value in program.environment.items())
         return {
             "command": _escaped(shlex.join([*prefix, *program.command])),

@@ -12,7 +12,8 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,11 @@ class DevelopmentToken:
     label: str
     pin_file: Path
     configuration: Path
+
+    @property
+    def store(self) -> Path:
+        """Where SoftHSM keeps the token: one folder."""
+        return self.configuration.parent / "store"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -53,7 +59,7 @@ def ensure_token(state: State, name: str) -> DevelopmentToken:
     folder = state.private("tokens", name)
     token = DevelopmentToken(label, pin_file, folder / "softhsm2.conf")
     _configure(state, f"tokens/{name}/softhsm2.conf", folder / "store")
-    if not (folder / "store").exists():
+    if not token.store.exists():
         partial = folder / "store.new"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(mode=0o700)
@@ -66,8 +72,26 @@ def ensure_token(state: State, name: str) -> DevelopmentToken:
         if done.returncode:
             raise LocalMeshError(f"the token {label} could not be made: {done.stderr.strip()}")
         configuration.unlink()
-        partial.rename(folder / "store")
+        (made,) = partial.iterdir()
+        state.write(f"tokens/{name}/folder", made.name)
+        partial.rename(token.store)
     return token
+
+
+@contextmanager
+def inserted(offline: DevelopmentToken, beside: DevelopmentToken) -> Iterator[None]:
+    """Show an offline token to processes that use another one, as one puts it into a reader; take it out afterwards.
+
+    A token's files are one folder in its store. One that a kill left inside is taken out the next time.
+    """
+    own, other = offline.store, beside.store
+    name = (offline.configuration.parent / "folder").read_text()
+    if not (other / name).exists():
+        (own / name).rename(other / name)
+    try:
+        yield
+    finally:
+        (other / name).rename(own / name)
 
 
 def _configure(state: State, relative: str, store: Path) -> Path:

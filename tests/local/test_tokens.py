@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from deploy.local.state import State
-from deploy.local.tokens import DevelopmentToken, ensure_token
+from deploy.local.tokens import DevelopmentToken, ensure_token, inserted
 
 pytestmark = pytest.mark.hsm
 
@@ -58,3 +58,23 @@ def test_a_second_start_keeps_the_token_and_a_half_made_one_is_made_anew(own_sta
     ensure_token(own_state, "ca")
     assert {path.name for path in store.iterdir()} != made
     assert open_in_child(token).returncode == 0
+
+
+def test_an_offline_token_is_seen_beside_another_only_while_it_is_inserted(own_state: State) -> None:
+    root, ca = ensure_token(own_state, "root"), ensure_token(own_state, "ca")
+    both = {"SOFTHSM2_CONF": str(ca.configuration)}
+    assert open_in_child(root, **both).returncode != 0
+    with inserted(root, beside=ca):
+        assert open_in_child(root, **both).returncode == 0
+        assert open_in_child(ca).returncode == 0
+    assert open_in_child(root, **both).returncode != 0
+    assert open_in_child(root).returncode == 0
+
+
+def test_a_token_left_inside_by_a_kill_is_taken_out_the_next_time(own_state: State) -> None:
+    root, ca = ensure_token(own_state, "root"), ensure_token(own_state, "ca")
+    (folder,) = root.store.iterdir()
+    folder.rename(ca.store / folder.name)
+    with inserted(root, beside=ca):
+        pass
+    assert [path.name for path in root.store.iterdir()] == [folder.name]

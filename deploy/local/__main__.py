@@ -1,0 +1,110 @@
+"""`python -m deploy.local run`: the whole mesh until Ctrl-C."""
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+
+from deploy.local.display import Display
+from deploy.local.mesh import Mesh, running_mesh
+from deploy.local.settings import LocalSettings
+from deploy.local.state import CHECKOUT, LocalMeshError
+from services.portal.sandbox import CLIENT_ID
+
+_MIB = 1024 * 1024
+
+
+async def run(settings: LocalSettings, display: Display) -> None:
+    """Run the mesh until SIGINT or SIGTERM. Raises LocalMeshError, alone or in a group."""
+    _cancel_at_first_signal()
+    display.say("FinID on this machine: made-up people, development tokens, and an SMS outbox of files")
+    try:
+        async with running_mesh(settings, display) as mesh:
+            mesh.parts.state.write("run/ready.json", json.dumps(_addresses(mesh)), mode=0o600)
+            display.say(_summary(mesh))
+            await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        display.say("stopped; nothing is left running")
+
+
+def _cancel_at_first_signal() -> None:
+    """Turn SIGINT and SIGTERM into an orderly stop, once: a second one ends this process, and the kernel the rest."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def stop() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+        if task is not None:
+            task.cancel()
+
+    for number in numbers:
+        loop.add_signal_handler(number, stop)
+
+
+def _addresses(mesh: Mesh) -> dict[str, str | float]:
+    """What another process needs to talk to the mesh."""
+    parts = mesh.parts
+    return {
+        "web_url": parts.web_url,
+        "web_root_file": str(parts.web.root),
+        "pki_url": parts.pki_url,
+        "client_id": CLIENT_ID,
+        "client_secret_file": str(mesh.client_secret_file),
+        "outbox": str(parts.outbox),
+        "ready_after_s": round(mesh.ready_after_s, 1),
+        "resident_mib": mesh.resident_bytes // _MIB,
+    }
+
+
+def _summary(mesh: Mesh) -> str:
+    parts, root = mesh.parts, mesh.parts.web.root
+    token = (
+        f"TOKEN=$(curl -s --cacert {root} -u {CLIENT_ID}:$(cat {mesh.client_secret_file})"
+        f" -d grant_type=client_credentials {parts.web_url}/oauth2/token"
+        """ | sed 's/.*"access_token":"\\([^"]*\\)".*/\\1/')"""
+    )
+    curl = f'curl -s --cacert {root} -H "Authorization: Bearer $TOKEN" {parts.web_url}/v1/documents'
+    buf, schema = CHECKOUT / ".venv" / "bin" / "buf", CHECKOUT / "gen" / "descriptors.binpb"
+    grpc = (
+        f"{buf} curl --protocol grpc --cacert {root} --schema {schema}"
+        f""" -H "Authorization: Bearer $TOKEN" -d '{{}}' {parts.web_url}/finid.esign.v1.ESignService/ListDocuments"""
+    )
+    return f"""
+All are ready after {mesh.ready_after_s:.1f} s; resident memory {mesh.resident_bytes // _MIB} MiB.
+
+  REST and gRPC     {parts.web_url}   (root certificate: {root})
+  CRL, OCSP, TSA    {parts.pki_url}
+  client id         {CLIENT_ID}
+  client secret     in {mesh.client_secret_file}
+  SMS               {parts.outbox}
+  logs              {mesh.log_of("auth_gateway").parent}
+
+Lines to paste into another terminal: a token, a REST call, a gRPC call.
+
+{token}
+{curl}
+{grpc}
+
+Ctrl-C stops everything.
+"""
+
+
+def main() -> int:
+    """Run the command; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.local", description=__doc__)
+    parser.add_argument("command", choices=["run"])
+    parser.parse_args()
+    failures: list[BaseException] = []
+    try:
+        asyncio.run(run(LocalSettings.from_environment(), Display()))
+    except* LocalMeshError as group:
+        failures.extend(group.exceptions)
+    for failure in failures:
+        print(f"FAILED: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
