@@ -3,6 +3,7 @@ is refused."""
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote_plus
@@ -11,7 +12,8 @@ from services.portal.client_credentials import GrantRefusedError, InvalidClientE
 
 MAX_BODY_BYTES = 8 * 1024
 _MAX_PARAMETERS = 16
-_MAX_CREDENTIAL_CHARACTERS = 256
+# Appendices A.1 and A.2: visible ASCII and the space.
+_CREDENTIAL = re.compile(r"[\x20-\x7e]{1,256}")
 _FORM = "application/x-www-form-urlencoded"
 _GRANT_TYPE = "client_credentials"
 
@@ -49,7 +51,7 @@ def parse(headers: Mapping[str, str], body: bytes) -> TokenRequest:
     if grant_type != _GRANT_TYPE:
         raise UnsupportedGrantTypeError(f"grant_type must be {_GRANT_TYPE}")
     client_id, client_secret = _credentials(headers.get("authorization"), parameters)
-    if not client_id or not client_secret or max(len(client_id), len(client_secret)) > _MAX_CREDENTIAL_CHARACTERS:
+    if _CREDENTIAL.fullmatch(client_id) is None or _CREDENTIAL.fullmatch(client_secret) is None:
         raise InvalidClientError("client authentication failed")
     return TokenRequest(client_id, client_secret, parameters.get("scope", ""))
 

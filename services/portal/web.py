@@ -36,13 +36,15 @@ class PortalWeb:
 
     def app(self) -> Starlette:
         """Return the ASGI application."""
-        return Starlette(
+        app = Starlette(
             routes=[
                 Route("/oauth2/token", self.token, methods=["POST"]),
                 Route("/.well-known/jwks.json", self.jwks, methods=["GET"]),
             ],
             exception_handlers={HTTPException: _http_error, Exception: _unexpected_error},
         )
+        app.router.redirect_slashes = False  # a redirect would carry credentials to a second request
+        return app
 
     async def token(self, request: Request) -> Response:
         """Grant an access token (RFC 6749 section 4.4)."""
