@@ -9,9 +9,10 @@ proof outlives their erasure.
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from mesh import strict_json
 from mesh.errors import FieldViolation, InvalidArgumentError
@@ -31,10 +32,6 @@ _MIN_NONCE_BYTES = 16
 _MAX_NONCE_BYTES = 64
 # 9999-12-31T23:59:59Z: the last second that X.509 and CMS times can spell (RFC 5280 section 4.1.2.5).
 _MAX_UNIX_S = 253_402_300_799
-_SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_VERSION_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
-_ALGORITHM = re.compile(r"[A-Z0-9_]{1,32}")
-_SCOPE = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _IIN = re.compile(r"[0-9]{12}")
 _E164 = re.compile(r"\+[1-9][0-9]{7,14}")
 # RFC 5280 section 5.3.1, without what a person cannot ask for about their own certificate.
@@ -138,7 +135,7 @@ class Transaction:
     expires_at: int
 
     def __post_init__(self) -> None:
-        broken = [FieldViolation(name, rule) for name, rule, holds in _RULES if not holds(self)]
+        broken = tuple(_violations(self))
         if broken:
             raise TransactionError("the transaction breaks its rules", violations=broken)
 
@@ -230,128 +227,99 @@ def is_shown_text(value: str) -> bool:
     )
 
 
-def _is_document(document: Document) -> bool:
-    return (
-        is_shown_text(document.title)
-        and len(document.content_sha256) == DIGEST_BYTES
-        and len(document.digest_sha256) == DIGEST_BYTES
+def _matches(pattern: str) -> Callable[[str], bool]:
+    compiled = re.compile(pattern)
+    return lambda value: compiled.fullmatch(value) is not None
+
+
+def _is_name_in(collection: str) -> Callable[[str], bool]:
+    return lambda value: is_name(collection, value)
+
+
+def _is_digest(value: bytes) -> bool:
+    return len(value) == DIGEST_BYTES
+
+
+def _is_time(value: int) -> bool:
+    return 0 < value <= _MAX_UNIX_S
+
+
+def _are_documents(documents: tuple[Document, ...]) -> bool:
+    return 0 < len(documents) <= MAX_DOCUMENTS and all(
+        is_shown_text(item.title) and _is_digest(item.content_sha256) and _is_digest(item.digest_sha256)
+        for item in documents
     )
 
 
-def _is_consent(consent: Consent) -> bool:
-    return (
-        _SLUG.fullmatch(consent.id) is not None
-        and _VERSION_TAG.fullmatch(consent.version) is not None
-        and len(consent.text_sha256) == DIGEST_BYTES
-    )
+def _are_consents(consents: tuple[Consent, ...]) -> bool:
+    each = all(_is_slug(item.id) and _is_version(item.version) and _is_digest(item.text_sha256) for item in consents)
+    return each and len(consents) <= _MAX_CONSENTS and len({item.id for item in consents}) == len(consents)
 
 
-def _distinct(values: tuple[str, ...]) -> bool:
-    return len(set(values)) == len(values)
+def _are_scopes(scopes: tuple[str, ...]) -> bool:
+    return all(map(_is_scope, scopes)) and len(scopes) <= _MAX_SCOPES and len(set(scopes)) == len(scopes)
 
 
+_is_slug = _matches(r"[a-z0-9][a-z0-9._-]{0,63}")
+_is_version = _matches(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+_is_scope = _matches(r"[a-z][a-z0-9_]{0,31}")
+_is_algorithm = _matches(r"[A-Z0-9_]{1,32}")
+
+_ALL = frozenset(Purpose)
 _MAKES_KEY = frozenset({Purpose.ISSUE, Purpose.REISSUE})
-_NAMES_CERTIFICATE = frozenset({Purpose.SIGN, Purpose.REVOKE})
+_SIGN = frozenset({Purpose.SIGN})
 
 
-def _holds_credential(t: Transaction) -> bool:
-    return t.credential == "" if t.purpose is Purpose.IDENTIFY else is_name("credentials", t.credential)
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What a field must be for the purposes that use it; for the others it must be empty."""
+
+    field: str
+    must_be: str
+    holds: Callable[[Any], bool]
+    used_by: frozenset[Purpose] = _ALL
+
+    def is_kept(self, t: Transaction) -> bool:
+        value = getattr(t, self.field)
+        return self.holds(value) if t.purpose in self.used_by else not value
 
 
-def _holds_superseded(t: Transaction) -> bool:
-    if t.purpose is not Purpose.REISSUE:
-        return t.superseded == ""
-    return is_name("credentials", t.superseded) and t.superseded != t.credential
-
-
-def _holds_documents(t: Transaction) -> bool:
-    if t.purpose is not Purpose.SIGN:
-        return t.documents == ()
-    return 1 <= len(t.documents) <= MAX_DOCUMENTS and all(map(_is_document, t.documents))
-
-
-def _holds_signing_time(t: Transaction) -> bool:
-    # Documents are prepared, and so their signing time chosen, shortly before the transaction that names them is fixed.
-    if t.purpose is not Purpose.SIGN:
-        return t.signing_time == 0
-    return t.created_at - MAX_LIFETIME_S <= t.signing_time <= t.expires_at
-
-
-_RULES: tuple[tuple[str, str, Callable[[Transaction], bool]], ...] = (
-    ("version", "must be 1", lambda t: t.version == 1),
-    ("authentication", "must be authentications/{id}", lambda t: is_name("authentications", t.authentication)),
-    ("application", "must be applications/{id}", lambda t: is_name("applications", t.application)),
-    (
-        "application_title",
-        f"must be 1 to {_MAX_TITLE_CHARS} printable characters in NFC",
-        lambda t: is_shown_text(t.application_title),
-    ),
-    ("policy", "must be a policy id", lambda t: _SLUG.fullmatch(t.policy) is not None),
-    ("iin_commitment", "must be 32 bytes", lambda t: len(t.iin_commitment) == DIGEST_BYTES),
-    ("phone_commitment", "must be 32 bytes", lambda t: len(t.phone_commitment) == DIGEST_BYTES),
-    ("credential", "must be credentials/{id}, and empty for IDENTIFY", _holds_credential),
-    (
-        "certificate_sha256",
-        "must be 32 bytes for SIGN and REVOKE, else empty",
-        lambda t: len(t.certificate_sha256) == (DIGEST_BYTES if t.purpose in _NAMES_CERTIFICATE else 0),
-    ),
-    ("documents", f"must be 1 to {MAX_DOCUMENTS} documents for SIGN, else none", _holds_documents),
-    (
-        "profile",
-        "must be a profile id for ISSUE and REISSUE, else empty",
-        lambda t: _SLUG.fullmatch(t.profile) is not None if t.purpose in _MAKES_KEY else t.profile == "",
-    ),
-    (
-        "key_algorithm",
-        "must be an algorithm for ISSUE and REISSUE, else empty",
-        lambda t: (
-            _ALGORITHM.fullmatch(t.key_algorithm) is not None if t.purpose in _MAKES_KEY else t.key_algorithm == ""
-        ),
-    ),
-    ("superseded", "must be another credential's name for REISSUE, else empty", _holds_superseded),
-    (
-        "reason",
-        "must be an RFC 5280 reason for REVOKE, else empty",
-        lambda t: t.reason in _REVOCATION_REASONS if t.purpose is Purpose.REVOKE else t.reason == "",
-    ),
-    (
-        "digest_algorithm",
-        "must be SHA256 for SIGN, else empty",
-        lambda t: t.digest_algorithm == ("SHA256" if t.purpose is Purpose.SIGN else ""),
-    ),
-    (
-        "signature_algorithm",
-        "must be ECDSA_P256_SHA256 for SIGN, else empty",
-        lambda t: t.signature_algorithm == ("ECDSA_P256_SHA256" if t.purpose is Purpose.SIGN else ""),
-    ),
-    ("signing_time", "must be close to created_at for SIGN, else 0", _holds_signing_time),
-    (
-        "consents",
-        f"must be at most {_MAX_CONSENTS}, each with id, version and digest, each id once",
-        lambda t: (
-            len(t.consents) <= _MAX_CONSENTS
-            and all(map(_is_consent, t.consents))
-            and _distinct(tuple(consent.id for consent in t.consents))
-        ),
-    ),
-    (
-        "scopes",
-        f"must be at most {_MAX_SCOPES} scope names, each once",
-        lambda t: (
-            len(t.scopes) <= _MAX_SCOPES
-            and all(_SCOPE.fullmatch(scope) is not None for scope in t.scopes)
-            and _distinct(t.scopes)
-        ),
-    ),
-    (
-        "nonce",
-        f"must be {_MIN_NONCE_BYTES} to {_MAX_NONCE_BYTES} bytes",
-        lambda t: _MIN_NONCE_BYTES <= len(t.nonce) <= _MAX_NONCE_BYTES,
-    ),
-    ("created_at", "must be Unix seconds", lambda t: 0 < t.created_at <= _MAX_UNIX_S),
-    (
-        "expires_at",
-        f"must be within {MAX_LIFETIME_S} s after created_at",
-        lambda t: t.created_at < t.expires_at <= min(t.created_at + MAX_LIFETIME_S, _MAX_UNIX_S),
-    ),
+_TITLE = f"1 to {_MAX_TITLE_CHARS} characters that can be shown, in NFC"
+_RULES = (
+    _Rule("version", "1", lambda value: value == 1),
+    _Rule("authentication", "authentications/{id}", _is_name_in("authentications")),
+    _Rule("application", "applications/{id}", _is_name_in("applications")),
+    _Rule("application_title", _TITLE, is_shown_text),
+    _Rule("policy", "a policy id", _is_slug),
+    _Rule("iin_commitment", "32 bytes", _is_digest),
+    _Rule("phone_commitment", "32 bytes", _is_digest),
+    _Rule("credential", "credentials/{id}", _is_name_in("credentials"), _ALL - {Purpose.IDENTIFY}),
+    _Rule("certificate_sha256", "32 bytes", _is_digest, _SIGN | {Purpose.REVOKE}),
+    _Rule("documents", f"1 to {MAX_DOCUMENTS}, each with two digests and a title of {_TITLE}", _are_documents, _SIGN),
+    _Rule("profile", "a profile id", _is_slug, _MAKES_KEY),
+    _Rule("key_algorithm", "a key algorithm", _is_algorithm, _MAKES_KEY),
+    _Rule("superseded", "credentials/{id}", _is_name_in("credentials"), frozenset({Purpose.REISSUE})),
+    _Rule("reason", "a reason of RFC 5280", _REVOCATION_REASONS.__contains__, frozenset({Purpose.REVOKE})),
+    _Rule("digest_algorithm", "SHA256", lambda value: value == "SHA256", _SIGN),
+    _Rule("signature_algorithm", "ECDSA_P256_SHA256", lambda value: value == "ECDSA_P256_SHA256", _SIGN),
+    _Rule("signing_time", "Unix seconds", _is_time, _SIGN),
+    _Rule("consents", f"at most {_MAX_CONSENTS}, each with id, version and digest, each id once", _are_consents),
+    _Rule("scopes", f"at most {_MAX_SCOPES} names, each once", _are_scopes),
+    _Rule("nonce", "16 to 64 bytes", lambda value: _MIN_NONCE_BYTES <= len(value) <= _MAX_NONCE_BYTES),
+    _Rule("created_at", "Unix seconds", _is_time),
+    _Rule("expires_at", "Unix seconds", _is_time),
 )
+
+
+def _violations(t: Transaction) -> Iterator[FieldViolation]:
+    for rule in _RULES:
+        if not rule.is_kept(t):
+            used = "" if t.purpose in rule.used_by else f", and empty for {t.purpose.value}"
+            yield FieldViolation(rule.field, f"must be {rule.must_be}{used}")
+    if t.superseded and t.superseded == t.credential:
+        yield FieldViolation("superseded", "must be another credential")
+    if not 0 < t.expires_at - t.created_at <= MAX_LIFETIME_S:
+        yield FieldViolation("expires_at", f"must be within {MAX_LIFETIME_S} s after created_at")
+    # Documents are prepared, and so their signing time chosen, shortly before the transaction that names them is fixed.
+    if t.signing_time and not t.created_at - MAX_LIFETIME_S <= t.signing_time <= t.expires_at:
+        yield FieldViolation("signing_time", "must be close to created_at")

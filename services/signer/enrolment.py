@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from mesh import precondition
+from mesh import base64url, precondition, telemetry
 from mesh import transaction as transactions
 from mesh.errors import Code, FinIdError
 from mesh.facts import Factor, KeyAttestation
@@ -123,6 +123,7 @@ class Enrolment:
             superseded=grant.transaction.superseded,
         )
         if await self._credentials.add(made, now):
+            telemetry.logger().info("key made", txn=base64url.encode(made.txn), credential=made.name)
             return AttestedKey(made.name, made.csr_der, made.key_attestation)
         # Another call was faster; the key just made is dropped, and nothing but its wrapped form ever existed.
         earlier = await self._credentials.made_by(grant.txn)
@@ -139,6 +140,7 @@ class Enrolment:
         require_attested(credential, self._pins)
         certificate_sha256 = self._issuing_ca.accept(certificate_der, credential.public_key_der, self._now())
         if await self._credentials.activate(name, certificate_sha256, self._now()):
+            telemetry.logger().info("credential active", credential=name, sha256=certificate_sha256.hex())
             return
         current = existing(await self._credentials.find(name))
         if current.state is not State.ACTIVE:
@@ -163,6 +165,7 @@ class Enrolment:
         require_subject(credential, self._holders.subject(grant.iin))
         require_certificate(credential, grant.transaction.certificate_sha256)
         if await self._credentials.disable(credential.name, txn, request_id, self._now()):
+            telemetry.logger().info("credential disabled", txn=base64url.encode(txn), credential=credential.name)
             return
         if not await self._was_disabled_by(txn, request_id):
             raise CredentialNotActiveError("The credential is not active.")

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
-from mesh import precondition, telemetry
+from mesh import base64url, precondition, telemetry
 from mesh.errors import Code, DependencyUnavailableError, FinIdError
 from mesh.floors import Floors
 from mesh.hsm import TokenError
@@ -137,8 +137,8 @@ class DigestSigner:
     ) -> tuple[bytes, ...]:
         """Return one ECDSA-Sig-Value (DER) for each digest, in order.
 
-        A repeat with the same request id returns the first answer. Raises PreconditionError, the errors of this module
-        and of `credential`, DependencyUnavailableError.
+        A repeat with the same request id returns the first answer, and asks for no fresh receipts: it was released
+        before. Raises PreconditionError, the errors of this module and of `credential`, DependencyUnavailableError.
         """
         digests = tuple(digests_sha256)
         earlier = await self._signings.find(txn_of(transaction_bytes))
@@ -198,6 +198,9 @@ class DigestSigner:
             raise SignatureAbortedError("The token's signatures are not of this key.")
         if not await self._signings.record(intent.txn, signatures, self._now()):
             raise SignatureAbortedError("The signing took too long.")
+        telemetry.logger().info(
+            "digests signed", txn=base64url.encode(intent.txn), credential=credential.name, count=len(signatures)
+        )
         return signatures
 
     async def _repeat(self, earlier: Signing, request_id: str, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:

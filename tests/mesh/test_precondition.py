@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from mesh import base64url, precondition
+from mesh import precondition
 from mesh.facts import FaceMatch, Factor, KeyAttestation, Liveness, SmsOtp, StateRecord
 from mesh.precondition import Grant, PreconditionError, Refusal
 from mesh.transaction import Binding, Openings, Purpose
@@ -154,9 +154,3 @@ def test_a_refusal_says_its_reason_and_nothing_personal() -> None:
         openings_of(iin="900101300018")().authorize()
     assert caught.value.reason == "IIN_NOT_OPENED"
     assert "9001013000" not in caught.value.message + str(caught.value)
-
-
-def test_base64url_has_one_spelling() -> None:
-    for wrong in ("AA==", "AB", "A", "AA ", "+A", "A\u00e9"):
-        with pytest.raises(ValueError, match="base64url"):
-            base64url.decode(wrong)

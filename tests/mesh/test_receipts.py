@@ -311,3 +311,9 @@ def test_the_key_id_is_the_thumbprint_of_rfc_8037() -> None:
     # RFC 8037 appendix A.3.
     public_key = base64url.decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
     assert key_id(public_key) == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+
+
+def test_base64url_has_one_spelling() -> None:
+    for wrong in ("AA==", "AB", "A", "AA ", "+A", "A\u00e9"):
+        with pytest.raises(ValueError, match="base64url"):
+            base64url.decode(wrong)
