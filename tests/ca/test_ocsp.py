@@ -1,0 +1,265 @@
+"""OCSP, with openssl as client and judge."""
+
+import asyncio
+import hashlib
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from asn1crypto import core
+from asn1crypto import ocsp as asn1
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import ocsp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pkilint import loader, pkix
+from pkilint.pkix import extension, name
+from pkilint.pkix import ocsp as pkix_ocsp
+from pkilint.validation import ValidationFindingSeverity
+
+from mesh.errors import DependencyUnavailableError
+from mesh.hsm import TokenUnavailableError
+from services.ca import der
+from services.ca.ledger import ABANDONED_AFTER, State
+from services.ca.ocsp import LIFETIME, MAX_SERIALS, Responder
+from tests.ca import openssl
+from tests.ca.authorities import MemoryAuthority, now
+from tests.ca.memory_ledger import Entry, MemoryLedger
+from tests.ca.test_crl import revoke_one
+from tests.ca.test_issue import Room
+
+MEMORY = MemoryAuthority()
+
+
+@pytest.fixture(autouse=True)
+def token_is_there() -> None:
+    MEMORY.ocsp_key.fails_with = None
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room(MEMORY)
+
+
+def responder(room: Room) -> Responder:
+    return Responder(authority=room.memory.authority, ledger=room.ledger, now=room.now)
+
+
+def request(
+    *serials: int, issuer: x509.Certificate | None = None, nonce: bytes = b"", algorithm: str = "sha256"
+) -> bytes:
+    """An OCSPRequest (DER) as asn1crypto writes it."""
+    issuer = issuer or MEMORY.authority.issuing.certificate
+    key = asn1_key(issuer)
+    digest = hashlib.new(algorithm, issuer.subject.public_bytes()).digest()
+    key_digest = hashlib.new(algorithm, key).digest()
+    requests = [
+        {
+            "req_cert": {
+                "hash_algorithm": {"algorithm": algorithm},
+                "issuer_name_hash": digest,
+                "issuer_key_hash": key_digest,
+                "serial_number": serial,
+            }
+        }
+        for serial in serials
+    ]
+    tbs: dict[str, object] = {"request_list": requests}
+    if nonce:
+        tbs["request_extensions"] = [{"extn_id": "nonce", "extn_value": core.OctetString(nonce)}]
+    encoded: bytes = asn1.OCSPRequest({"tbs_request": tbs}).dump()
+    return encoded
+
+
+def asn1_key(certificate: x509.Certificate) -> bytes:
+    key = certificate.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+
+def read(response_der: bytes) -> asn1.ResponseData:
+    return asn1.OCSPResponse.load(response_der, strict=True).response_data
+
+
+def status_of(response_der: bytes) -> str:
+    return str(asn1.OCSPResponse.load(response_der, strict=True)["response_status"].native)
+
+
+async def issue(room: Room) -> x509.Certificate:
+    return x509.load_der_x509_certificate((await room.issue.issue(room.hub.issue())).certificate_der)
+
+
+async def test_openssl_accepts_a_good_answer_and_refuses_a_flipped_bit(room: Room, tmp_path: Path) -> None:
+    certificate = await issue(room)
+    room.memory.write(tmp_path)
+    leaf, asked, answered = tmp_path / "leaf.pem", tmp_path / "request.der", tmp_path / "ocsp.der"
+    leaf.write_bytes(certificate.public_bytes(Encoding.PEM))
+    made, said = openssl.run(*("ocsp", "-issuer", tmp_path / "issuing.pem", "-sha256", "-cert", leaf, "-reqout", asked))
+    assert made, said
+    response = await responder(room).answer(asked.read_bytes())
+    trust = ("-CAfile", tmp_path / "root.pem", "-verify_other", tmp_path / "issuing.pem")
+    by_request = ("ocsp", "-reqin", asked, "-respin", answered, *trust)
+    by_certificate = (
+        *("ocsp", "-issuer", tmp_path / "issuing.pem", "-sha256", "-cert", leaf, "-no_nonce"),
+        *("-respin", answered, *trust),
+    )
+    answered.write_bytes(response)
+    accepted, said = openssl.run(*by_request)
+    assert accepted, said
+    assert said.strip() == "Response verify OK", "no warning that the nonce did not come back"
+    accepted, said = openssl.run(*by_certificate)
+    assert accepted, said
+    assert "Response verify OK" in said
+    assert "leaf.pem: good" in said
+
+    for at in (len(response) - 60, len(response) // 2):
+        answered.write_bytes(openssl.flipped(response, at=at))
+        _, said = openssl.run(*by_certificate)
+        assert "Response verify OK" not in said
+
+
+async def test_revoked_abandoned_unknown_and_intended(room: Room) -> None:
+    good = (await issue(room)).serial_number
+    revoked = await revoke_one(room)
+    abandoned, intended = (await issue(room)).serial_number, (await issue(room)).serial_number
+    entries = room.ledger.entries
+    entries[abandoned] = unrecorded(entries[abandoned])
+    await room.ledger.abandon(abandoned, room.now())
+    entries[intended] = unrecorded(entries[intended])
+    answer = read(await responder(room).answer(request(good, revoked, abandoned, intended, 4711)))
+    statuses = [single["cert_status"].name for single in answer["responses"]]
+    assert statuses == ["good", "revoked", "revoked", "unknown", "unknown"]
+    with_reason, without = (answer["responses"][index]["cert_status"].chosen for index in (1, 2))
+    assert with_reason["revocation_reason"].native == "key_compromise"
+    assert without["revocation_reason"].native is None
+
+
+def unrecorded(entry: Entry) -> Entry:
+    """The entry as it was before its certificate was recorded."""
+    return replace(entry, state=State.INTENDED, certificate_der=b"")
+
+
+async def test_delegates_of_the_ceremony_are_good(room: Room) -> None:
+    authority = room.memory.authority
+    serials = (authority.tsa.certificate.serial_number, authority.ocsp.certificate.serial_number)
+    answer = read(await responder(room).answer(request(*serials)))
+    assert [single["cert_status"].name for single in answer["responses"]] == ["good", "good"]
+
+
+@pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
+async def test_answer_repeats_what_was_asked_and_says_how_long_it_holds(room: Room, algorithm: str) -> None:
+    serial = (await issue(room)).serial_number
+    response = await responder(room).answer(request(serial, algorithm=algorithm, nonce=b"n" * 32))
+    answer = read(response)
+    (single,) = answer["responses"]
+    asked = asn1.OCSPRequest.load(request(serial, algorithm=algorithm))["tbs_request"]["request_list"][0]["req_cert"]
+    assert single["cert_id"].dump() == asked.dump()
+    assert single["next_update"].native - single["this_update"].native == LIFETIME
+    assert asn1.OCSPResponse.load(response).nonce_value.native == b"n" * 32
+    assert answer["version"].native == "v1"
+    if algorithm == "sha256":
+        parsed = ocsp.load_der_ocsp_response(response)
+        assert parsed.responder_key_hash is not None
+        (certificate,) = parsed.certificates
+        assert certificate == room.memory.authority.ocsp.certificate
+        room.memory.authority.ocsp.public_key.verify(
+            parsed.signature, parsed.tbs_response_bytes, ec.ECDSA(hashes.SHA256())
+        )
+
+
+async def test_answer_passes_the_lint(room: Room) -> None:
+    response = await responder(room).answer(request((await issue(room)).serial_number, await revoke_one(room), 5))
+    validator = pkix_ocsp.create_pkix_ocsp_response_validator_container(
+        [
+            pkix_ocsp.create_response_decoder(),
+            pkix.create_attribute_decoder(name.ATTRIBUTE_TYPE_MAPPINGS),
+            pkix.create_extension_decoder(extension.EXTENSION_MAPPINGS),
+        ],
+        [],
+    )
+    wrong = [
+        described.finding
+        for result in validator.validate(loader.load_ocsp_response(response, "response").root)
+        for described in result.finding_descriptions
+        if described.finding.severity <= ValidationFindingSeverity.WARNING
+    ]
+    assert wrong == []
+
+
+async def test_another_issuer_is_unauthorized_and_signs_nothing(room: Room) -> None:
+    other = MemoryAuthority().authority.issuing.certificate
+    before = MEMORY.ocsp_key.calls
+    assert status_of(await responder(room).answer(request(1, issuer=other))) == "unauthorized"
+    assert status_of(await responder(room).answer(request(1, issuer=room.memory.authority.root))) == "unauthorized"
+    assert status_of(await responder(room).answer(request(1, algorithm="sha512"))) == "unauthorized"
+    assert MEMORY.ocsp_key.calls == before
+
+
+def _with_extension(critical: bool, oid: str = "1.2.3.4") -> bytes:
+    extension_der = der.sequence(
+        der.oid(oid), der.tlv(der.BOOLEAN, b"\xff") if critical else b"", der.tlv(der.OCTET_STRING, b"\x05\x00")
+    )
+    listed = der.Reader(der.Reader(request(1)).inside(der.SEQUENCE).content(der.SEQUENCE)).content(der.SEQUENCE)
+    extensions = der.tlv(der.context(2), der.sequence(extension_der))
+    return der.sequence(der.sequence(der.sequence(listed), extensions))
+
+
+MALFORMED = {
+    "nothing": b"",
+    "no DER": b"not DER",
+    "something behind": request(1) + b"\0",
+    "cut off": request(1)[:-1],
+    "no serials": request(),
+    "too many serials": request(*range(1, MAX_SERIALS + 2)),
+    "too large": request(*range(1, 200)),
+    "a nonce of 129 bytes": request(1, nonce=b"n" * 129),
+    "an unknown critical extension": _with_extension(critical=True),
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+async def test_malformed_request_is_answered_unsigned(room: Room, what: str) -> None:
+    before = MEMORY.ocsp_key.calls
+    assert status_of(await responder(room).answer(MALFORMED[what])) == "malformed_request"
+    assert MEMORY.ocsp_key.calls == before
+
+
+async def test_unknown_extension_that_is_not_critical_is_passed_over(room: Room) -> None:
+    assert status_of(await responder(room).answer(_with_extension(critical=False))) == "successful"
+
+
+async def test_token_and_database_away_are_typed_errors(room: Room) -> None:
+    MEMORY.ocsp_key.fails_with = TokenUnavailableError("away")
+    with pytest.raises(TokenUnavailableError):
+        await responder(room).answer(request(1))
+    room.ledger.away = True
+    with pytest.raises(DependencyUnavailableError):
+        await responder(room).answer(request(1))
+
+
+ANSWERING = Responder(authority=MEMORY.authority, ledger=MemoryLedger(), now=now)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_damaged_requests_are_answered_one_way_or_another(data: st.DataObject) -> None:
+    encoded = bytearray(request(1, 2, nonce=b"n" * 16))
+    for _ in range(data.draw(st.integers(1, 3))):
+        encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(encoded)))
+    for damaged in (bytes(encoded), bytes(encoded[:cut])):
+        answer = asyncio.run(ANSWERING.answer(damaged))
+        assert status_of(answer) in {"malformed_request", "unauthorized", "successful"}
+
+
+async def test_abandoned_after_a_while_by_the_list_is_revoked_for_ocsp_too(room: Room) -> None:
+    serial = (await issue(room)).serial_number
+    room.ledger.entries[serial] = unrecorded(room.ledger.entries[serial])
+    room.later = ABANDONED_AFTER + timedelta(seconds=1)
+    await room.ledger.abandon_older(room.now() - ABANDONED_AFTER, room.now())
+    answer = read(await responder(room).answer(request(serial)))
+    assert answer["responses"][0]["cert_status"].name == "revoked"
