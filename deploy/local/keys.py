@@ -59,6 +59,9 @@ def pins_file(state: State, keys: dict[str, Path], now: datetime) -> Path:
     wanted = _pins(keys, now)
     if path.exists():
         found = json.loads(path.read_text())["pins"]
+        # A key counts from when it was first pinned: what it signed then, such as key attestations, stays valid.
+        began = {_identity(pin): pin["not_before"] for pin in found}
+        wanted = [pin | {"not_before": began.get(_identity(pin), pin["not_before"])} for pin in wanted]
         soon = int((now + _RENEW_BEFORE).timestamp())
         same = [_identity(pin) for pin in found] == [_identity(pin) for pin in wanted]
         if same and all(pin["not_after"] > soon for pin in found):
