@@ -36,6 +36,9 @@ def test_pins_are_kept_renewed_before_they_run_out_and_remade_for_another_key(ow
     assert pins_file(own_state, keys, NOW + timedelta(days=300)).read_bytes() == first
     renewed = pins_file(own_state, keys, NOW + timedelta(days=380)).read_bytes()
     assert renewed != first
+    # What a key signed before the renewal, such as an attestation kept for years, still counts.
+    began = [[pin.not_before for pin in pins.parse(file, Env.SANDBOX).pins] for file in (first, renewed)]
+    assert began[0] == began[1]
     keys["otp"].unlink()
     assert pins_file(own_state, receipt_keys(own_state), NOW).read_bytes() not in {first, renewed}
 
