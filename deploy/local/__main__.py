@@ -5,6 +5,7 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Iterator
 
 from deploy.local.display import Display
 from deploy.local.mesh import Mesh, running_mesh
@@ -96,14 +97,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.local", description=__doc__)
     parser.add_argument("command", choices=["run"])
     parser.parse_args()
-    failures: list[BaseException] = []
+    failures: list[LocalMeshError] = []
     try:
         asyncio.run(run(LocalSettings.from_environment(), Display()))
     except* LocalMeshError as group:
-        failures.extend(group.exceptions)
+        failures = list(_leaves(group))
     for failure in failures:
         print(f"FAILED: {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _leaves(group: BaseExceptionGroup[LocalMeshError]) -> Iterator[LocalMeshError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _STORE = "postgresql"
 _EDGE = "envoy"
 _READY_TIMEOUT_S = 120.0
 _PORTS_FREE_TIMEOUT_S = 15.0
+# Once may be chance; who dies so often before all are ready will not start.
+_DEATHS_AT_START = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +184,15 @@ class Mesh:
     async def _report(self) -> None:
         """Say what happens to the processes."""
         async with asyncio.TaskGroup() as group:
-            died: set[str] = set()
+            died: Counter[str] = Counter()
             async for event in self._supervisor.events():
                 match event:
                     case Died(name, how):
-                        died.add(name)
+                        died[name] += 1
                         self._display.say(f"{name} died: {how}; {self._last_words(name)}")
-                    case Spawned(name, pid) if name in died:
-                        died.discard(name)
+                        if not self._is_up and died[name] == _DEATHS_AT_START:
+                            raise LocalMeshError(f"{name} does not start: {how}; {self._last_words(name)}")
+                    case Spawned(name, pid) if died[name]:
                         self._display.say(f"{name} is restarted as process {pid}")
                         group.create_task(self._say_when_ready(name))
                     case GaveUp(name):

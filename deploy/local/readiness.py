@@ -74,7 +74,7 @@ async def wait_for_all(
     `ready(name, after_s)` is called for each as it becomes ready, `waiting(reasons)` while somebody is not.
     """
     started = time.monotonic()
-    reasons = dict.fromkeys(checks, "not asked yet")
+    reasons = dict.fromkeys(checks, "is starting")
 
     async def follow(name: str, check: Check) -> None:
         while reason := await check():
