@@ -19,16 +19,17 @@ from mesh.transaction import Env
 from services.auth_gateway import peers
 from services.auth_gateway.access import AccessTokens
 from services.auth_gateway.capture import CaptureLinks
-from services.auth_gateway.capture_servicer import CaptureServicer
 from services.auth_gateway.completion import Completion, Consumers
 from services.auth_gateway.consents import ConsentBook
 from services.auth_gateway.creation import Creation
-from services.auth_gateway.esign_servicer import ESignServicer
 from services.auth_gateway.flow import Flow, Spokes
-from services.auth_gateway.front import Front
-from services.auth_gateway.pki_servicer import PkiServicer
 from services.auth_gateway.results import Results
-from services.auth_gateway.servicer import Desk, FinIdServicer
+from services.auth_gateway.servicer.capture import CaptureServicer
+from services.auth_gateway.servicer.desk import Desk
+from services.auth_gateway.servicer.esign import ESignServicer
+from services.auth_gateway.servicer.finid import FinIdServicer
+from services.auth_gateway.servicer.front import Front
+from services.auth_gateway.servicer.pki import PkiServicer
 from services.auth_gateway.settings import Settings
 from services.auth_gateway.store import Store
 

@@ -24,7 +24,7 @@ from services.auth_gateway.authentication import (
     Verdict,
 )
 from services.auth_gateway.ports import Ca, Documents, Registry, Signer
-from services.auth_gateway.store import Certificate, Store
+from services.auth_gateway.records import Certificate, Records
 
 _LEASE_S = 20.0
 _GIVE_UP_AFTER_S = 120
@@ -52,7 +52,7 @@ class Consumers:
 class Completion:
     """Completes authentications whose factors are passed."""
 
-    def __init__(self, store: Store, consumers: Consumers, now: Callable[[], datetime.datetime]) -> None:
+    def __init__(self, store: Records, consumers: Consumers, now: Callable[[], datetime.datetime]) -> None:
         self._store = store
         self._consumers = consumers
         self._now = now

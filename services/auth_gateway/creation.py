@@ -36,7 +36,7 @@ from services.auth_gateway.capture import CaptureLinks
 from services.auth_gateway.consents import ConsentBook
 from services.auth_gateway.flow import step_error
 from services.auth_gateway.ports import Application, Attested, Documents, NewDocument, Portal, Prepared, Registry
-from services.auth_gateway.store import Certificate, Operation, Request, Store
+from services.auth_gateway.records import Certificate, Operation, Records, Request
 
 _LIFETIME_S = 15 * 60
 _MAX_OPEN_PER_PERSON = 5
@@ -93,7 +93,7 @@ class Creation:
         *,
         env: Env,
         key: bytes,
-        store: Store,
+        store: Records,
         portal: Portal,
         registry: Registry,
         documents: Documents,

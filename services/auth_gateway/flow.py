@@ -37,7 +37,7 @@ from services.auth_gateway.ports import (
     LivenessStep,
     Otp,
 )
-from services.auth_gateway.store import Store
+from services.auth_gateway.records import Records
 
 # A face that does not match and a record that does not exist take the same time to refuse.
 _REFUSAL_S = 1.5
@@ -74,7 +74,7 @@ class Flow:
 
     def __init__(
         self,
-        store: Store,
+        store: Records,
         spokes: Spokes,
         completion: Completion,
         now: Callable[[], datetime.datetime],

@@ -13,13 +13,13 @@ from services.auth_gateway.authentication import (
     State,
     WrongStateError,
 )
-from services.auth_gateway.store import Store
+from services.auth_gateway.records import Records
 
 
 class Results:
     """Hands out verdicts: on the hosted channel only to who holds the person's one-time code and the PKCE verifier."""
 
-    def __init__(self, store: Store, now: Callable[[], datetime.datetime]) -> None:
+    def __init__(self, store: Records, now: Callable[[], datetime.datetime]) -> None:
         self._store = store
         self._now = now
 

@@ -3,10 +3,9 @@
 import datetime
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from mesh import base64url
-from mesh.errors import Code, FinIdError
 from mesh.postgres import Database, Row, UniqueViolationError
 from mesh.sealing import Seal
 from mesh.transaction import Openings
@@ -20,6 +19,14 @@ from services.auth_gateway.authentication import (
     Verdict,
 )
 from services.auth_gateway.ports import IssuedCertificate
+from services.auth_gateway.records import (
+    Certificate,
+    JournalEntry,
+    Operation,
+    Request,
+    RequestIdReusedError,
+    TooManyAuthenticationsError,
+)
 
 _COLUMNS = """name, application, state, language, subject, transaction, openings, redirect_uri, return_state,
     code_challenge, created_at, expires_at, state_record, liveness_receipt, face_match, sms_otp, key_attestation,
@@ -134,75 +141,15 @@ VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
 
 
-class RequestIdReusedError(FinIdError):
-    """The request_id was used for another request."""
-
-    code = Code.ALREADY_EXISTS
-    reason = "REQUEST_ID_REUSED"
-
-
-class TooManyAuthenticationsError(FinIdError):
-    """Too many authentications of this person are open, over all applications."""
-
-    code = Code.RESOURCE_EXHAUSTED
-    reason = "TOO_MANY_AUTHENTICATIONS"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One create call: who made it and what makes a repeat of it the same."""
-
-    application: str
-    method: str
-    request_id: str
-    digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """What an authentication is done for."""
-
-    name: str
-    application: str
-    authentication: str
-    preparation: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """A person's certificate; `subject` is the gateway's pseudonym."""
-
-    name: str
-    subject: str
-    credential: str
-    issued: IssuedCertificate
-
-
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
-    """One public call."""
-
-    application: str
-    method: str
-    resource: str
-    code: str
-    reason: str
-    duration_ms: int
-    called_at: datetime.datetime
-
-
 class Store:
-    """The gateway's tables. Personal data in them is sealed."""
+    """The gateway's tables (records.Records). Personal data in them is sealed."""
 
     def __init__(self, database: Database, seal: Seal) -> None:
         self._database = database
         self._seal = seal
 
     async def made_by(self, request: Request) -> str | None:
-        """Return what an earlier call with this request_id made, None if there was none.
-
-        Raises RequestIdReusedError if that call was another one.
-        """
+        """See records.Records."""
         row = await self._database.one(_REQUEST, request.application, request.method, request.request_id)
         if row is None:
             return None
@@ -219,11 +166,7 @@ class Store:
         operation: Operation | None,
         max_open: int,
     ) -> str:
-        """Store a new authentication, its operation and its request, whole or not at all.
-
-        Returns the name of what stands: a concurrent call with the same request_id may have been first. Raises
-        TooManyAuthenticationsError when `max_open` of the person's are open already.
-        """
+        """See records.Records."""
         resource = operation.name if operation else authentication.name
         try:
             async with self._database.transaction() as transaction:
@@ -283,7 +226,7 @@ class Store:
         )
 
     async def get(self, name: str) -> Authentication | None:
-        """Return an authentication."""
+        """See records.Records."""
         row = await self._database.one(_GET, name)
         return self._authentication(row) if row is not None else None
 
@@ -328,79 +271,79 @@ class Store:
         )
 
     async def give_consents(self, name: str, at: datetime.datetime) -> bool:
-        """AWAITING_CONSENTS to AWAITING_LIVENESS."""
+        """See records.Records."""
         return await self._database.run(_GIVE_CONSENTS, name, at) == 1
 
     async def start_liveness(self, name: str, session: str, at: datetime.datetime) -> bool:
-        """Remember the running attempt; stays AWAITING_LIVENESS."""
+        """See records.Records."""
         return await self._database.run(_START_LIVENESS, name, session, at) == 1
 
     async def pass_biometrics(
         self, name: str, session: str, receipts: tuple[str, str], scores: Scores, at: datetime.datetime
     ) -> bool:
-        """AWAITING_LIVENESS to AWAITING_CODE with LIVENESS and FACE_MATCH; the photo is erased."""
+        """See records.Records."""
         liveness, match = receipts
         return (
             await self._database.run(_ACCEPT_BIOMETRICS, name, session, liveness, match, _json(asdict(scores)), at) == 1
         )
 
     async def send_code(self, name: str, challenge: str, at: datetime.datetime) -> bool:
-        """Remember the challenge; stays AWAITING_CODE."""
+        """See records.Records."""
         return await self._database.run(_SEND_CODE, name, challenge, at) == 1
 
     async def pass_code(self, name: str, challenge: str, sms_otp: str, at: datetime.datetime) -> bool:
-        """AWAITING_CODE to COMPLETING with SMS_OTP."""
+        """See records.Records."""
         return await self._database.run(_ACCEPT_CODE, name, challenge, sms_otp, at) == 1
 
     async def lease(self, name: str, at: datetime.datetime, lease_s: float) -> bool:
-        """Take a COMPLETING authentication for this process, if no other holds it."""
+        """See records.Records."""
         until = at + datetime.timedelta(seconds=lease_s)
         return await self._database.run(_LEASE, name, at, until) == 1
 
     async def release_lease(self, name: str) -> None:
-        """Give a COMPLETING authentication back, to be taken again at once."""
+        """See records.Records."""
         await self._database.run(_RELEASE_LEASE, name)
 
     async def attest_key(self, name: str, key_attestation: str) -> None:
-        """Remember KEY_ATTESTATION; stays COMPLETING."""
+        """See records.Records."""
         await self._database.run(_ATTEST_KEY, name, key_attestation)
 
     async def succeed(self, name: str, outcome: str, person: Mapping[str, str], at: datetime.datetime) -> bool:
-        """COMPLETING to FINISHED with SUCCESS."""
+        """See records.Records."""
         sealed = self._seal.seal(_json(person).encode(), column="person", row=name) if person else None
         return await self._database.run(_SUCCEED, name, outcome, sealed, at) == 1
 
     async def fail(self, name: str, state: State, reason: str, at: datetime.datetime) -> bool:
-        """From `state` to FINISHED with FAILURE."""
+        """See records.Records."""
         return await self._database.run(_FAIL, name, state.value, reason, at) == 1
 
     async def cancel(self, name: str) -> bool:
-        """From any state before COMPLETING to CANCELLED."""
+        """See records.Records."""
         return await self._database.run(_CANCEL, name) == 1
 
     async def expire(self, at: datetime.datetime) -> int:
-        """Expire what is due; return how many."""
+        """See records.Records."""
         return await self._database.run(_EXPIRE, at)
 
     async def interrupted(self, at: datetime.datetime) -> tuple[str, ...]:
-        """Return COMPLETING authentications that no process holds."""
+        """See records.Records."""
         return tuple(row["name"] for row in await self._database.all(_INTERRUPTED, at))
 
     async def open_capture(self, token_sha256: bytes, session_sha256: bytes, at: datetime.datetime) -> str | None:
-        """Exchange a token for a session, once; return the authentication's name, None if it cannot be exchanged."""
+        """See records.Records."""
         row = await self._database.one(_OPEN_CAPTURE, token_sha256, session_sha256, at)
         return str(row["name"]) if row is not None else None
 
     async def has_session(self, name: str, session_sha256: bytes) -> bool:
-        """Tell whether a session belongs to an authentication."""
+        """See records.Records."""
         return await self._database.one(_HAS_SESSION, name, session_sha256) is not None
 
     async def set_result_code(self, name: str, code_sha256: bytes) -> bool:
-        """Set the one-time code of a finished authentication whose result nobody has read."""
+        """See records.Records."""
         return await self._database.run(_SET_RESULT_CODE, name, code_sha256) == 1
 
     async def read_result(self, name: str, code_sha256: bytes | None, at: datetime.datetime) -> bool:
-        """Mark the result as read: with its one-time code (which a repeat may show again), or without (None)."""
+        """See records.Records."""
         if code_sha256 is None:
             return await self._database.run(_READ_RESULT, name, at) == 1
         if await self._database.run(_READ_RESULT_BY_CODE, name, code_sha256, at) == 1:
@@ -408,15 +351,15 @@ class Store:
         return await self._database.one(_IS_RESULT_CODE, name, code_sha256) is not None
 
     async def operation(self, name: str) -> Operation | None:
-        """Return an operation."""
+        """See records.Records."""
         return _operation(await self._database.one(_OPERATION, name))
 
     async def operation_of(self, authentication: str) -> Operation | None:
-        """Return what an authentication is done for."""
+        """See records.Records."""
         return _operation(await self._database.one(_OPERATION_OF, authentication))
 
     async def add_certificate(self, certificate: Certificate, at: datetime.datetime) -> None:
-        """Remember a certificate; a repeat changes nothing."""
+        """See records.Records."""
         await self._database.run(
             _INSERT_CERTIFICATE,
             certificate.name,
@@ -428,7 +371,7 @@ class Store:
         )
 
     async def certificate(self, name: str) -> Certificate | None:
-        """Return a certificate."""
+        """See records.Records."""
         row = await self._database.one(_CERTIFICATE, name)
         if row is None:
             return None
@@ -440,7 +383,7 @@ class Store:
         return Certificate(row["name"], row["subject"], row["credential"], issued)
 
     async def journal(self, entry: JournalEntry) -> None:
-        """Record one public call."""
+        """See records.Records."""
         await self._database.run(
             _JOURNAL,
             entry.application,

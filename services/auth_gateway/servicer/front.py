@@ -10,7 +10,7 @@ from typing import Protocol
 from mesh import status, telemetry
 from mesh.errors import DependencyUnavailableError
 from services.auth_gateway.access import AccessTokens
-from services.auth_gateway.store import JournalEntry, Store
+from services.auth_gateway.records import JournalEntry, Records
 
 
 class CallContext(Protocol):
@@ -39,7 +39,7 @@ class Call:
 class Front:
     """Admits participants' calls and journals all."""
 
-    def __init__(self, tokens: AccessTokens, store: Store, now: Callable[[], datetime.datetime]) -> None:
+    def __init__(self, tokens: AccessTokens, store: Records, now: Callable[[], datetime.datetime]) -> None:
         self._tokens = tokens
         self._store = store
         self._now = now

@@ -9,13 +9,14 @@ from google.api import httpbody_pb2
 
 from mesh.status import PeerError
 from mesh.transaction import Channel
-from services.auth_gateway import answers, capture
+from services.auth_gateway import capture
 from services.auth_gateway.authentication import Authentication, AuthenticationNotFoundError
 from services.auth_gateway.capture import CaptureSessionInvalidError, CaptureTokenInvalidError
 from services.auth_gateway.flow import step_error
-from services.auth_gateway.front import Call, header
 from services.auth_gateway.ports import Documents
-from services.auth_gateway.servicer import Desk
+from services.auth_gateway.servicer import answers
+from services.auth_gateway.servicer.desk import Desk
+from services.auth_gateway.servicer.front import Call, header
 
 
 class DocumentNotFoundError(AuthenticationNotFoundError):

@@ -10,14 +10,14 @@ from google.api import httpbody_pb2
 from mesh.errors import Code, FinIdError
 from mesh.status import PeerError
 from mesh.transaction import Channel
-from services.auth_gateway import answers
 from services.auth_gateway.authentication import Authentication, State, Verdict
 from services.auth_gateway.creation import Ask
 from services.auth_gateway.flow import step_error
-from services.auth_gateway.front import Call
 from services.auth_gateway.ports import Ca, DocumentFormat, Documents, NewDocument, SignedDocument
-from services.auth_gateway.servicer import Desk
-from services.auth_gateway.store import Operation
+from services.auth_gateway.records import Operation
+from services.auth_gateway.servicer import answers
+from services.auth_gateway.servicer.desk import Desk
+from services.auth_gateway.servicer.front import Call
 
 _ENDED_WITHOUT_VERDICT = frozenset({State.CANCELLED, State.EXPIRED})
 

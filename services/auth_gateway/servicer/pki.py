@@ -14,8 +14,8 @@ from mesh.errors import Code, FinIdError
 from mesh.pins import Pin, Pins
 from mesh.status import PeerError
 from services.auth_gateway.flow import step_error
-from services.auth_gateway.front import Front
 from services.auth_gateway.ports import Ca
+from services.auth_gateway.servicer.front import Front
 
 _MAX_REQUEST_BYTES = 4096
 
@@ -96,7 +96,7 @@ def _body(request: HttpBody, media_type: str) -> bytes:
         raise PkiRequestInvalidError(f"The media type must be {media_type}.")
     if not 0 < len(request.data) <= _MAX_REQUEST_BYTES:
         raise PkiRequestInvalidError(f"The body must have 1 to {_MAX_REQUEST_BYTES} bytes.")
-    return request.data
+    return bytes(request.data)
 
 
 def _jwk(pin: Pin) -> dict[str, str | int]:

@@ -1,82 +1,31 @@
 """FinIdService: participants' calls, step by step and as one stream."""
 
-import hmac
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
 from finid.auth.v1 import auth_pb2 as pb
 from finid.auth.v1 import auth_pb2_grpc as rpc
 from finid.auth.v1 import liveness_step_pb2 as step_pb
 from finid.factor.v1 import bundle_pb2
-from google.protobuf.message import Message
 
 from mesh.errors import InvalidArgumentError
 from mesh.transaction import Channel
-from services.auth_gateway import answers
 from services.auth_gateway.authentication import (
     Authentication,
-    AuthenticationNotFoundError,
     ChannelNotAllowedError,
     State,
     WrongStateError,
 )
-from services.auth_gateway.capture import CaptureLinks
-from services.auth_gateway.consents import ConsentBook
-from services.auth_gateway.creation import Ask, Creation
-from services.auth_gateway.flow import Flow
-from services.auth_gateway.front import Call, Front
-from services.auth_gateway.results import Results
-from services.auth_gateway.store import Request, Store
+from services.auth_gateway.creation import Ask
+from services.auth_gateway.servicer import answers
+from services.auth_gateway.servicer.desk import Desk
+from services.auth_gateway.servicer.front import Call
 
 
 class OutOfOrderError(InvalidArgumentError):
     """A stream's first message is `create`, and no other one is."""
 
     reason = "OUT_OF_ORDER"
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What every participant's servicer works with."""
-
-    front: Front
-    store: Store
-    creation: Creation
-    flow: Flow
-    results: Results
-    consents: ConsentBook
-    links: CaptureLinks
-    request_key: bytes
-
-    def request(self, call: Call, method: str, request_id: str, message: Message) -> Request:
-        """Return what makes a repeat of a create call the same; the digest is keyed, as it covers personal data."""
-        body = message.SerializeToString(deterministic=True)
-        return Request(call.application, method, request_id, hmac.digest(self.request_key, body, "sha256"))
-
-    async def find(self, call: Call, name: str) -> Authentication:
-        """Return an authentication of the calling application. Another's is as good as none."""
-        call.resource = name
-        current = await self.store.get(name)
-        if current is None or current.application != call.application:
-            raise AuthenticationNotFoundError("There is no such authentication.")
-        return current
-
-    async def find_for(self, call: Call, name: str, channel: Channel) -> Authentication:
-        """Return an authentication whose steps may be taken through `channel`."""
-        current = await self.find(call, name)
-        if current.channel is not channel:
-            raise ChannelNotAllowedError("The steps of this authentication are taken through another channel.")
-        return current
-
-    def shown(self, current: Authentication) -> pb.Authentication:
-        """Return the public view."""
-        return answers.authentication(current, self.consents)
-
-    def created(self, current: Authentication) -> pb.Authentication:
-        """Return the public view for a create call: with the link to the hosted page."""
-        hosted = current.channel is Channel.HOSTED
-        return answers.authentication(current, self.consents, self.links.uri(current.name) if hosted else "")
 
 
 class FinIdServicer(rpc.FinIdServiceServicer):

@@ -1,0 +1,188 @@
+"""What the gateway remembers, beside authentications: requests, operations, certificates, the journal; and its port."""
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from mesh.errors import Code, FinIdError
+from services.auth_gateway.authentication import Authentication, Scores, State
+from services.auth_gateway.ports import IssuedCertificate
+
+
+class RequestIdReusedError(FinIdError):
+    """The request_id was used for another request."""
+
+    code = Code.ALREADY_EXISTS
+    reason = "REQUEST_ID_REUSED"
+
+
+class TooManyAuthenticationsError(FinIdError):
+    """Too many authentications of this person are open, over all applications."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "TOO_MANY_AUTHENTICATIONS"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One create call: who made it and what makes a repeat of it the same."""
+
+    application: str
+    method: str
+    request_id: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What an authentication is done for."""
+
+    name: str
+    application: str
+    authentication: str
+    preparation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A person's certificate; `subject` is the gateway's pseudonym."""
+
+    name: str
+    subject: str
+    credential: str
+    issued: IssuedCertificate
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One public call."""
+
+    application: str
+    method: str
+    resource: str
+    code: str
+    reason: str
+    duration_ms: int
+    called_at: datetime.datetime
+
+
+class Records(Protocol):
+    """What the gateway remembers. Each change checks the state that it leaves and says whether it happened."""
+
+    async def made_by(self, request: Request) -> str | None:
+        """Return what an earlier call with this request_id made, None if there was none.
+
+        Raises RequestIdReusedError if that call was another one.
+        """
+        ...
+
+    async def create(
+        self,
+        authentication: Authentication,
+        request: Request,
+        *,
+        capture_token_sha256: bytes,
+        operation: Operation | None,
+        max_open: int,
+    ) -> str:
+        """Store a new authentication, its operation and its request, whole or not at all.
+
+        Returns the name of what stands: a concurrent call with the same request_id may have been first. Raises
+        TooManyAuthenticationsError when `max_open` of the person's are open already.
+        """
+        ...
+
+    async def get(self, name: str) -> Authentication | None:
+        """Return an authentication."""
+        ...
+
+    async def give_consents(self, name: str, at: datetime.datetime) -> bool:
+        """AWAITING_CONSENTS to AWAITING_LIVENESS."""
+        ...
+
+    async def start_liveness(self, name: str, session: str, at: datetime.datetime) -> bool:
+        """Remember the running attempt; stays AWAITING_LIVENESS."""
+        ...
+
+    async def pass_biometrics(
+        self, name: str, session: str, receipts: tuple[str, str], scores: Scores, at: datetime.datetime
+    ) -> bool:
+        """AWAITING_LIVENESS to AWAITING_CODE with LIVENESS and FACE_MATCH; the photo is erased."""
+        ...
+
+    async def send_code(self, name: str, challenge: str, at: datetime.datetime) -> bool:
+        """Remember the challenge; stays AWAITING_CODE."""
+        ...
+
+    async def pass_code(self, name: str, challenge: str, sms_otp: str, at: datetime.datetime) -> bool:
+        """AWAITING_CODE to COMPLETING with SMS_OTP."""
+        ...
+
+    async def lease(self, name: str, at: datetime.datetime, lease_s: float) -> bool:
+        """Take a COMPLETING authentication for this process, if no other holds it."""
+        ...
+
+    async def release_lease(self, name: str) -> None:
+        """Give a COMPLETING authentication back, to be taken again at once."""
+        ...
+
+    async def attest_key(self, name: str, key_attestation: str) -> None:
+        """Remember KEY_ATTESTATION; stays COMPLETING."""
+        ...
+
+    async def succeed(self, name: str, outcome: str, person: Mapping[str, str], at: datetime.datetime) -> bool:
+        """COMPLETING to FINISHED with SUCCESS."""
+        ...
+
+    async def fail(self, name: str, state: State, reason: str, at: datetime.datetime) -> bool:
+        """From `state` to FINISHED with FAILURE."""
+        ...
+
+    async def cancel(self, name: str) -> bool:
+        """From any state before COMPLETING to CANCELLED."""
+        ...
+
+    async def expire(self, at: datetime.datetime) -> int:
+        """Expire what is due; return how many."""
+        ...
+
+    async def interrupted(self, at: datetime.datetime) -> tuple[str, ...]:
+        """Return COMPLETING authentications that no process holds."""
+        ...
+
+    async def open_capture(self, token_sha256: bytes, session_sha256: bytes, at: datetime.datetime) -> str | None:
+        """Exchange a token for a session, once; return the authentication's name, None if it cannot be exchanged."""
+        ...
+
+    async def has_session(self, name: str, session_sha256: bytes) -> bool:
+        """Tell whether a session belongs to an authentication."""
+        ...
+
+    async def set_result_code(self, name: str, code_sha256: bytes) -> bool:
+        """Set the one-time code of a finished authentication whose result nobody has read."""
+        ...
+
+    async def read_result(self, name: str, code_sha256: bytes | None, at: datetime.datetime) -> bool:
+        """Mark the result as read: with its one-time code (which a repeat may show again), or without (None)."""
+        ...
+
+    async def operation(self, name: str) -> Operation | None:
+        """Return an operation."""
+        ...
+
+    async def operation_of(self, authentication: str) -> Operation | None:
+        """Return what an authentication is done for."""
+        ...
+
+    async def add_certificate(self, certificate: Certificate, at: datetime.datetime) -> None:
+        """Remember a certificate; a repeat changes nothing."""
+        ...
+
+    async def certificate(self, name: str) -> Certificate | None:
+        """Return a certificate."""
+        ...
+
+    async def journal(self, entry: JournalEntry) -> None:
+        """Record one public call."""
+        ...

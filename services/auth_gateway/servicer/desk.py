@@ -1,0 +1,65 @@
+"""What every participant's servicer works with."""
+
+import hmac
+from dataclasses import dataclass
+
+from finid.auth.v1 import auth_pb2 as pb
+from google.protobuf.message import Message
+
+from mesh.transaction import Channel
+from services.auth_gateway.authentication import (
+    Authentication,
+    AuthenticationNotFoundError,
+    ChannelNotAllowedError,
+)
+from services.auth_gateway.capture import CaptureLinks
+from services.auth_gateway.consents import ConsentBook
+from services.auth_gateway.creation import Creation
+from services.auth_gateway.flow import Flow
+from services.auth_gateway.records import Records, Request
+from services.auth_gateway.results import Results
+from services.auth_gateway.servicer import answers
+from services.auth_gateway.servicer.front import Call, Front
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What every participant's servicer works with."""
+
+    front: Front
+    store: Records
+    creation: Creation
+    flow: Flow
+    results: Results
+    consents: ConsentBook
+    links: CaptureLinks
+    request_key: bytes
+
+    def request(self, call: Call, method: str, request_id: str, message: Message) -> Request:
+        """Return what makes a repeat of a create call the same; the digest is keyed, as it covers personal data."""
+        body = message.SerializeToString(deterministic=True)
+        return Request(call.application, method, request_id, hmac.digest(self.request_key, body, "sha256"))
+
+    async def find(self, call: Call, name: str) -> Authentication:
+        """Return an authentication of the calling application. Another's is as good as none."""
+        call.resource = name
+        current = await self.store.get(name)
+        if current is None or current.application != call.application:
+            raise AuthenticationNotFoundError("There is no such authentication.")
+        return current
+
+    async def find_for(self, call: Call, name: str, channel: Channel) -> Authentication:
+        """Return an authentication whose steps may be taken through `channel`."""
+        current = await self.find(call, name)
+        if current.channel is not channel:
+            raise ChannelNotAllowedError("The steps of this authentication are taken through another channel.")
+        return current
+
+    def shown(self, current: Authentication) -> pb.Authentication:
+        """Return the public view."""
+        return answers.authentication(current, self.consents)
+
+    def created(self, current: Authentication) -> pb.Authentication:
+        """Return the public view for a create call: with the link to the hosted page."""
+        hosted = current.channel is Channel.HOSTED
+        return answers.authentication(current, self.consents, self.links.uri(current.name) if hosted else "")
