@@ -11,6 +11,9 @@ from deploy.local.ports import HOST, SERVICES
 from deploy.local.state import State
 from deploy.local.tokens import DevelopmentToken
 
+# A few sample people stand in for everybody: limits per person would end the demonstrations of a day.
+_MANY: Final = "10000"
+
 ROOMS_WITH_DATABASE: Final = tuple(room for room in SERVICES if room not in {"facematch", "liveness"})
 
 
@@ -113,6 +116,8 @@ def _otp(parts: Parts) -> dict[str, str]:
         "FINID_OTP_PROVIDER": "outbox",
         "FINID_OTP_OUTBOX_DIR": str(parts.outbox),
         "FINID_OTP_ORIGIN": "localhost",
+        "FINID_OTP_PER_PHONE_HOUR": _MANY,
+        "FINID_OTP_PER_PHONE_DAY": _MANY,
     }
 
 
@@ -122,6 +127,7 @@ def _registry(parts: Parts) -> dict[str, str]:
         "FINID_FIELD_KEY_FILE": parts.key("registry"),
         "FINID_PHOTO_RECIPIENT_FILE": str(public),
         "FINID_STATE_SOURCE": "sandbox",
+        "FINID_INQUIRIES_PER_HOUR": _MANY,
     }
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from mesh.errors import FinIdError
 from mesh.postgres import Database
 from mesh.sealing import read_key
 from mesh.settings import KeyFile, SecretFile, read_secret
@@ -89,7 +90,7 @@ def main() -> None:
     try:
         settings = SandboxSettings()
         asyncio.run(seed(settings, ensure_secret(arguments.secret_file), redirect_uris, arguments.policy))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, FinIdError) as error:
         sys.exit(f"the sandbox's participant was not made: {error}")
     sys.stdout.write(
         f"SANDBOX: {PARTICIPANT_TITLE} may use every service. Client id {CLIENT_ID}, {APPLICATION};\n"

@@ -17,6 +17,7 @@ from typing import Literal
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mesh import strict_json
+from mesh.errors import FinIdError
 from mesh.postgres import Database
 from mesh.sealing import Seal, derive, read_key
 from mesh.settings import KeyFile, SecretFile, read_secret
@@ -149,7 +150,7 @@ def main() -> None:
     try:
         seedings = with_photos(read_people(), index_file)
         asyncio.run(seed(SandboxSettings(), seedings))
-    except (SandboxPeopleError, OSError, ValueError) as error:
+    except (SandboxPeopleError, OSError, ValueError, FinIdError) as error:
         sys.exit(f"the sandbox's people were not put in: {error}")
     sys.stdout.write(
         "SANDBOX: the registry now answers for made-up people. No state source is connected, and nothing that FinID\n"
