@@ -1,14 +1,24 @@
-"""Settings of the signer."""
+"""Settings of the signer and of its ceremony."""
 
 from pathlib import Path
 
 from pydantic import Field
 
-from mesh.settings import KeyFile, MeshSettings, PublicFile, SecretFile
+from mesh.settings import EnvironmentSettings, KeyFile, MeshSettings, PublicFile, SecretFile
 
 
-class SignerSettings(MeshSettings):
-    """What the signer needs to know beside what every service does. SOFTHSM2_CONF stands beside for SoftHSM."""
+class CeremonySettings(EnvironmentSettings):
+    """The token, and which of its keys wraps. SOFTHSM2_CONF stands beside for SoftHSM."""
+
+    pkcs11_module: Path
+    token_label: str
+    token_pin_file: SecretFile
+    subject_kek_generation: int = Field(default=1, ge=1, le=0xFFFF)
+    """Which generation of the token's key-encryption key wraps new keys; older ones still open theirs."""
+
+
+class SignerSettings(CeremonySettings, MeshSettings):
+    """What the signer needs to know beside what every service does."""
 
     database_url_file: SecretFile
     receipt_key_file: SecretFile
@@ -19,8 +29,3 @@ class SignerSettings(MeshSettings):
     """PEM; its first certificate is the CA whose certificates are taken."""
     subject_hmac_key_file: KeyFile
     """Ties keys to their persons; whoever loses it makes every credential useless."""
-    pkcs11_module: Path
-    token_label: str
-    token_pin_file: SecretFile
-    subject_kek_generation: int = Field(default=1, ge=1, le=0xFFFF)
-    """Which generation of the token's key-encryption key wraps new keys; older ones still open theirs."""

@@ -1,0 +1,70 @@
+"""The key-encryption key: made once, counted up to rotate, in no development token of production."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mesh.hsm import KekName, KeyAlgorithm, TokenPool
+from services.signer.subject_keys import KEK_LABEL, TokenSubjectKeys, all_verify
+from tests.bundles import digest_of
+from tests.softhsm import MODULE_PATH, SoftHsm, TokenPlace
+
+pytestmark = pytest.mark.hsm
+
+
+def run(softhsm: SoftHsm, place: TokenPlace, **settings: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "SOFTHSM2_CONF": str(softhsm.configuration_file),
+        "FINID_ENV": "sandbox",
+        "FINID_PKCS11_MODULE": str(MODULE_PATH),
+        "FINID_TOKEN_LABEL": place.label,
+        "FINID_TOKEN_PIN_FILE": str(place.pin_file),
+        **settings,
+    }
+    command = [sys.executable, "-m", "services.signer.ceremony"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+
+
+def test_the_key_is_made_once_and_the_next_generation_beside_it(softhsm: SoftHsm) -> None:
+    place = softhsm.new_token()
+    for settings, said in (
+        ({}, "subject-kek-1: made"),
+        ({}, "subject-kek-1: kept"),
+        ({"FINID_SUBJECT_KEK_GENERATION": "2"}, "subject-kek-2: made"),
+    ):
+        done = run(softhsm, place, **settings)
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+        assert "development token" in done.stdout + done.stderr
+
+
+def test_production_refuses_a_development_token(softhsm: SoftHsm) -> None:
+    place = softhsm.new_token()
+    done = run(softhsm, place, FINID_ENV="production")
+    assert done.returncode != 0
+    assert "production refuses" in done.stderr
+    assert not place.open().has_kek(KekName(KEK_LABEL, 1))
+
+
+def test_a_wrong_setting_is_refused_by_its_name(softhsm: SoftHsm) -> None:
+    done = run(softhsm, softhsm.new_token(), FINID_SUBJECT_KEK_GENERATION="0")
+    assert done.returncode == 78
+    assert "FINID_SUBJECT_KEK_GENERATION" in done.stderr
+
+
+async def test_keys_of_an_earlier_generation_still_sign(softhsm: SoftHsm) -> None:
+    place = softhsm.new_token()
+    writable = place.open(writable=True)
+    one, two = KekName(KEK_LABEL, 1), KekName(KEK_LABEL, 2)
+    for kek in (one, two):
+        writable.create_kek(kek)
+    pool = TokenPool(place.open())
+    earlier, now = TokenSubjectKeys(pool, one), TokenSubjectKeys(pool, two)
+    digests = (digest_of("one"), digest_of("two"))
+    for key in (await earlier.generate(), await now.generate()):
+        assert KeyAlgorithm.of(key.public_key_der) is KeyAlgorithm.EC_P256
+        assert all_verify(key.public_key_der, digests, await now.sign(key.wrapped_key, digests))
+    pool.close()
