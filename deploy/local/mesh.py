@@ -55,7 +55,7 @@ def prepare(settings: LocalSettings, state: State, display: Display) -> Prepared
     with display.step("development tokens (SoftHSM: keys in files, no certified device) and the authority's ceremony"):
         token_of = {name: tokens.ensure_token(state, name) for name in ("root", "ca", "signer")}
         pki = commands.ca_ceremony(state, token_of["root"], token_of["ca"], numbers)
-        # commands.signer_ceremony(token_of["signer"])
+        commands.signer_ceremony(token_of["signer"])
     parts = Parts(
         state=state,
         ports=numbers,
