@@ -69,6 +69,13 @@ class Archive:
             return Page(shown, "")
         return Page(shown, self._page_tokens.write(application, Cursor(shown[-1].created_at, shown[-1].id)))
 
+    async def of_signature(self, application: str, signature: str) -> Sequence[SignedDocument]:
+        """Return the documents of a signature of the application in their order; none while it waits.
+
+        Raises DependencyUnavailableError.
+        """
+        return await self._records.signed_by(application, signature)
+
     async def fetch(self, application: str, document_id: str) -> Fetched:
         """Return a signed document of the application.
 

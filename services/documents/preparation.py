@@ -55,12 +55,10 @@ class Order:
     signing_time: datetime
 
     def fingerprint(self) -> bytes:
-        """SHA-256 of everything a repeat under the same request id must repeat.
-
-        The signing time is left out: a repeat comes later, and gets the first answer with the first time.
-        """
+        """SHA-256 of everything a repeat under the same request id must repeat."""
         digest = hashlib.sha256(b"finid-documents-order-v1\0")
-        parts = [self.application.encode(), self.signature.encode(), *self.certificates_der]
+        time = str(int(self.signing_time.timestamp()))
+        parts = [self.application.encode(), self.signature.encode(), time.encode(), *self.certificates_der]
         for document in self.documents:
             parts += [document.title.encode(), document.format.encode(), hashlib.sha256(document.content).digest()]
         for part in parts:

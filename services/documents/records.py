@@ -49,6 +49,9 @@ class Records(Protocol):
     async def signed_of(self, preparation_id: str) -> Sequence[SignedDocument]:
         """Return the signed documents of a preparation in their order."""
 
+    async def signed_by(self, application: str, signature: str) -> Sequence[SignedDocument]:
+        """Return the signed documents of a signature of an application in their order; none while it waits."""
+
     async def page(self, application: str, after: Cursor | None, limit: int) -> Sequence[SignedDocument]:
         """Return at most `limit` signed documents of an application, newest first."""
 

@@ -56,6 +56,13 @@ class DocumentsServicer(rpc.DocumentsServiceServicer):
         )
         return pb.AssembleResponse(documents=map(_document, signed))
 
+    async def GetSignatureDocuments(
+        self, request: pb.GetSignatureDocumentsRequest, _context: _Context
+    ) -> pb.GetSignatureDocumentsResponse:
+        """Answer the signed documents of one signature."""
+        signed = await self._archive.of_signature(request.application, request.signature)
+        return pb.GetSignatureDocumentsResponse(documents=map(_document, signed))
+
     async def ListDocuments(self, request: pb.ListDocumentsRequest, _context: _Context) -> pb.ListDocumentsResponse:
         """Answer a page of an application's signed documents."""
         page = await self._archive.list(request.application, page_size=request.page_size, page_token=request.page_token)

@@ -1,17 +1,30 @@
 """Settings of the documents room."""
 
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
-from obstore.store import LocalStore, ObjectStore, S3Config, S3Store
+from cryptography.x509 import load_pem_x509_certificates
+from obstore.store import LocalStore, ObjectStore, S3Store
 from pydantic import AfterValidator, Field, model_validator
 
 from mesh.settings import KeyFile, MeshSettings, PublicFile, SecretFile, read_secret
+
+if TYPE_CHECKING:  # obstore has it for type checkers only
+    from obstore.store import S3Config
+
+_CONNECT_TIMEOUT = timedelta(seconds=2)
+_REQUEST_TIMEOUT = timedelta(seconds=10)
 
 
 def _folder(path: Path) -> Path:
     if not path.is_dir():
         raise ValueError("is no folder")
+    return path
+
+
+def _anchors(path: Path) -> Path:
+    load_pem_x509_certificates(path.read_bytes())
     return path
 
 
@@ -21,7 +34,7 @@ class DocumentsSettings(MeshSettings):
     database_url_file: SecretFile
     field_key_file: KeyFile
     """Seals the keys of stored documents; page tokens are signed under a key derived from it."""
-    trust_anchors_file: PublicFile
+    trust_anchors_file: Annotated[PublicFile, AfterValidator(_anchors)]
     """Root certificates (PEM) that signatures and time stamps must lead to."""
 
     documents_dir: Annotated[Path, AfterValidator(_folder)] | None = None
@@ -58,4 +71,9 @@ class DocumentsSettings(MeshSettings):
         if self.documents_s3_key_id is not None and self.documents_s3_secret_file is not None:
             config["access_key_id"] = self.documents_s3_key_id
             config["secret_access_key"] = read_secret(self.documents_s3_secret_file)
-        return S3Store.from_url(self.documents_url, config=config)
+        return S3Store.from_url(
+            self.documents_url,
+            config=config,
+            client_options={"connect_timeout": _CONNECT_TIMEOUT, "timeout": _REQUEST_TIMEOUT},
+            retry_config={"max_retries": 2, "retry_timeout": _REQUEST_TIMEOUT},
+        )

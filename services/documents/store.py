@@ -72,6 +72,8 @@ JOIN documents.preparations AS p ON p.preparation = d.preparation
 
 _SIGNED_OF = _SIGNED + "WHERE p.preparation = $1 ORDER BY d.position"
 
+_SIGNED_BY = _SIGNED + "WHERE p.application = $1 AND p.signature = $2 ORDER BY d.position"
+
 _FIRST_PAGE = _SIGNED + "WHERE s.application = $1 ORDER BY s.created_at DESC, s.document DESC LIMIT $2"
 
 _NEXT_PAGE = (
@@ -159,6 +161,11 @@ class Store:
     async def signed_of(self, preparation_id: str) -> Sequence[SignedDocument]:
         """See `Records.signed_of`."""
         rows = await self._database.all(_SIGNED_OF, preparation_id)
+        return [self._signed(row) for row in rows]
+
+    async def signed_by(self, application: str, signature: str) -> Sequence[SignedDocument]:
+        """See `Records.signed_by`."""
+        rows = await self._database.all(_SIGNED_BY, application, signature)
         return [self._signed(row) for row in rows]
 
     async def page(self, application: str, after: Cursor | None, limit: int) -> Sequence[SignedDocument]:

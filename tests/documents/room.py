@@ -108,6 +108,12 @@ class MemoryRecords:
         documents = self.preparations[preparation_id].documents
         return [self._stored(item.id).document for item in documents if item.id in self.signed]
 
+    async def signed_by(self, application: str, signature: str) -> Sequence[SignedDocument]:
+        for preparation in self.preparations.values():
+            if (preparation.application, preparation.signature) == (application, signature):
+                return await self.signed_of(preparation.id)
+        return []
+
     async def page(self, application: str, after: Cursor | None, limit: int) -> Sequence[SignedDocument]:
         of_application = {
             document.id

@@ -77,6 +77,15 @@ async def test_repeat_with_other_documents_is_a_conflict(room: Room) -> None:
             await room.preparing.prepare(changed)
 
 
+async def test_repeat_with_another_signing_time_is_a_conflict(room: Room) -> None:
+    """It would get digests that the signer does not rebuild from that time."""
+    order = room.order(cades())
+    await room.preparing.prepare(order)
+    later = room.order(*order.documents, signature=order.signature, signing_time=NOW + timedelta(seconds=1))
+    with pytest.raises(RequestConflictError):
+        await room.preparing.prepare(later)
+
+
 async def test_same_request_id_of_another_application_is_another_request(room: Room) -> None:
     first = await room.preparing.prepare(room.order(cades()))
     second = await room.preparing.prepare(room.order(cades(), application="applications/" + "b" * 26))

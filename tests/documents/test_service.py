@@ -1,0 +1,154 @@
+"""The documents service as it is deployed: its own process, mTLS, PostgreSQL, a folder, a worker, health."""
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+import pytest
+from finid.documents.v1 import documents_pb2 as pb
+from finid.documents.v1 import documents_pb2_grpc as rpc
+from finid.esign.v1 import esign_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from deploy.local.database import Database
+from mesh import base64url, names, signed_attributes
+from mesh.status import PeerError
+from tests.deployed import NOT_SERVING, SERVING, Deployed, deployed, lost
+from tests.documents.authority import Authority
+from tests.documents.pdfs import encrypted_pdf
+from tests.documents.room import APPLICATION, contract_pdf
+from tests.mtls import Authority as MeshAuthority
+
+pytestmark = pytest.mark.postgres
+
+TITLES = ("Договор займа", "Приложение")
+
+
+@pytest.fixture
+def environment(database: Callable[..., Database], tmp_path: Path, authority: Authority) -> dict[str, str]:
+    """Settings of replicas that share database, folder and key."""
+    secrets = {"field.key": base64url.encode(b"f" * 32), "database.url": database("documents").url("documents")}
+    for name, content in secrets.items():
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o400)
+    (tmp_path / "objects").mkdir()
+    (tmp_path / "anchors.pem").write_bytes(authority.anchors_pem)
+    return {
+        "FINID_DATABASE_URL_FILE": str(tmp_path / "database.url"),
+        "FINID_FIELD_KEY_FILE": str(tmp_path / "field.key"),
+        "FINID_TRUST_ANCHORS_FILE": str(tmp_path / "anchors.pem"),
+        "FINID_DOCUMENTS_DIR": str(tmp_path / "objects"),
+    }
+
+
+def _mesh(tmp_path: Path) -> MeshAuthority:
+    (tmp_path / "tls").mkdir(exist_ok=True)
+    return MeshAuthority(tmp_path / "tls")
+
+
+def _stub(documents: Deployed, caller: str = "auth_gateway") -> "rpc.DocumentsServiceAsyncStub":
+    return rpc.DocumentsServiceStub(documents.channel(caller))
+
+
+def _request(authority: Authority, *contents: tuple[int, bytes], request_id: str = "request-0001") -> pb.PrepareRequest:
+    now = Timestamp()
+    now.FromDatetime(datetime.now(UTC).replace(microsecond=0))
+    return pb.PrepareRequest(
+        request_id=request_id,
+        application=APPLICATION,
+        signature=f"signatures/{names.new_id()}",
+        documents=[
+            esign_pb2.NewDocument(title=title, content=content, format=kind, level=esign_pb2.SIGNATURE_LEVEL_B_T)  # type: ignore[arg-type]
+            for title, (kind, content) in zip(TITLES, contents, strict=False)
+        ],
+        certificate_der=authority.signer.der,
+        chain_der=authority.chain,
+        signing_time=now,
+    )
+
+
+def _assembly(authority: Authority, prepared: pb.PrepareResponse) -> pb.AssembleRequest:
+    signatures = [authority.signer.sign_digest(document.digest_sha256) for document in prepared.documents]
+    now = datetime.now(UTC).replace(microsecond=0)
+    return pb.AssembleRequest(
+        preparation=prepared.preparation,
+        signatures=signatures,
+        time_stamp_tokens=[authority.time_stamp(hashlib.sha256(item).digest(), at=now) for item in signatures],
+    )
+
+
+async def _reason(call: object) -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call  # type: ignore[misc]
+    return PeerError("documents", refused.value).reason
+
+
+async def test_killed_between_prepare_and_assemble_another_process_finishes(
+    environment: dict[str, str], tmp_path: Path, authority: Authority
+) -> None:
+    content = contract_pdf()
+    asked = _request(
+        authority,
+        (esign_pb2.SIGNATURE_FORMAT_PADES, content),
+        (esign_pb2.SIGNATURE_FORMAT_CADES_DETACHED, b"appendix"),
+    )
+    async with deployed("documents", _mesh(tmp_path), environment) as first:
+        prepared = await _stub(first).Prepare(asked, timeout=20)
+        first.kill()
+
+    async with deployed("documents", _mesh(tmp_path), environment) as second:
+        stub = _stub(second)
+        assert await stub.Prepare(asked, timeout=20) == prepared
+        shown = await stub.GetContent(pb.GetContentRequest(preparation=prepared.preparation, index=0), timeout=20)
+        assert (shown.content, shown.media_type) == (content, "application/pdf")
+        assembly = _assembly(authority, prepared)
+        assembled = await stub.Assemble(assembly, timeout=20)
+        assert await stub.Assemble(assembly, timeout=20) == assembled
+        of_signature = pb.GetSignatureDocumentsRequest(application=APPLICATION, signature=asked.signature)
+        assert (await stub.GetSignatureDocuments(of_signature, timeout=20)).documents == assembled.documents
+        listed = await stub.ListDocuments(pb.ListDocumentsRequest(application=APPLICATION), timeout=20)
+        assert {document.name for document in listed.documents} == {item.name for item in assembled.documents}
+        for document, original in zip(assembled.documents, (b"", b"appendix"), strict=True):
+            download = pb.DownloadRequest(application=APPLICATION, name=document.name)
+            fetched = await stub.Download(download, timeout=20)
+            assert fetched.document == document
+            ask = pb.ValidateRequest(signed=fetched.content, content=original, crls_der=authority.crls())
+            report = await stub.Validate(ask, timeout=20)
+            assert report.indication == esign_pb2.INDICATION_TOTAL_PASSED
+            assert report.signatures[0].signer_subject.startswith("serialNumber=IIN")
+    for log in (first.log, second.log):
+        assert "IIN" not in log
+        assert not any(title in log for title in TITLES)
+
+
+async def test_answers_of_prepare_are_what_the_transaction_and_the_signer_need(
+    environment: dict[str, str], tmp_path: Path, authority: Authority, database: Callable[..., Database]
+) -> None:
+    cades, pades = esign_pb2.SIGNATURE_FORMAT_CADES_DETACHED, esign_pb2.SIGNATURE_FORMAT_PADES
+    async with deployed("documents", _mesh(tmp_path), environment) as documents:
+        stub = _stub(documents)
+        asked = _request(authority, (cades, b"content"), request_id="request-0010")
+        [document] = (await stub.Prepare(asked, timeout=20)).documents
+        assert (document.title, document.binding) == (TITLES[0], pb.BINDING_REBUILT)
+        rebuilt = signed_attributes.digest(
+            hashlib.sha256(b"content").digest(),
+            hashlib.sha256(authority.signer.der).digest(),
+            asked.signing_time.seconds,
+        )
+        assert document.digest_sha256 == rebuilt
+
+        # Refusals leave with their reasons.
+        encrypted = _request(authority, (pades, encrypted_pdf()), request_id="request-0011")
+        assert await _reason(stub.Prepare(encrypted, timeout=20)) == "PDF_ENCRYPTED"
+        assert await _reason(_stub(documents, "portal").Prepare(asked, timeout=20)) == "CALLER_NOT_ALLOWED"
+        unknown = pb.DownloadRequest(application=APPLICATION, name=f"documents/{names.new_id()}")
+        assert await _reason(stub.Download(unknown, timeout=20)) == "DOCUMENT_NOT_FOUND"
+
+        # A lost database: not serving within 2 s, and back again.
+        async with lost(database("documents")):
+            assert await documents.becomes(NOT_SERVING, 2.0) <= 2.0
+            assert await _reason(stub.Prepare(asked, timeout=20)) == "DEPENDENCY_UNAVAILABLE"
+        await documents.becomes(SERVING, 5.0)
+        assert (await stub.Prepare(asked, timeout=20)).documents == [document]
