@@ -88,13 +88,15 @@ class ChallengeStore:
 
     async def _refuse_send(self, transaction: Transaction, new: NewChallenge, limits: Limits) -> Never:
         row = await transaction.one(self._STATE, new.txn)
-        if row is not None and row["verified_at"] is not None:
+        if row is None:
+            raise LookupError("what a send conflicts with does not go away")
+        if row["verified_at"] is not None:
             raise AlreadyVerifiedError("The code was already entered.")
-        if row is not None and row["checks"] >= limits.max_checks:
+        if row["checks"] >= limits.max_checks:
             raise CheckLimitError("Too many codes were tried.")
-        if row is not None and row["sends"] >= limits.max_sends:
+        if row["sends"] >= limits.max_sends:
             raise SendLimitError("No more codes are sent for this request.")
-        wait_s = (row["resend_at"] - new.sent_at).total_seconds() if row is not None else 0.0
+        wait_s = (row["resend_at"] - new.sent_at).total_seconds()
         raise ResendTooEarlyError("A code was sent a moment ago.", retry_after_s=max(1.0, wait_s))
 
     _SETTLE = """
