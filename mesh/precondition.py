@@ -18,8 +18,8 @@ from mesh import transaction as transactions
 from mesh.facts import FaceMatch, Factor, Facts, KeyAttestation, Liveness, SmsOtp, StateRecord
 from mesh.floors import Floor, Floors
 from mesh.pins import Pins
-from mesh.receipts import MAX_SKEW_S, Receipt
-from mesh.refusal import PreconditionError, Refusal
+from mesh.receipts import Receipt
+from mesh.refusal import PreconditionError, Refusal, refuse_unless
 from mesh.transaction import Binding, Openings, Purpose, Transaction, TransactionError
 
 __all__ = ["STEPS", "Grant", "PreconditionError", "Refusal", "authorize"]
@@ -130,9 +130,9 @@ def _read(
 def one_receipt_for_each_factor(bundle: Bundle) -> None:
     """1. Exactly one receipt for each required factor, and no other: one factor cannot stand in for another."""
     found = Counter(receipt.factor for receipt in bundle.receipts)
-    _refuse_unless(set(found) >= set(bundle.floor.factors), Refusal.FACTOR_MISSING)
-    _refuse_unless(set(found) <= set(bundle.floor.factors), Refusal.FACTOR_UNEXPECTED)
-    _refuse_unless(found.total() == len(found), Refusal.FACTOR_REPEATED)
+    refuse_unless(set(found) >= set(bundle.floor.factors), Refusal.FACTOR_MISSING)
+    refuse_unless(set(found) <= set(bundle.floor.factors), Refusal.FACTOR_UNEXPECTED)
+    refuse_unless(found.total() == len(found), Refusal.FACTOR_REPEATED)
 
 
 def receipts_are_of_pinned_keys(bundle: Bundle) -> None:
@@ -143,111 +143,109 @@ def receipts_are_of_pinned_keys(bundle: Bundle) -> None:
 
 def purpose_is_expected(bundle: Bundle) -> None:
     """3. The person confirmed what this consumer is asked to do."""
-    _refuse_unless(bundle.transaction.purpose is bundle.expected_purpose, Refusal.PURPOSE_MISMATCH)
+    refuse_unless(bundle.transaction.purpose is bundle.expected_purpose, Refusal.PURPOSE_MISMATCH)
 
 
 def environment_is_ours(bundle: Bundle) -> None:
     """4. Transaction and receipts belong to the environment of this consumer."""
     envs = {bundle.transaction.env, *(receipt.env for receipt in bundle.receipts)}
-    _refuse_unless(envs == {bundle.pins.env}, Refusal.ENV_MISMATCH)
+    refuse_unless(envs == {bundle.pins.env}, Refusal.ENV_MISMATCH)
 
 
 def receipts_are_of_this_transaction(bundle: Bundle) -> None:
     """5. Each receipt names the digest of exactly these transaction bytes."""
     for receipt in bundle.receipts:
-        _refuse_unless(receipt.txn == bundle.txn, Refusal.RECEIPT_OF_ANOTHER_TRANSACTION)
+        refuse_unless(receipt.txn == bundle.txn, Refusal.RECEIPT_OF_ANOTHER_TRANSACTION)
 
 
 def commitments_open(bundle: Bundle) -> None:
     """6. The IIN and phone that came beside are those the transaction commits to."""
     transaction, openings = bundle.transaction, bundle.openings
-    _refuse_unless(openings.iin_commitment() == transaction.iin_commitment, Refusal.IIN_NOT_OPENED)
-    _refuse_unless(openings.phone_commitment() == transaction.phone_commitment, Refusal.PHONE_NOT_OPENED)
+    refuse_unless(openings.iin_commitment() == transaction.iin_commitment, Refusal.IIN_NOT_OPENED)
+    refuse_unless(openings.phone_commitment() == transaction.phone_commitment, Refusal.PHONE_NOT_OPENED)
 
 
 def record_is_of_this_person(bundle: Bundle) -> None:
     """7. The state record is about this IIN, and its word on the phone is about this phone."""
     transaction, record = bundle.transaction, bundle.facts(StateRecord)
-    _refuse_unless(record.iin_commitment == transaction.iin_commitment, Refusal.RECORD_OF_ANOTHER_PERSON)
-    _refuse_unless(record.phone_commitment == transaction.phone_commitment, Refusal.RECORD_OF_ANOTHER_PHONE)
+    refuse_unless(record.iin_commitment == transaction.iin_commitment, Refusal.RECORD_OF_ANOTHER_PERSON)
+    refuse_unless(record.phone_commitment == transaction.phone_commitment, Refusal.RECORD_OF_ANOTHER_PHONE)
 
 
 def phone_is_trusted(bundle: Bundle) -> None:
     """8. Where the floor asks for it, the phone is the person's trusted one."""
     trusted = bundle.facts(StateRecord).phone_trusted
-    _refuse_unless(trusted or not bundle.floor.phone_trusted, Refusal.PHONE_NOT_TRUSTED)
+    refuse_unless(trusted or not bundle.floor.phone_trusted, Refusal.PHONE_NOT_TRUSTED)
 
 
 def code_went_to_this_phone(bundle: Bundle) -> None:
     """9. The code was sent to the transaction's phone."""
     sent_to = bundle.facts(SmsOtp).phone_commitment
-    _refuse_unless(sent_to == bundle.transaction.phone_commitment, Refusal.CODE_TO_ANOTHER_PHONE)
+    refuse_unless(sent_to == bundle.transaction.phone_commitment, Refusal.CODE_TO_ANOTHER_PHONE)
 
 
 def faces_compared_are_the_live_ones(bundle: Bundle) -> None:
     """10. Facematch judged all keyframes of the live session, in their order, and nothing else."""
     probes = bundle.facts(FaceMatch).probes_sha256
-    _refuse_unless(probes == bundle.facts(Liveness).keyframes_sha256, Refusal.PROBES_NOT_KEYFRAMES)
+    refuse_unless(probes == bundle.facts(Liveness).keyframes_sha256, Refusal.PROBES_NOT_KEYFRAMES)
 
 
 def reference_is_of_the_record(bundle: Bundle) -> None:
     """11. They were compared with the photo of the state record."""
     reference = bundle.facts(FaceMatch).reference_sha256
-    _refuse_unless(reference == bundle.facts(StateRecord).photo_sha256, Refusal.REFERENCE_NOT_OF_RECORD)
+    refuse_unless(reference == bundle.facts(StateRecord).photo_sha256, Refusal.REFERENCE_NOT_OF_RECORD)
 
 
 def keyframes_suffice(bundle: Bundle) -> None:
     """12. Enough prompts were answered, each with a keyframe of its own."""
     keyframes = bundle.facts(Liveness).keyframes_sha256
-    _refuse_unless(len(keyframes) >= bundle.floor.min_keyframes, Refusal.TOO_FEW_KEYFRAMES)
-    _refuse_unless(len(set(keyframes)) == len(keyframes), Refusal.KEYFRAME_REPEATED)
+    refuse_unless(len(keyframes) >= bundle.floor.min_keyframes, Refusal.TOO_FEW_KEYFRAMES)
+    refuse_unless(len(set(keyframes)) == len(keyframes), Refusal.KEYFRAME_REPEATED)
 
 
 def liveness_scores_suffice(bundle: Bundle) -> None:
     """13. Both liveness scores are at or above the floor."""
     liveness, floor = bundle.facts(Liveness), bundle.floor
-    _refuse_unless(liveness.score_passive_ppm >= floor.min_passive_ppm, Refusal.PASSIVE_SCORE_TOO_LOW)
-    _refuse_unless(liveness.score_prompts_ppm >= floor.min_prompts_ppm, Refusal.PROMPTS_SCORE_TOO_LOW)
+    refuse_unless(liveness.score_passive_ppm >= floor.min_passive_ppm, Refusal.PASSIVE_SCORE_TOO_LOW)
+    refuse_unless(liveness.score_prompts_ppm >= floor.min_prompts_ppm, Refusal.PROMPTS_SCORE_TOO_LOW)
 
 
 def similarities_suffice(bundle: Bundle) -> None:
     """14. Facematch's threshold is at or above the floor, and every keyframe reaches both."""
     match, floor = bundle.facts(FaceMatch), bundle.floor
-    _refuse_unless(match.threshold_ppm >= floor.min_threshold_ppm, Refusal.THRESHOLD_TOO_LOW)
+    refuse_unless(match.threshold_ppm >= floor.min_threshold_ppm, Refusal.THRESHOLD_TOO_LOW)
     required_ppm = max(match.threshold_ppm, floor.min_similarity_ppm)
     one_for_each = len(match.similarities_ppm) == len(match.probes_sha256)
     enough = all(similarity >= required_ppm for similarity in match.similarities_ppm)
-    _refuse_unless(one_for_each and enough, Refusal.SIMILARITY_TOO_LOW)
+    refuse_unless(one_for_each and enough, Refusal.SIMILARITY_TOO_LOW)
 
 
 def models_are_accepted(bundle: Bundle) -> None:
     """15. Each model that judged is one the floor names."""
     for facts in (bundle.facts(Liveness), bundle.facts(FaceMatch)):
         used, accepted = set(facts.models_sha256), set(bundle.floor.models[facts.factor])
-        _refuse_unless(bool(used) and used <= accepted, Refusal.MODEL_NOT_ACCEPTED)
+        refuse_unless(bool(used) and used <= accepted, Refusal.MODEL_NOT_ACCEPTED)
 
 
 def policy_is_accepted(bundle: Bundle) -> None:
     """16. The transaction's policy is one the floor names, and every spoke judged by it."""
     policy = bundle.transaction.policy
-    _refuse_unless(policy in bundle.floor.policies, Refusal.POLICY_TOO_LOW)
-    _refuse_unless(all(receipt.policy == policy for receipt in bundle.receipts), Refusal.POLICY_MISMATCH)
+    refuse_unless(policy in bundle.floor.policies, Refusal.POLICY_TOO_LOW)
+    refuse_unless(all(receipt.policy == policy for receipt in bundle.receipts), Refusal.POLICY_MISMATCH)
 
 
 def channel_is_accepted(bundle: Bundle) -> None:
     """17. The channel is one the floor names, and liveness was shown over it."""
     channel = bundle.transaction.channel
-    _refuse_unless(channel in bundle.floor.channels, Refusal.CHANNEL_TOO_LOW)
-    _refuse_unless(bundle.facts(Liveness).channel is channel, Refusal.CHANNEL_MISMATCH)
+    refuse_unless(channel in bundle.floor.channels, Refusal.CHANNEL_TOO_LOW)
+    refuse_unless(bundle.facts(Liveness).channel is channel, Refusal.CHANNEL_MISMATCH)
 
 
 def nothing_has_expired(bundle: Bundle) -> None:
-    """18. Transaction and receipts are valid now."""
-    transaction, now = bundle.transaction, bundle.now
-    _refuse_unless(transaction.created_at <= now + MAX_SKEW_S, Refusal.TRANSACTION_NOT_YET_VALID)
-    _refuse_unless(now < transaction.expires_at, Refusal.TRANSACTION_EXPIRED)
+    """18. Transaction and receipts are valid now. A transaction of the future would need receipts of the future."""
+    refuse_unless(bundle.now < bundle.transaction.expires_at, Refusal.TRANSACTION_EXPIRED)
     for receipt in bundle.receipts:
-        receipts.require_current(receipt, now)
+        receipts.require_current(receipt, bundle.now)
 
 
 def factors_are_in_order(bundle: Bundle) -> None:
@@ -264,13 +262,13 @@ def factors_are_in_order(bundle: Bundle) -> None:
         issued_at[Factor.SMS_OTP],
         issued_at.get(Factor.KEY_ATTESTATION, issued_at[Factor.SMS_OTP]),
     )
-    _refuse_unless(list(times) == sorted(times), Refusal.OUT_OF_ORDER)
+    refuse_unless(list(times) == sorted(times), Refusal.OUT_OF_ORDER)
 
 
 def code_is_fresh(bundle: Bundle) -> None:
     """20. The person entered the code a short while ago."""
     age_s = bundle.now - bundle.facts(SmsOtp).verified_at
-    _refuse_unless(age_s <= bundle.floor.otp_max_age_s, Refusal.CODE_TOO_OLD)
+    refuse_unless(age_s <= bundle.floor.otp_max_age_s, Refusal.CODE_TOO_OLD)
 
 
 def digests_are_rebuilt(bundle: Bundle) -> None:
@@ -281,14 +279,14 @@ def digests_are_rebuilt(bundle: Bundle) -> None:
             rebuilt = signed_attributes.digest(
                 document.content_sha256, transaction.certificate_sha256, transaction.signing_time
             )
-            _refuse_unless(document.digest_sha256 == rebuilt, Refusal.DIGEST_NOT_REBUILT)
+            refuse_unless(document.digest_sha256 == rebuilt, Refusal.DIGEST_NOT_REBUILT)
 
 
 def attested_key_is_of_this_credential(bundle: Bundle) -> None:
     """22. Where a key attestation is required, it is for the transaction's credential."""
     if Factor.KEY_ATTESTATION in bundle.floor.factors:
         attested = bundle.facts(KeyAttestation).credential
-        _refuse_unless(attested == bundle.transaction.credential, Refusal.ATTESTED_ANOTHER_CREDENTIAL)
+        refuse_unless(attested == bundle.transaction.credential, Refusal.ATTESTED_ANOTHER_CREDENTIAL)
 
 
 Step = Callable[[Bundle], None]
@@ -325,8 +323,3 @@ def _facts(found: Sequence[Receipt[Facts]], kind: type[F]) -> F:
         if isinstance(receipt.facts, kind):
             return receipt.facts
     raise LookupError(f"no receipt of {kind.factor.value}")
-
-
-def _refuse_unless(holds: bool, refusal: Refusal) -> None:
-    if not holds:
-        raise PreconditionError(refusal)

@@ -16,7 +16,7 @@ from mesh import base64url, facts, strict_json
 from mesh.facts import FACTS_OF, Factor, Facts
 from mesh.names import is_id, new_id
 from mesh.pins import Pins, key_id
-from mesh.refusal import PreconditionError, Refusal
+from mesh.refusal import PreconditionError, Refusal, refuse_unless
 from mesh.strict_json import StrictJsonError
 from mesh.transaction import DIGEST_BYTES, Env
 
@@ -120,19 +120,16 @@ def require_pinned(receipt: Receipt[Facts], pins: Pins) -> None:
     pin = pins.find(receipt.kid, receipt.factor)
     if pin is None or pin.issuer != receipt.facts.issuer:
         raise PreconditionError(Refusal.KEY_NOT_PINNED)
-    if not pin.not_before <= receipt.issued_at <= pin.not_after:
-        raise PreconditionError(Refusal.KEY_NOT_VALID_THEN)
+    refuse_unless(pin.not_before <= receipt.issued_at <= pin.not_after, Refusal.KEY_NOT_VALID_THEN)
     signed, _, signature = receipt.token.rpartition(".")
-    if not pin.confirms(base64url.decode(signature), signed.encode("ascii")):
-        raise PreconditionError(Refusal.SIGNATURE_INVALID)
+    genuine = pin.confirms(base64url.decode(signature), signed.encode("ascii"))
+    refuse_unless(genuine, Refusal.SIGNATURE_INVALID)
 
 
 def require_current(receipt: Receipt[Facts], now: int) -> None:
     """Refuse a receipt that has expired, or that is dated more than MAX_SKEW_S after `now`."""
-    if receipt.issued_at > now + MAX_SKEW_S:
-        raise PreconditionError(Refusal.RECEIPT_NOT_YET_VALID)
-    if receipt.expires_at <= now:
-        raise PreconditionError(Refusal.RECEIPT_EXPIRED)
+    refuse_unless(receipt.issued_at <= now + MAX_SKEW_S, Refusal.RECEIPT_NOT_YET_VALID)
+    refuse_unless(now < receipt.expires_at, Refusal.RECEIPT_EXPIRED)
 
 
 def verify(token: str, kind: type[F], pins: Pins, *, txn: bytes | None, now: int | None) -> Receipt[F]:
@@ -142,13 +139,10 @@ def verify(token: str, kind: type[F], pins: Pins, *, txn: bytes | None, now: int
     receipt kept as a record. Raises PreconditionError with what is wrong.
     """
     read = parse(token)
-    if not isinstance(read.facts, kind):
-        raise PreconditionError(Refusal.FACTOR_UNEXPECTED)
-    if read.env is not pins.env:
-        raise PreconditionError(Refusal.ENV_MISMATCH)
+    refuse_unless(isinstance(read.facts, kind), Refusal.FACTOR_UNEXPECTED)
+    refuse_unless(read.env is pins.env, Refusal.ENV_MISMATCH)
     require_pinned(read, pins)
-    if txn is not None and read.txn != txn:
-        raise PreconditionError(Refusal.RECEIPT_OF_ANOTHER_TRANSACTION)
+    refuse_unless(txn is None or read.txn == txn, Refusal.RECEIPT_OF_ANOTHER_TRANSACTION)
     if now is not None:
         require_current(read, now)
     return cast("Receipt[F]", read)

@@ -65,3 +65,9 @@ class PreconditionError(FinIdError):
         self.refusal = refusal
         self.code = code
         self.reason = refusal.name
+
+
+def refuse_unless(holds: bool, refusal: Refusal) -> None:
+    """Raise PreconditionError with `refusal` unless the rule holds."""
+    if not holds:
+        raise PreconditionError(refusal)

@@ -448,7 +448,7 @@ ROWS = (
     Row(
         "a transaction of the future",
         lambda: replace(sign(), now=NOW - 126),
-        Refusal.TRANSACTION_NOT_YET_VALID,
+        Refusal.RECEIPT_NOT_YET_VALID,
         STEP.nothing_has_expired,
     ),
     Row(
