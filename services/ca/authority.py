@@ -145,7 +145,7 @@ def read(folder: Path) -> Certificates:
     """Read the ceremony's folder and check its chain. Raises AuthorityError."""
     try:
         issuing, root = x509.load_pem_x509_certificates((folder / CHAIN_FILE).read_bytes())
-        issued = [x509.load_pem_x509_certificate(path.read_bytes()) for path in (folder / ISSUED_FOLDER).iterdir()]
+        issued = [x509.load_pem_x509_certificate(path.read_bytes()) for path in (folder / ISSUED_FOLDER).glob("*.pem")]
         found = Certificates(
             root=root,
             issuing=issuing,

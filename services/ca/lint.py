@@ -53,7 +53,14 @@ def findings(certificate_der: bytes) -> list[str]:
     )
 
 
-def require_clean(
+def require_clean(certificate: x509.Certificate) -> None:
+    """Raise LintError when anything is wrong with a certificate."""
+    broken = findings(certificate.public_bytes(Encoding.DER))
+    if broken:
+        raise LintError("the certificate would break its profile", metadata={"findings": " ".join(broken)[:512]})
+
+
+def linted_copy(
     sign_copy: Callable[[ec.EllipticCurvePrivateKey], x509.Certificate], algorithm: KeyAlgorithm
 ) -> x509.Certificate:
     """Lint what `sign_copy` makes with a throw-away key of the issuer's algorithm; give that copy.
@@ -61,7 +68,5 @@ def require_clean(
     Raises LintError.
     """
     copy = sign_copy(ec.generate_private_key(algorithm.curve))
-    broken = findings(copy.public_bytes(Encoding.DER))
-    if broken:
-        raise LintError("the certificate would break its profile", metadata={"findings": " ".join(broken)[:512]})
+    require_clean(copy)
     return copy

@@ -180,8 +180,8 @@ def test_lint_refuses_a_certificate_that_breaks_rfc_5280(memory: MemoryAuthority
         ),
         critical=False,
     )
-    assert lint.require_clean(lambda key: broken.sign(key, hashes.SHA384()), KeyAlgorithm.EC_P384)
+    assert lint.linted_copy(lambda key: broken.sign(key, hashes.SHA384()), KeyAlgorithm.EC_P384)
     with pytest.raises(LintError) as refused:
-        lint.require_clean(lambda key: wrong_usage.sign(key, hashes.SHA384()), KeyAlgorithm.EC_P384)
+        lint.linted_copy(lambda key: wrong_usage.sign(key, hashes.SHA384()), KeyAlgorithm.EC_P384)
     assert "pkix.invalid_uri_syntax" in refused.value.metadata["findings"]
     assert "pkix.authority_key_identifier_extension_absent" in refused.value.metadata["findings"]

@@ -1,0 +1,242 @@
+"""The ledger's promises, kept by PostgreSQL and by the fake alike."""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from deploy.local.database import Database as Provisioned
+from mesh.names import new_id
+from mesh.postgres import Database
+from services.ca import profiles
+from services.ca.ledger import Intent, KeyCertifiedError, Ledger, PublishedCrl, Revocation, State
+from services.ca.store import LedgerStore
+from tests.bundles import IIN
+from tests.ca.memory_ledger import MemoryLedger
+
+AT = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
+OTHER_IIN = "900101300025"
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
+async def ledger(request: pytest.FixtureRequest) -> AsyncIterator[Ledger]:
+    if request.param == "memory":
+        yield MemoryLedger()
+        return
+    database: Callable[..., Provisioned] = request.getfixturevalue("database")
+    opened = await Database.open(database("ca").url("ca"), service="ca")
+    yield LedgerStore(opened, secrets.token_bytes(32))
+    await opened.close()
+
+
+@pytest.fixture
+async def raw(database: Callable[..., Provisioned]) -> AsyncIterator[asyncpg.Connection]:
+    """A connection under the room's own role."""
+    connection = await asyncpg.connect(database("ca").url("ca"))
+    yield connection
+    await connection.close()
+
+
+def intent(**changed: object) -> Intent:
+    made = Intent(
+        serial=profiles.serial_number(secrets.token_bytes(20)),
+        txn=secrets.token_bytes(32),
+        request_id="request-1",
+        credential=f"credentials/{new_id()}",
+        superseded="",
+        iin=IIN,
+        public_key_sha256=secrets.token_bytes(32),
+        profile="individual-sign",
+        not_after=AT + timedelta(days=365),
+        intended_at=AT,
+    )
+    return replace(made, **changed)  # type: ignore[arg-type]
+
+
+def revocation(certificate_der: bytes, **changed: object) -> Revocation:
+    made = Revocation(
+        txn=secrets.token_bytes(32),
+        request_id="revoke-01",
+        certificate_sha256=hashlib.sha256(certificate_der).digest(),
+        iin=IIN,
+        reason="keyCompromise",
+        revoked_at=AT + timedelta(hours=1),
+    )
+    return replace(made, **changed)  # type: ignore[arg-type]
+
+
+async def issued(ledger: Ledger, **changed: object) -> tuple[Intent, bytes]:
+    made, certificate_der = intent(**changed), secrets.token_bytes(300)
+    assert await ledger.intend(made)
+    assert await ledger.record(made, certificate_der, AT)
+    return made, certificate_der
+
+
+async def state_of(ledger: Ledger, serial: int) -> State:
+    (status,) = await ledger.statuses({serial})
+    return status.state
+
+
+async def test_intent_becomes_a_certificate_once(ledger: Ledger) -> None:
+    made, certificate_der = intent(), b"certificate"
+    assert await ledger.find_issuance(made.txn) is None
+    assert await ledger.intend(made)
+    found = await ledger.find_issuance(made.txn)
+    assert found is not None
+    assert (found.serial, found.state, found.certificate_der) == (made.serial, State.INTENDED, b"")
+    assert found.intended_at == AT
+    assert await ledger.record(made, certificate_der, AT)
+    assert not await ledger.record(made, b"another certificate", AT)
+    found = await ledger.find_issuance(made.txn)
+    assert found is not None
+    assert (found.state, found.certificate_der, found.request_id) == (State.ISSUED, certificate_der, "request-1")
+
+
+async def test_transaction_key_and_credential_are_used_once(ledger: Ledger) -> None:
+    made = intent()
+    assert await ledger.intend(made)
+    assert not await ledger.intend(intent(txn=made.txn))
+    for taken in ({"public_key_sha256": made.public_key_sha256}, {"credential": made.credential}):
+        with pytest.raises(KeyCertifiedError):
+            await ledger.intend(intent(**taken))
+
+
+async def test_of_many_at_once_one_intends(ledger: Ledger) -> None:
+    txn = secrets.token_bytes(32)
+    won = await asyncio.gather(*(ledger.intend(intent(txn=txn)) for _ in range(8)))
+    assert won.count(True) == 1
+
+
+async def test_abandoned_intent_is_never_recorded(ledger: Ledger) -> None:
+    made = intent()
+    await ledger.intend(made)
+    await ledger.abandon(made.serial, AT)
+    assert not await ledger.record(made, b"certificate", AT)
+    assert await state_of(ledger, made.serial) is State.ABANDONED
+
+
+async def test_issued_certificate_is_never_abandoned(ledger: Ledger) -> None:
+    made, _ = await issued(ledger)
+    await ledger.abandon(made.serial, AT)
+    await ledger.abandon_older(AT + timedelta(days=1), AT)
+    assert await state_of(ledger, made.serial) is State.ISSUED
+
+
+async def test_only_older_intents_are_abandoned(ledger: Ledger) -> None:
+    old, young = intent(), intent(intended_at=AT + timedelta(minutes=2))
+    await ledger.intend(old)
+    await ledger.intend(young)
+    await ledger.abandon_older(AT + timedelta(minutes=1), AT + timedelta(minutes=3))
+    (status,) = await ledger.statuses({old.serial})
+    assert (status.state, status.revoked_at) == (State.ABANDONED, AT + timedelta(minutes=3))
+    assert await state_of(ledger, young.serial) is State.INTENDED
+
+
+async def test_superseded_certificate_is_revoked_by_the_record_of_its_successor(ledger: Ledger) -> None:
+    old, _ = await issued(ledger)
+    assert await ledger.holds(old.credential, IIN)
+    assert not await ledger.holds(old.credential, OTHER_IIN)
+    new, _ = await issued(ledger, superseded=old.credential)
+    (status,) = await ledger.statuses({old.serial})
+    assert (status.state, status.reason) == (State.REVOKED, "superseded")
+    assert not await ledger.holds(old.credential, IIN)
+    assert await ledger.holds(new.credential, IIN)
+
+
+async def test_successor_of_another_person_revokes_nothing(ledger: Ledger) -> None:
+    old, _ = await issued(ledger)
+    await issued(ledger, superseded=old.credential, iin=OTHER_IIN)
+    assert await state_of(ledger, old.serial) is State.ISSUED
+
+
+async def test_certificate_is_revoked_once_and_by_its_person(ledger: Ledger) -> None:
+    made, der = await issued(ledger)
+    assert not await ledger.revoke(revocation(der, iin=OTHER_IIN))
+    assert not await ledger.revoke(revocation(b"unknown"))
+    asked = revocation(der)
+    assert await ledger.revoke(asked)
+    assert not await ledger.revoke(revocation(der))
+    found = await ledger.find_revocation(asked.certificate_sha256, IIN)
+    assert found is not None
+    assert (found.txn, found.request_id, found.revoked_at) == (asked.txn, "revoke-01", asked.revoked_at)
+    assert await ledger.find_revocation(asked.certificate_sha256, OTHER_IIN) is None
+    (status,) = await ledger.statuses({made.serial})
+    assert (status.state, status.reason) == (State.REVOKED, "keyCompromise")
+
+
+async def test_certificate_in_force_has_no_revocation(ledger: Ledger) -> None:
+    _, der = await issued(ledger)
+    found = await ledger.find_revocation(hashlib.sha256(der).digest(), IIN)
+    assert found is not None
+    assert (found.txn, found.request_id, found.revoked_at) == (None, "", None)
+
+
+async def test_revoked_lists_revoked_and_abandoned(ledger: Ledger) -> None:
+    before = {status.serial for status in await ledger.revoked()}
+    count = await ledger.revoked_count()
+    _, der = await issued(ledger)
+    abandoned, intended = intent(), intent()
+    await ledger.intend(abandoned)
+    await ledger.intend(intended)
+    await ledger.abandon(abandoned.serial, AT)
+    await ledger.revoke(revocation(der))
+    now_listed = {status.serial for status in await ledger.revoked()} - before
+    assert len(now_listed) == 2
+    assert abandoned.serial in now_listed
+    assert await ledger.revoked_count() == count + 2
+
+
+async def test_statuses_of_serials_that_cannot_be_are_unknown(ledger: Ledger) -> None:
+    made, _ = await issued(ledger)
+    found = await ledger.statuses({made.serial, 1, 0, -5, 1 << 160, 1 << 2000})
+    assert [status.serial for status in found] == [made.serial]
+
+
+async def test_crl_number_is_taken_once(ledger: Ledger) -> None:
+    latest = await ledger.latest_crl()
+    number = latest.number + 1 if latest else 1
+    crl = PublishedCrl(number, AT, AT + timedelta(days=1), 0, b"crl")
+    won = await asyncio.gather(*(ledger.publish_crl(replace(crl, der=bytes([index]))) for index in range(4)))
+    assert won.count(True) == 1
+    kept = await ledger.latest_crl()
+    assert kept is not None
+    assert kept == replace(crl, der=bytes([won.index(True)]))
+
+
+@pytest.mark.postgres
+async def test_database_holds_no_personal_data_in_clear(
+    database: Callable[..., Provisioned], raw: asyncpg.Connection
+) -> None:
+    opened = await Database.open(database("ca").url("ca"), service="ca")
+    store = LedgerStore(opened, secrets.token_bytes(32))
+    made = intent()
+    await store.intend(made)
+    await store.record(made, b"certificate of " + IIN.encode(), AT)
+    await opened.close()
+    row = await raw.fetchrow("SELECT * FROM ca.certificates WHERE txn = $1", made.txn)
+    assert IIN not in str(dict(row))
+    assert IIN.encode() not in b"".join(value for value in row.values() if isinstance(value, bytes))
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM ca.certificates",
+        "UPDATE ca.certificates SET serial = serial",
+        "UPDATE ca.certificates SET txn = txn",
+        "UPDATE ca.certificates SET public_key_sha256 = public_key_sha256",
+        "UPDATE ca.certificates SET subject_hmac = subject_hmac",
+        "DELETE FROM ca.crls",
+        "UPDATE ca.crls SET crl_der = crl_der",
+        "CREATE TABLE ca.another (id integer)",
+    ],
+)
+async def test_role_of_the_room_cannot(raw: asyncpg.Connection, statement: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await raw.execute(statement)
