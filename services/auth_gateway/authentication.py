@@ -1,13 +1,14 @@
 """An authentication: its states, what it remembers, and the errors its callers may see."""
 
 import datetime
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from mesh import transaction
 from mesh.errors import Code, FinIdError
-from mesh.transaction import Channel, Openings, Purpose, Transaction
+from mesh.transaction import Channel, Consent, Openings, Purpose, Transaction
 
 
 class State(StrEnum):
@@ -34,6 +35,10 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 }
 
 
+OPEN = frozenset({State.AWAITING_CONSENTS, State.AWAITING_LIVENESS, State.AWAITING_CODE})
+"""The states that wait for the person, and end with `expires_at`."""
+
+
 class Verdict(StrEnum):
     """How an authentication ended."""
 
@@ -55,11 +60,26 @@ class FailureReason(StrEnum):
     IDENTITY_NOT_CONFIRMED = "IDENTITY_NOT_CONFIRMED"
     """The face is not the record's, or there is no record, or its source did not answer: one answer for all three."""
     LIVENESS_FAILED = "LIVENESS_FAILED"
+    """Every attempt is used up."""
     CODE_FAILED = "CODE_FAILED"
+    """Too many wrong codes."""
     OPERATION_REFUSED = "OPERATION_REFUSED"
     """The consumer of the factors refused them: the signer, the CA or the registry."""
     OPERATION_INTERRUPTED = "OPERATION_INTERRUPTED"
     """Both factors passed, but what they were for could not be done in their lifetime."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentText:
+    """A consent document as one person sees it."""
+
+    id: str
+    version: str
+    text: str
+
+    def commitment(self) -> Consent:
+        """Return what stands in the transaction: id, version and the digest of the text shown."""
+        return Consent(self.id, self.version, hashlib.sha256(self.text.encode()).digest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +121,9 @@ class ReturnTo:
 class Authentication:
     """One person's way through the factors for one transaction.
 
-    `subject` is a keyed pseudonym of the person, the same over all applications, for limits. `person` is the released
-    data of a successful IDENTIFY, `outcome` the name of what was made.
+    `subject` is a keyed pseudonym of the person, the same over all applications, for limits. `consents` are the texts
+    that the transaction commits to, as they are shown. `person` is the released data of a successful IDENTIFY,
+    `outcome` the name of what was made.
     """
 
     name: str
@@ -111,12 +132,13 @@ class Authentication:
     language: Language
     subject: str
     transaction_bytes: bytes
+    transaction: Transaction = field(init=False, repr=False, compare=False)
     openings: Openings = field(repr=False)
+    consents: tuple[ConsentText, ...]
     return_to: ReturnTo
     created_at: datetime.datetime
     expires_at: datetime.datetime
     receipts: Receipts = Receipts()
-    photo_jwe: str = field(default="", repr=False)
     liveness_session: str = ""
     challenge: str = ""
     scores: Scores = Scores()
@@ -127,10 +149,8 @@ class Authentication:
     finished_at: datetime.datetime | None = None
     result_read_at: datetime.datetime | None = None
 
-    @property
-    def transaction(self) -> Transaction:
-        """The transaction, parsed from its bytes."""
-        return transaction.parse(self.transaction_bytes)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "transaction", transaction.parse(self.transaction_bytes))
 
     @property
     def txn(self) -> bytes:
@@ -207,6 +227,13 @@ class ResultNotReadError(FinIdError):
 
     code = Code.FAILED_PRECONDITION
     reason = "RESULT_NOT_READ"
+
+
+class NoEvidenceError(FinIdError):
+    """There is evidence of a success only: what was collected before a failure would tell who has a record."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "NO_EVIDENCE"
 
 
 class StepRefusedError(FinIdError):

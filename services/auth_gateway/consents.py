@@ -1,26 +1,12 @@
 """Consent documents: versioned texts in three languages, and which of them a purpose needs."""
 
-import hashlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesh.transaction import Consent, Purpose
-from services.auth_gateway.authentication import Language
-
-
-@dataclass(frozen=True, slots=True)
-class ConsentText:
-    """A consent document as one person sees it."""
-
-    id: str
-    version: str
-    text: str
-
-    def commitment(self) -> Consent:
-        """Return what stands in the transaction: id, version and the digest of the text shown."""
-        return Consent(self.id, self.version, hashlib.sha256(self.text.encode()).digest())
+from mesh.transaction import Purpose
+from services.auth_gateway.authentication import ConsentText, Language
 
 
 @dataclass(frozen=True, slots=True)

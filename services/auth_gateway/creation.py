@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mesh import base64url, telemetry
 from mesh.errors import Code, FieldViolation, FinIdError, InvalidArgumentError
@@ -35,14 +35,21 @@ from services.auth_gateway.authentication import (
 from services.auth_gateway.capture import CaptureLinks
 from services.auth_gateway.consents import ConsentBook
 from services.auth_gateway.flow import step_error
+from services.auth_gateway.pace import Pace
 from services.auth_gateway.ports import Application, Attested, Documents, NewDocument, Portal, Prepared, Registry
 from services.auth_gateway.records import Certificate, Operation, Records, Request
 
 _LIFETIME_S = 15 * 60
+# Hosts' clocks differ a little, and no receipt may be dated before its transaction: it is dated back by this much.
+_CLOCK_SKEW_S = 2
 _MAX_OPEN_PER_PERSON = 5
 _NONCE_BYTES = 32
 _KEY_ALGORITHM = "EC_P256"
-_SUBJECT_CHARS = 43
+# What the CA offers (services/ca/profiles.py): another one would fail only after the person has shown both factors.
+_PROFILES = frozenset({"individual-sign"})
+_TOO_MANY_INQUIRIES = "INQUIRY_LIMIT"
+# Longer than attesting a record takes, so that a person without one is not answered sooner.
+_CREATE_S = 0.4
 
 
 class ApplicationNotAllowedError(FinIdError):
@@ -93,27 +100,29 @@ class Creation:
         *,
         env: Env,
         key: bytes,
-        store: Records,
+        records: Records,
         portal: Portal,
         registry: Registry,
         documents: Documents,
         consents: ConsentBook,
         links: CaptureLinks,
         now: Callable[[], datetime.datetime],
+        pace: Pace,
     ) -> None:
         self._env = env
         self._subject_key = derive(key, "subject")
-        self._store = store
+        self._records = records
         self._portal = portal
         self._registry = registry
         self._documents = documents
         self._consents = consents
         self._links = links
         self._now = now
+        self._pace = pace
 
     async def identify(self, ask: Ask, scopes: Sequence[str]) -> str:
         """Start an IDENTIFY; return the authentication's name. A repeat returns the first one's."""
-        first = await self._store.made_by(ask.request)
+        first = await self._records.made_by(ask.request)
         if first is not None:
             return first
         application = await self._admit(ask, Purpose.IDENTIFY)
@@ -124,16 +133,19 @@ class Creation:
 
     async def issue(self, ask: Ask, profile: str) -> str:
         """Start an ISSUE; return the certificate order's name."""
-        first = await self._store.made_by(ask.request)
+        first = await self._records.made_by(ask.request)
         if first is not None:
             return first
         application = await self._admit(ask, Purpose.ISSUE)
+        if profile not in _PROFILES:
+            rule = FieldViolation("profile", f"must be one of {', '.join(sorted(_PROFILES))}")
+            raise InvalidArgumentError("The request is not valid.", violations=[rule])
         task = _Task(purpose=Purpose.ISSUE, scopes=("name",), credential=f"credentials/{new_id()}", profile=profile)
         return await self._create(ask, application, task, (f"certificateOrders/{new_id()}", ""))
 
     async def sign(self, ask: Ask, certificate_name: str, documents: Sequence[NewDocument]) -> str:
         """Prepare documents and start a SIGN; return the signature's name."""
-        first = await self._store.made_by(ask.request)
+        first = await self._records.made_by(ask.request)
         if first is not None:
             return first
         application = await self._admit(ask, Purpose.SIGN)
@@ -169,7 +181,7 @@ class Creation:
             raise step_error(error) from error
 
     async def _certificate(self, name: str, iin: str) -> Certificate:
-        certificate = await self._store.certificate(name)
+        certificate = await self._records.certificate(name)
         if certificate is None or not hmac.compare_digest(certificate.subject, self._subject(iin)):
             raise CertificateNotFoundError("This person has no such certificate.")
         return certificate
@@ -190,7 +202,7 @@ class Creation:
         return application
 
     async def _create(self, ask: Ask, application: Application, task: _Task, operation: tuple[str, str] | None) -> str:
-        now = self._now().replace(microsecond=0)
+        now = self._now().replace(microsecond=0) - datetime.timedelta(seconds=_CLOCK_SKEW_S)
         openings = Openings(ask.iin, secrets.token_bytes(SALT_BYTES), ask.phone, secrets.token_bytes(SALT_BYTES))
         name = f"authentications/{new_id()}"
         expires_at = now + datetime.timedelta(seconds=_LIFETIME_S)
@@ -220,40 +232,44 @@ class Creation:
             created_at=int(now.timestamp()),
             expires_at=int(expires_at.timestamp()),
         ).encode()
-        attested = await self._attest(name, transaction_bytes, openings)
-        return await self._store.create(
-            Authentication(
-                name=name,
-                application=application.name,
-                state=State.AWAITING_CONSENTS,
-                language=ask.language,
-                subject=self._subject(ask.iin),
-                transaction_bytes=transaction_bytes,
-                openings=openings,
-                return_to=ask.return_to,
-                created_at=now,
-                expires_at=expires_at,
-                receipts=Receipts(state_record=attested.receipt),
-                photo_jwe=attested.photo_jwe,
-            ),
-            ask.request,
-            capture_token_sha256=capture.token_sha256(self._links.token(name)),
-            operation=Operation(operation[0], application.name, name, operation[1]) if operation else None,
-            max_open=_MAX_OPEN_PER_PERSON,
+        authentication = Authentication(
+            name=name,
+            application=application.name,
+            state=State.AWAITING_CONSENTS,
+            language=ask.language,
+            subject=self._subject(ask.iin),
+            transaction_bytes=transaction_bytes,
+            openings=openings,
+            consents=consents,
+            return_to=ask.return_to,
+            created_at=now,
+            expires_at=expires_at,
         )
+        async with self._pace.at_least(_CREATE_S):
+            attested = await self._attest(authentication)
+            return await self._records.create(
+                replace(authentication, receipts=Receipts(state_record=attested.receipt)),
+                ask.request,
+                photo_jwe=attested.photo_jwe,
+                capture_token_sha256=capture.token_sha256(self._links.token(name)),
+                operation=Operation(operation[0], application.name, name, operation[1]) if operation else None,
+                max_open=_MAX_OPEN_PER_PERSON,
+            )
 
-    async def _attest(self, name: str, transaction_bytes: bytes, openings: Openings) -> Attested:
+    async def _attest(self, authentication: Authentication) -> Attested:
         """Attest the record. Without one the authentication goes on and fails at the face, so that nobody can probe."""
         try:
-            return await self._registry.attest(transaction_bytes, openings)
+            return await self._registry.attest(authentication.transaction_bytes, authentication.openings)
         except PeerError as error:
-            telemetry.logger().info(
-                "no state record", authentication=name, code=error.code, reason=error.reason or "NONE"
+            if error.reason == _TOO_MANY_INQUIRIES:  # counted for whoever has an IIN, and whoever has none
+                raise step_error(error) from error
+            telemetry.logger().warning(
+                "no state record", authentication=authentication.name, code=error.code, reason=error.reason or "NONE"
             )
             return Attested("", "")
 
     def _subject(self, iin: str) -> str:
-        return base64url.encode(hmac.digest(self._subject_key, iin.encode(), "sha256"))[:_SUBJECT_CHARS]
+        return base64url.encode(hmac.digest(self._subject_key, iin.encode(), "sha256"))
 
 
 def _check_return(return_to: ReturnTo, application: Application) -> None:

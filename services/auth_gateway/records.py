@@ -1,7 +1,7 @@
 """What the gateway remembers, beside authentications: requests, operations, certificates, the journal; and its port."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,11 +82,12 @@ class Records(Protocol):
         authentication: Authentication,
         request: Request,
         *,
+        photo_jwe: str,
         capture_token_sha256: bytes,
         operation: Operation | None,
         max_open: int,
     ) -> str:
-        """Store a new authentication, its operation and its request, whole or not at all.
+        """Store a new authentication, its photo, its operation and its request, whole or not at all.
 
         Returns the name of what stands: a concurrent call with the same request_id may have been first. Raises
         TooManyAuthenticationsError when `max_open` of the person's are open already.
@@ -97,12 +98,24 @@ class Records(Protocol):
         """Return an authentication."""
         ...
 
+    async def of_session(self, name: str, session_sha256: bytes) -> Authentication | None:
+        """Return an authentication, if the session is its own."""
+        ...
+
+    async def photo(self, name: str) -> str:
+        """Return the reference photo as JWE, "" when there is none (any more). No other method reads it."""
+        ...
+
     async def give_consents(self, name: str, at: datetime.datetime) -> bool:
         """AWAITING_CONSENTS to AWAITING_LIVENESS."""
         ...
 
     async def start_liveness(self, name: str, session: str, at: datetime.datetime) -> bool:
         """Remember the running attempt; stays AWAITING_LIVENESS."""
+        ...
+
+    async def drop_liveness(self, name: str, session: str) -> bool:
+        """Forget an attempt that passed without its face matching; stays AWAITING_LIVENESS."""
         ...
 
     async def pass_biometrics(
@@ -115,28 +128,41 @@ class Records(Protocol):
         """Remember the challenge; stays AWAITING_CODE."""
         ...
 
-    async def pass_code(self, name: str, challenge: str, sms_otp: str, at: datetime.datetime) -> bool:
-        """AWAITING_CODE to COMPLETING with SMS_OTP."""
+    async def fail(self, name: str, state: State, reason: str, at: datetime.datetime) -> bool:
+        """From AWAITING_LIVENESS or AWAITING_CODE, whichever `state` is, to FINISHED with FAILURE."""
         ...
 
-    async def lease(self, name: str, at: datetime.datetime, lease_s: float) -> bool:
-        """Take a COMPLETING authentication for this process, if no other holds it."""
+    async def pass_code(
+        self, name: str, challenge: str, sms_otp: str, at: datetime.datetime, lease_ends_at: datetime.datetime
+    ) -> bool:
+        """AWAITING_CODE to COMPLETING with SMS_OTP, and a lease on the completion."""
         ...
 
-    async def release_lease(self, name: str) -> None:
-        """Give a COMPLETING authentication back, to be taken again at once."""
+    async def lease(self, name: str, at: datetime.datetime, ends_at: datetime.datetime) -> bool:
+        """Take a COMPLETING authentication until `ends_at`, which names the lease, unless another lease runs."""
+        ...
+
+    async def release_lease(self, name: str, lease_ends_at: datetime.datetime) -> None:
+        """Give a COMPLETING authentication back, to be taken again at once; another's lease stays."""
         ...
 
     async def attest_key(self, name: str, key_attestation: str) -> None:
         """Remember KEY_ATTESTATION; stays COMPLETING."""
         ...
 
-    async def succeed(self, name: str, outcome: str, person: Mapping[str, str], at: datetime.datetime) -> bool:
-        """COMPLETING to FINISHED with SUCCESS."""
+    async def succeed(
+        self,
+        name: str,
+        lease_ends_at: datetime.datetime,
+        outcome: str,
+        person: Mapping[str, str],
+        at: datetime.datetime,
+    ) -> bool:
+        """COMPLETING to FINISHED with SUCCESS, by the holder of the lease."""
         ...
 
-    async def fail(self, name: str, state: State, reason: str, at: datetime.datetime) -> bool:
-        """From `state` to FINISHED with FAILURE."""
+    async def refuse(self, name: str, lease_ends_at: datetime.datetime, reason: str, at: datetime.datetime) -> bool:
+        """COMPLETING to FINISHED with FAILURE, by the holder of the lease."""
         ...
 
     async def cancel(self, name: str) -> bool:
@@ -148,23 +174,25 @@ class Records(Protocol):
         ...
 
     async def interrupted(self, at: datetime.datetime) -> tuple[str, ...]:
-        """Return COMPLETING authentications that no process holds."""
+        """Return some COMPLETING authentications that nobody has a lease on."""
         ...
 
     async def open_capture(self, token_sha256: bytes, session_sha256: bytes, at: datetime.datetime) -> str | None:
         """Exchange a token for a session, once; return the authentication's name, None if it cannot be exchanged."""
         ...
 
-    async def has_session(self, name: str, session_sha256: bytes) -> bool:
-        """Tell whether a session belongs to an authentication."""
-        ...
-
     async def set_result_code(self, name: str, code_sha256: bytes) -> bool:
         """Set the one-time code of a finished authentication whose result nobody has read."""
         ...
 
-    async def read_result(self, name: str, code_sha256: bytes | None, at: datetime.datetime) -> bool:
-        """Mark the result as read: with its one-time code (which a repeat may show again), or without (None)."""
+    async def read_result(self, name: str, at: datetime.datetime) -> bool:
+        """Mark the result of a finished authentication as read."""
+        ...
+
+    async def read_result_by_code(
+        self, name: str, code_sha256: bytes, at: datetime.datetime, first_read_after: datetime.datetime
+    ) -> bool:
+        """Mark the result as read by its one-time code, unless it was first read before `first_read_after`."""
         ...
 
     async def operation(self, name: str) -> Operation | None:
@@ -173,6 +201,10 @@ class Records(Protocol):
 
     async def operation_of(self, authentication: str) -> Operation | None:
         """Return what an authentication is done for."""
+        ...
+
+    async def read_operations(self, names: Collection[str]) -> frozenset[str]:
+        """Return those of the operations whose results have been read."""
         ...
 
     async def add_certificate(self, certificate: Certificate, at: datetime.datetime) -> None:

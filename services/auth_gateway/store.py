@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
 from mesh import base64url
@@ -11,6 +11,7 @@ from mesh.sealing import Seal
 from mesh.transaction import Openings
 from services.auth_gateway.authentication import (
     Authentication,
+    ConsentText,
     Language,
     Receipts,
     ReturnTo,
@@ -30,15 +31,18 @@ from services.auth_gateway.records import (
 
 _COLUMNS = """name, application, state, language, subject, transaction, openings, redirect_uri, return_state,
     code_challenge, created_at, expires_at, state_record, liveness_receipt, face_match, sms_otp, key_attestation,
-    photo_jwe, liveness_session, challenge, scores, verdict, reason, outcome, person, finished_at, result_read_at"""
+    consents, liveness_session, challenge, scores, verdict, reason, outcome, person, finished_at, result_read_at"""
 
 _INSERT = """
 INSERT INTO auth_gateway.authentication (name, application, state, language, subject, transaction, txn, openings,
-    redirect_uri, return_state, code_challenge, created_at, expires_at, state_record, photo_jwe, capture_token_sha256)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16
-WHERE (SELECT count(*) FROM auth_gateway.authentication AS other WHERE other.subject = $5 AND other.expires_at > $12
-    AND other.state IN ('AWAITING_CONSENTS', 'AWAITING_LIVENESS', 'AWAITING_CODE')) < $17
+    consents, redirect_uri, return_state, code_challenge, created_at, expires_at, state_record, photo_jwe,
+    capture_token_sha256)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
+WHERE (SELECT count(*) FROM auth_gateway.authentication AS other WHERE other.subject = $5 AND other.expires_at > $13
+    AND other.state IN ('AWAITING_CONSENTS', 'AWAITING_LIVENESS', 'AWAITING_CODE')) < $18
 """
+# Calls that come together see each other's rows: they count one after the other.
+_LOCK_SUBJECT = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 _INSERT_REQUEST = """
 INSERT INTO auth_gateway.request (application, method, request_id, digest, resource, created_at)
 VALUES ($1, $2, $3, $4, $5, $6)
@@ -57,6 +61,8 @@ _OPERATION_OF = """
 SELECT name, application, authentication, preparation FROM auth_gateway.operation WHERE authentication = $1
 """
 _GET = f"SELECT {_COLUMNS} FROM auth_gateway.authentication WHERE name = $1"  # noqa: S608  columns are a constant
+_OF_SESSION = f"{_GET} AND capture_session_sha256 = $2"
+_PHOTO = "SELECT photo_jwe FROM auth_gateway.authentication WHERE name = $1"
 _GIVE_CONSENTS = """
 UPDATE auth_gateway.authentication SET state = 'AWAITING_LIVENESS', consented_at = $2
 WHERE name = $1 AND state = 'AWAITING_CONSENTS' AND expires_at > $2
@@ -65,7 +71,11 @@ _START_LIVENESS = """
 UPDATE auth_gateway.authentication SET liveness_session = $2
 WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND expires_at > $3
 """
-_ACCEPT_BIOMETRICS = """
+_DROP_LIVENESS = """
+UPDATE auth_gateway.authentication SET liveness_session = ''
+WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND liveness_session = $2
+"""
+_PASS_BIOMETRICS = """
 UPDATE auth_gateway.authentication
 SET state = 'AWAITING_CODE', liveness_receipt = $3, face_match = $4, scores = $5, photo_jwe = ''
 WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND liveness_session = $2 AND expires_at > $6
@@ -73,28 +83,34 @@ WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND liveness_session = $2 AND ex
 _SEND_CODE = """
 UPDATE auth_gateway.authentication SET challenge = $2 WHERE name = $1 AND state = 'AWAITING_CODE' AND expires_at > $3
 """
-_ACCEPT_CODE = """
-UPDATE auth_gateway.authentication SET state = 'COMPLETING', sms_otp = $3
+_FAIL = """
+UPDATE auth_gateway.authentication
+SET state = 'FINISHED', verdict = 'FAILURE', reason = $3, finished_at = $4, photo_jwe = ''
+WHERE name = $1 AND state = $2 AND state IN ('AWAITING_LIVENESS', 'AWAITING_CODE')
+"""
+_PASS_CODE = """
+UPDATE auth_gateway.authentication SET state = 'COMPLETING', sms_otp = $3, lease_ends_at = $5
 WHERE name = $1 AND state = 'AWAITING_CODE' AND challenge = $2 AND expires_at > $4
 """
 _LEASE = """
-UPDATE auth_gateway.authentication SET lease_until = $3 WHERE name = $1 AND state = 'COMPLETING' AND lease_until <= $2
+UPDATE auth_gateway.authentication SET lease_ends_at = $3
+WHERE name = $1 AND state = 'COMPLETING' AND lease_ends_at <= $2 AND $2 < $3
+"""
+_RELEASE_LEASE = """
+UPDATE auth_gateway.authentication SET lease_ends_at = '-infinity'
+WHERE name = $1 AND state = 'COMPLETING' AND lease_ends_at = $2
 """
 _ATTEST_KEY = """
 UPDATE auth_gateway.authentication SET key_attestation = $2 WHERE name = $1 AND state = 'COMPLETING'
 """
-_RELEASE_LEASE = """
-UPDATE auth_gateway.authentication SET lease_until = '-infinity' WHERE name = $1 AND state = 'COMPLETING'
-"""
 _SUCCEED = """
 UPDATE auth_gateway.authentication
-SET state = 'FINISHED', verdict = 'SUCCESS', outcome = $2, person = $3, finished_at = $4
-WHERE name = $1 AND state = 'COMPLETING'
+SET state = 'FINISHED', verdict = 'SUCCESS', outcome = $3, person = $4, finished_at = $5
+WHERE name = $1 AND state = 'COMPLETING' AND lease_ends_at = $2
 """
-_FAIL = """
-UPDATE auth_gateway.authentication
-SET state = 'FINISHED', verdict = 'FAILURE', reason = $3, finished_at = $4, photo_jwe = ''
-WHERE name = $1 AND state = $2 AND state IN ('AWAITING_LIVENESS', 'AWAITING_CODE', 'COMPLETING')
+_REFUSE = """
+UPDATE auth_gateway.authentication SET state = 'FINISHED', verdict = 'FAILURE', reason = $3, finished_at = $4
+WHERE name = $1 AND state = 'COMPLETING' AND lease_ends_at = $2
 """
 _CANCEL = """
 UPDATE auth_gateway.authentication SET state = 'CANCELLED', photo_jwe = ''
@@ -105,8 +121,8 @@ UPDATE auth_gateway.authentication SET state = 'EXPIRED', photo_jwe = ''
 WHERE state IN ('AWAITING_CONSENTS', 'AWAITING_LIVENESS', 'AWAITING_CODE') AND expires_at <= $1
 """
 _INTERRUPTED = """
-SELECT name FROM auth_gateway.authentication WHERE state = 'COMPLETING' AND lease_until <= $1
-ORDER BY lease_until LIMIT 20
+SELECT name FROM auth_gateway.authentication WHERE state = 'COMPLETING' AND lease_ends_at <= $1
+ORDER BY lease_ends_at LIMIT 20
 """
 _OPEN_CAPTURE = """
 UPDATE auth_gateway.authentication SET capture_session_sha256 = $2
@@ -114,20 +130,23 @@ WHERE capture_token_sha256 = $1 AND capture_session_sha256 IS NULL AND expires_a
     AND state NOT IN ('CANCELLED', 'EXPIRED')
 RETURNING name
 """
-_HAS_SESSION = "SELECT 1 FROM auth_gateway.authentication WHERE name = $1 AND capture_session_sha256 = $2"
 _SET_RESULT_CODE = """
 UPDATE auth_gateway.authentication SET result_code_sha256 = $2
 WHERE name = $1 AND state = 'FINISHED' AND result_read_at IS NULL
-"""
-_READ_RESULT_BY_CODE = """
-UPDATE auth_gateway.authentication SET result_read_at = $3
-WHERE name = $1 AND state = 'FINISHED' AND result_code_sha256 = $2 AND result_read_at IS NULL
 """
 _READ_RESULT = """
 UPDATE auth_gateway.authentication SET result_read_at = coalesce(result_read_at, $2)
 WHERE name = $1 AND state = 'FINISHED'
 """
-_IS_RESULT_CODE = "SELECT 1 FROM auth_gateway.authentication WHERE name = $1 AND result_code_sha256 = $2"
+_READ_RESULT_BY_CODE = """
+UPDATE auth_gateway.authentication SET result_read_at = coalesce(result_read_at, $3)
+WHERE name = $1 AND state = 'FINISHED' AND result_code_sha256 = $2 AND (result_read_at IS NULL OR result_read_at > $4)
+"""
+_READ_OPERATIONS = """
+SELECT operation.name FROM auth_gateway.operation
+JOIN auth_gateway.authentication ON authentication.name = operation.authentication
+WHERE operation.name = ANY($1) AND authentication.result_read_at IS NOT NULL
+"""
 _INSERT_CERTIFICATE = """
 INSERT INTO auth_gateway.certificate (name, subject, credential, certificate_der, chain_der, created_at)
 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO NOTHING
@@ -162,6 +181,7 @@ class Store:
         authentication: Authentication,
         request: Request,
         *,
+        photo_jwe: str,
         capture_token_sha256: bytes,
         operation: Operation | None,
         max_open: int,
@@ -179,8 +199,10 @@ class Store:
                     resource,
                     authentication.created_at,
                 )
-                stored = await transaction.run(_INSERT, *self._values(authentication), capture_token_sha256, max_open)
-                if not stored:
+                await transaction.run(_LOCK_SUBJECT, authentication.subject)
+                if not await transaction.run(
+                    _INSERT, *self._values(authentication), photo_jwe, capture_token_sha256, max_open
+                ):
                     raise TooManyAuthenticationsError(
                         "Too many authentications of this person are open.", retry_after_s=60.0
                     )
@@ -216,19 +238,29 @@ class Store:
             item.transaction_bytes,
             item.txn,
             self._seal.seal(json.dumps(openings).encode(), column="openings", row=item.name),
+            _json([asdict(text) for text in item.consents]),
             item.return_to.redirect_uri,
             item.return_to.state,
             item.return_to.code_challenge,
             item.created_at,
             item.expires_at,
             item.receipts.state_record,
-            item.photo_jwe,
         )
 
     async def get(self, name: str) -> Authentication | None:
         """See records.Records."""
         row = await self._database.one(_GET, name)
         return self._authentication(row) if row is not None else None
+
+    async def of_session(self, name: str, session_sha256: bytes) -> Authentication | None:
+        """See records.Records."""
+        row = await self._database.one(_OF_SESSION, name, session_sha256)
+        return self._authentication(row) if row is not None else None
+
+    async def photo(self, name: str) -> str:
+        """See records.Records."""
+        row = await self._database.one(_PHOTO, name)
+        return str(row["photo_jwe"]) if row is not None else ""
 
     def _authentication(self, row: Row) -> Authentication:
         name = row["name"]
@@ -258,7 +290,7 @@ class Store:
                 row["sms_otp"],
                 row["key_attestation"],
             ),
-            photo_jwe=row["photo_jwe"],
+            consents=tuple(ConsentText(**text) for text in json.loads(row["consents"])),
             liveness_session=row["liveness_session"],
             challenge=row["challenge"],
             scores=Scores(**scores | {"face_similarities_ppm": tuple(scores.get("face_similarities_ppm", ()))}),
@@ -278,44 +310,60 @@ class Store:
         """See records.Records."""
         return await self._database.run(_START_LIVENESS, name, session, at) == 1
 
+    async def drop_liveness(self, name: str, session: str) -> bool:
+        """See records.Records."""
+        return await self._database.run(_DROP_LIVENESS, name, session) == 1
+
     async def pass_biometrics(
         self, name: str, session: str, receipts: tuple[str, str], scores: Scores, at: datetime.datetime
     ) -> bool:
         """See records.Records."""
         liveness, match = receipts
         return (
-            await self._database.run(_ACCEPT_BIOMETRICS, name, session, liveness, match, _json(asdict(scores)), at) == 1
+            await self._database.run(_PASS_BIOMETRICS, name, session, liveness, match, _json(asdict(scores)), at) == 1
         )
 
     async def send_code(self, name: str, challenge: str, at: datetime.datetime) -> bool:
         """See records.Records."""
         return await self._database.run(_SEND_CODE, name, challenge, at) == 1
 
-    async def pass_code(self, name: str, challenge: str, sms_otp: str, at: datetime.datetime) -> bool:
+    async def fail(self, name: str, state: State, reason: str, at: datetime.datetime) -> bool:
         """See records.Records."""
-        return await self._database.run(_ACCEPT_CODE, name, challenge, sms_otp, at) == 1
+        return await self._database.run(_FAIL, name, state.value, reason, at) == 1
 
-    async def lease(self, name: str, at: datetime.datetime, lease_s: float) -> bool:
+    async def pass_code(
+        self, name: str, challenge: str, sms_otp: str, at: datetime.datetime, lease_ends_at: datetime.datetime
+    ) -> bool:
         """See records.Records."""
-        until = at + datetime.timedelta(seconds=lease_s)
-        return await self._database.run(_LEASE, name, at, until) == 1
+        return await self._database.run(_PASS_CODE, name, challenge, sms_otp, at, lease_ends_at) == 1
 
-    async def release_lease(self, name: str) -> None:
+    async def lease(self, name: str, at: datetime.datetime, ends_at: datetime.datetime) -> bool:
         """See records.Records."""
-        await self._database.run(_RELEASE_LEASE, name)
+        return await self._database.run(_LEASE, name, at, ends_at) == 1
+
+    async def release_lease(self, name: str, lease_ends_at: datetime.datetime) -> None:
+        """See records.Records."""
+        await self._database.run(_RELEASE_LEASE, name, lease_ends_at)
 
     async def attest_key(self, name: str, key_attestation: str) -> None:
         """See records.Records."""
         await self._database.run(_ATTEST_KEY, name, key_attestation)
 
-    async def succeed(self, name: str, outcome: str, person: Mapping[str, str], at: datetime.datetime) -> bool:
+    async def succeed(
+        self,
+        name: str,
+        lease_ends_at: datetime.datetime,
+        outcome: str,
+        person: Mapping[str, str],
+        at: datetime.datetime,
+    ) -> bool:
         """See records.Records."""
         sealed = self._seal.seal(_json(person).encode(), column="person", row=name) if person else None
-        return await self._database.run(_SUCCEED, name, outcome, sealed, at) == 1
+        return await self._database.run(_SUCCEED, name, lease_ends_at, outcome, sealed, at) == 1
 
-    async def fail(self, name: str, state: State, reason: str, at: datetime.datetime) -> bool:
+    async def refuse(self, name: str, lease_ends_at: datetime.datetime, reason: str, at: datetime.datetime) -> bool:
         """See records.Records."""
-        return await self._database.run(_FAIL, name, state.value, reason, at) == 1
+        return await self._database.run(_REFUSE, name, lease_ends_at, reason, at) == 1
 
     async def cancel(self, name: str) -> bool:
         """See records.Records."""
@@ -334,21 +382,19 @@ class Store:
         row = await self._database.one(_OPEN_CAPTURE, token_sha256, session_sha256, at)
         return str(row["name"]) if row is not None else None
 
-    async def has_session(self, name: str, session_sha256: bytes) -> bool:
-        """See records.Records."""
-        return await self._database.one(_HAS_SESSION, name, session_sha256) is not None
-
     async def set_result_code(self, name: str, code_sha256: bytes) -> bool:
         """See records.Records."""
         return await self._database.run(_SET_RESULT_CODE, name, code_sha256) == 1
 
-    async def read_result(self, name: str, code_sha256: bytes | None, at: datetime.datetime) -> bool:
+    async def read_result(self, name: str, at: datetime.datetime) -> bool:
         """See records.Records."""
-        if code_sha256 is None:
-            return await self._database.run(_READ_RESULT, name, at) == 1
-        if await self._database.run(_READ_RESULT_BY_CODE, name, code_sha256, at) == 1:
-            return True
-        return await self._database.one(_IS_RESULT_CODE, name, code_sha256) is not None
+        return await self._database.run(_READ_RESULT, name, at) == 1
+
+    async def read_result_by_code(
+        self, name: str, code_sha256: bytes, at: datetime.datetime, first_read_after: datetime.datetime
+    ) -> bool:
+        """See records.Records."""
+        return await self._database.run(_READ_RESULT_BY_CODE, name, code_sha256, at, first_read_after) == 1
 
     async def operation(self, name: str) -> Operation | None:
         """See records.Records."""
@@ -357,6 +403,11 @@ class Store:
     async def operation_of(self, authentication: str) -> Operation | None:
         """See records.Records."""
         return _operation(await self._database.one(_OPERATION_OF, authentication))
+
+    async def read_operations(self, names: Collection[str]) -> frozenset[str]:
+        """See records.Records."""
+        rows = await self._database.all(_READ_OPERATIONS, list(names))
+        return frozenset(str(row["name"]) for row in rows)
 
     async def add_certificate(self, certificate: Certificate, at: datetime.datetime) -> None:
         """See records.Records."""

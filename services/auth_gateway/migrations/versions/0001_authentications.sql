@@ -10,6 +10,8 @@ CREATE TABLE auth_gateway.authentication (
     txn bytea NOT NULL UNIQUE,
     -- IIN, phone and salts, sealed
     openings bytea NOT NULL,
+    -- [{"id", "version", "text"}]: what the person is shown; the transaction holds their digests
+    consents jsonb NOT NULL,
     redirect_uri text NOT NULL,
     return_state text NOT NULL,
     code_challenge text NOT NULL,
@@ -21,13 +23,13 @@ CREATE TABLE auth_gateway.authentication (
     face_match text NOT NULL DEFAULT '',
     sms_otp text NOT NULL DEFAULT '',
     key_attestation text NOT NULL DEFAULT '',
-    -- JWE that only facematch can open; erased once it has served
+    -- JWE that only facematch can open, read by that step alone; erased once it has served
     photo_jwe text NOT NULL DEFAULT '',
     liveness_session text NOT NULL DEFAULT '',
     challenge text NOT NULL DEFAULT '',
     scores jsonb NOT NULL DEFAULT '{}',
-    -- a completion that runs holds the row until then
-    lease_until timestamptz NOT NULL DEFAULT '-infinity',
+    -- a completion that runs holds the row until then; the time also names the holder
+    lease_ends_at timestamptz NOT NULL DEFAULT '-infinity',
     capture_token_sha256 bytea NOT NULL UNIQUE,
     capture_session_sha256 bytea,
     result_code_sha256 bytea,
@@ -43,7 +45,7 @@ CREATE TABLE auth_gateway.authentication (
 );
 CREATE INDEX authentication_open_by_subject ON auth_gateway.authentication (subject)
     WHERE state IN ('AWAITING_CONSENTS', 'AWAITING_LIVENESS', 'AWAITING_CODE');
-CREATE INDEX authentication_completing ON auth_gateway.authentication (lease_until) WHERE state = 'COMPLETING';
+CREATE INDEX authentication_completing ON auth_gateway.authentication (lease_ends_at) WHERE state = 'COMPLETING';
 CREATE INDEX authentication_expiring ON auth_gateway.authentication (expires_at)
     WHERE state IN ('AWAITING_CONSENTS', 'AWAITING_LIVENESS', 'AWAITING_CODE');
 
@@ -95,7 +97,7 @@ CREATE INDEX journal_by_application ON auth_gateway.journal (application, called
 
 GRANT SELECT, INSERT ON auth_gateway.authentication TO finid_auth_gateway;
 GRANT UPDATE (state, consented_at, state_record, liveness_receipt, face_match, sms_otp, key_attestation, photo_jwe,
-    liveness_session, challenge, scores, lease_until, capture_session_sha256, result_code_sha256, verdict, reason, outcome,
+    liveness_session, challenge, scores, lease_ends_at, capture_session_sha256, result_code_sha256, verdict, reason, outcome,
     person, finished_at, result_read_at) ON auth_gateway.authentication TO finid_auth_gateway;
 GRANT SELECT, INSERT ON auth_gateway.certificate, auth_gateway.operation, auth_gateway.request, auth_gateway.journal
     TO finid_auth_gateway;
