@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -256,14 +257,14 @@ def _attested_key(csr_der: bytes, grant: Grant) -> ec.EllipticCurvePublicKey:
         csr = x509.load_der_x509_csr(csr_der)
         public_key = csr.public_key()
         proven = csr.is_signature_valid
-    except (ValueError, TypeError) as error:
-        raise CsrRefusedError("the certification request does not parse") from error
+        der = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        algorithm = KeyAlgorithm.of(der)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise CsrRefusedError("the certification request does not parse, or its key is of no known kind") from error
     if not isinstance(public_key, ec.EllipticCurvePublicKey) or not proven:
-        raise CsrRefusedError("the certification request does not prove possession of an elliptic curve key")
-    der = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        raise CsrRefusedError("the certification request does not prove possession of its key")
     if hashlib.sha256(der).digest() != grant.facts(KeyAttestation).public_key_sha256:
         raise KeyNotAttestedError("the key of the request is not the attested one")
-    algorithm = KeyAlgorithm.of(der).value
-    if algorithm != grant.transaction.key_algorithm:
+    if algorithm.value != grant.transaction.key_algorithm:
         raise ProfileRefusedError("the key is not of the algorithm that the transaction names")
     return public_key

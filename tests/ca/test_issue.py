@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mesh.errors import DependencyUnavailableError, FinIdError
 from mesh.facts import Factor
@@ -78,7 +80,9 @@ class Room:
     def signatures(self) -> int:
         return self.memory.issuing_key.calls
 
-    async def refuses(self, command: IssueCommand, error: type[FinIdError]) -> FinIdError:
+    async def refuses(
+        self, command: IssueCommand, error: type[FinIdError] | tuple[type[FinIdError], ...]
+    ) -> FinIdError:
         """The command is refused, no key was used and no intent written down."""
         intents = len(self.ledger.entries)
         before = self.signatures
@@ -140,11 +144,18 @@ async def test_reissue_refuses_a_credential_that_is_not_the_persons_or_not_in_fo
         await room.refuses(command, SupersededUnknownError)
 
 
+CSR = csr_of(ec.generate_private_key(ec.SECP256R1()))
+DAMAGED = Room()
+
 REFUSALS: dict[str, tuple[Callable[[Hub], IssueCommand], type[FinIdError]]] = {
     "a key that nobody attested": (lambda hub: hub.issue(attested=digest_of("another key")), KeyNotAttestedError),
     "a request without possession of its key": (lambda hub: hub.issue(csr_der=broken_csr()), CsrRefusedError),
     "a request that does not parse": (lambda hub: hub.issue(csr_der=b"0\x82\xff\xff"), CsrRefusedError),
     "a request with something behind it": (lambda hub: hub.issue(csr_der=trailing_csr()), CsrRefusedError),
+    "a key of a curve that nobody here knows": (
+        lambda hub: hub.issue(key=ec.generate_private_key(ec.SECP521R1())),
+        CsrRefusedError,
+    ),
     "an RSA key": (lambda hub: hub.issue(csr_der=rsa_csr()), CsrRefusedError),
     "a key of another curve": (
         lambda hub: hub.issue(key=ec.generate_private_key(ec.SECP384R1())),
@@ -295,6 +306,17 @@ async def test_database_away_is_unavailable_and_signs_nothing(room: Room) -> Non
     with pytest.raises(DependencyUnavailableError):
         await room.issue.issue(command)
     assert room.signatures == before
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_damaged_request_is_refused_and_signs_nothing(data: st.DataObject) -> None:
+    csr = bytearray(CSR)
+    csr[data.draw(st.integers(0, len(csr) - 1))] ^= data.draw(st.integers(1, 255))
+    cut = data.draw(st.integers(0, len(csr)))
+    for damaged in (bytes(csr), bytes(csr[:cut])):
+        command = DAMAGED.hub.issue(attested=digest_of("another key"), csr_der=damaged)
+        asyncio.run(DAMAGED.refuses(command, (CsrRefusedError, KeyNotAttestedError)))
 
 
 def with_iin(command: IssueCommand, iin: str) -> IssueCommand:
