@@ -4,7 +4,7 @@ The documents room is judged by what any authority of this shape issues, so noth
 """
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
@@ -130,19 +130,20 @@ def rsa_key() -> rsa.RSAPrivateKey:
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """A whole chain, made once for a test module."""
+    """A whole chain."""
 
-    root: Holder = field(default_factory=lambda: issue("Test Root", None, ca=True, valid=timedelta(days=3650)))
-    issuing: Holder = field(init=False)
-    signer: Holder = field(init=False)
-    tsa: Holder = field(init=False)
+    root: Holder
+    issuing: Holder
+    signer: Holder
+    tsa: Holder
 
-    def __post_init__(self) -> None:
-        issuing = issue("Test Issuing CA", self.root, ca=True, valid=timedelta(days=1825))
-        object.__setattr__(self, "issuing", issuing)
-        object.__setattr__(self, "signer", issue("АЙГЕРІМ САМПЛ", issuing))
-        stamping = (ExtendedKeyUsageOID.TIME_STAMPING,)
-        object.__setattr__(self, "tsa", issue("Test TSA", issuing, eku=stamping, key=rsa_key()))
+    @classmethod
+    def new(cls) -> "Authority":
+        """An authority of its own."""
+        root = issue("Test Root", None, ca=True, valid=timedelta(days=3650))
+        issuing = issue("Test Issuing CA", root, ca=True, valid=timedelta(days=1825))
+        tsa = issue("Test TSA", issuing, eku=(ExtendedKeyUsageOID.TIME_STAMPING,), key=rsa_key())
+        return cls(root, issuing, issue("АЙГЕРІМ САМПЛ", issuing), tsa)
 
     @property
     def chain(self) -> tuple[bytes, ...]:

@@ -9,7 +9,7 @@ from tests.documents.room import Room
 @pytest.fixture(scope="session")
 def authority() -> Authority:
     """One authority for all tests: making its RSA key takes a moment."""
-    return Authority()
+    return Authority.new()
 
 
 @pytest.fixture

@@ -72,6 +72,11 @@ def test_own_detached_signature_passes_with_signer_and_both_times(authority: Aut
     assert report.claimed_at == report.stamped_at == NOW
 
 
+def test_signature_made_this_very_second_passes_with_its_stamp(authority: Authority, detached: bytes) -> None:
+    report = judged(detached, evidence(authority, now=NOW))
+    assert (report.indication, report.stamped_at) == (Indication.TOTAL_PASSED, NOW)
+
+
 def test_own_signed_pdf_passes_with_signer_and_both_times(authority: Authority, signed_pdf: bytes) -> None:
     report = judged(signed_pdf, evidence(authority), None)
     assert report.indication is Indication.TOTAL_PASSED

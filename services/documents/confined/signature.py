@@ -14,7 +14,11 @@ from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 from cryptography.x509.oid import NameOID
 from pyhanko.sign.ades.report import AdESIndeterminate, AdESPassed, AdESStatus, AdESSubIndic
 from pyhanko.sign.general import CMSExtractionError, extract_certificate_info
-from pyhanko.sign.validation.ades import ades_basic_validation, ades_with_time_validation
+from pyhanko.sign.validation.ades import (
+    AdESWithTimeValidationResult,
+    ades_basic_validation,
+    ades_with_time_validation,
+)
 from pyhanko.sign.validation.generic_cms import extract_self_reported_ts, extract_tst_data_iter
 
 from services.documents.confined import trust
@@ -125,14 +129,20 @@ def _validate(signed_data: cms.SignedData, digest: bytes | None, judgement: trus
             validation_data_handlers=judgement.data(),
         )
     )
-    # Earlier than now only by a valid time stamp.
-    proven = timed.best_signature_time < judgement.timing.validation_time
     passed_without = basic.ades_subindic is AdESPassed.OK
     return _Verdict(
         timed.ades_subindic,
         of_time_stamp=passed_without and timed.ades_subindic is not AdESPassed.OK,
-        stamped_at=utc(timed.best_signature_time) if proven else None,
+        stamped_at=_stamped_at(timed, judgement.timing.validation_time),
     )
+
+
+def _stamped_at(timed: AdESWithTimeValidationResult, now: datetime) -> datetime | None:
+    stamp = getattr(timed.api_status, "timestamp_validity", None)
+    if stamp is not None:
+        return utc(stamp.timestamp)
+    # pyHanko leaves the stamp out of a signature that does not pass; only a valid one makes its time earlier than now.
+    return utc(timed.best_signature_time) if timed.best_signature_time < now else None
 
 
 def _report(verdict: _Verdict) -> SignatureReport:
