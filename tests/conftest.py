@@ -6,6 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from deploy.local.database import Database
+from tests.mesh_process import RunningMesh, running_mesh
 from tests.postgres import Cluster, running_cluster
 from tests.softhsm import SoftHsm, softhsm_of_this_process
 
@@ -41,3 +42,10 @@ def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
     """SoftHSM of this run of the tests; `softhsm.new_token()` gives a test a token of its own."""
     with softhsm_of_this_process(tmp_path_factory.mktemp("softhsm")) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def mesh() -> Iterator[RunningMesh]:
+    """The whole mesh, started once for all tests that need it; a test that kills a part waits until it serves again."""
+    with running_mesh() as running:
+        yield running

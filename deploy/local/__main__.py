@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from deploy.local.display import Display
 from deploy.local.mesh import Mesh, running_mesh
 from deploy.local.settings import LocalSettings
-from deploy.local.state import CHECKOUT, LocalMeshError
+from deploy.local.state import CHECKOUT, READY_FILE, LocalMeshError
 from services.portal.sandbox import CLIENT_ID
 
 _MIB = 1024 * 1024
@@ -22,7 +22,7 @@ async def run(settings: LocalSettings, display: Display) -> None:
     display.say("FinID on this machine: made-up people, development tokens, and an SMS outbox of files")
     try:
         async with running_mesh(settings, display) as mesh:
-            mesh.parts.state.write("run/ready.json", json.dumps(_addresses(mesh)), mode=0o600)
+            mesh.parts.state.write(f"run/{READY_FILE}", json.dumps(_addresses(mesh)), mode=0o600)
             display.say(_summary(mesh))
             await asyncio.Event().wait()
     except asyncio.CancelledError:

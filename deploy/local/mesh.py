@@ -19,7 +19,7 @@ from deploy.local.ports import SERVICES
 from deploy.local.readiness import Check, grpc_health, https_get, wait_for_all
 from deploy.local.services import ROOMS, ROOMS_WITH_DATABASE, Parts, environment_of
 from deploy.local.settings import LocalSettings
-from deploy.local.state import LocalMeshError, State
+from deploy.local.state import READY_FILE, LocalMeshError, State
 from deploy.local.supervise import Died, GaveUp, Program, Spawned, Supervisor
 from mesh.migrate import migrate
 
@@ -232,6 +232,7 @@ async def running_mesh(settings: LocalSettings, display: Display) -> AsyncIterat
     """Run the mesh and watch it; stop it whatever happens inside."""
     state = State.open(settings.state_folder)
     with state.locked():
+        (state.private("run") / READY_FILE).unlink(missing_ok=True)
         mesh = Mesh(await asyncio.to_thread(prepare, settings, state, display), display)
         try:
             async with asyncio.TaskGroup() as group:
@@ -241,4 +242,5 @@ async def running_mesh(settings: LocalSettings, display: Display) -> AsyncIterat
                 yield mesh
                 watcher.cancel()
         finally:
+            (state.private("run") / READY_FILE).unlink(missing_ok=True)
             await mesh.stop()

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+# In run/ while all are ready: how other processes reach the mesh.
+READY_FILE = "ready.json"
 # supervisord's socket stands in this folder; Linux allows 107 bytes for a socket's path.
 MAX_FOLDER_CHARACTERS = 80
 
