@@ -94,12 +94,12 @@ TIME_STAMP_POLICY = (2, 1)
 class Practice:
     """What the operator of an authority decides: the arc of its policies and where relying parties find things.
 
-    `pki_url` has no slash at its end.
+    `pki_url` has no slash at its end. `cps_url` stands in certificates only if a practice statement is published there.
     """
 
     policy_arc: str
     pki_url: str
-    cps_url: str
+    cps_url: str | None = None
 
     def policy(self, tail: Sequence[int]) -> x509.ObjectIdentifier:
         """The OID of one policy under the arc."""
@@ -171,7 +171,9 @@ def extensions(
     if profile.any_policy:
         found.append((x509.CertificatePolicies([x509.PolicyInformation(_ANY_POLICY, None)]), False))
     if profile.policy:
-        policy = x509.PolicyInformation(practice.policy(profile.policy), [practice.cps_url])
+        policy = x509.PolicyInformation(
+            practice.policy(profile.policy), [practice.cps_url] if practice.cps_url else None
+        )
         found.append((x509.CertificatePolicies([policy]), False))
     if profile.crl:
         location = x509.UniformResourceIdentifier(f"{practice.pki_url}/{profile.crl}")

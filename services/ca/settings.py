@@ -43,7 +43,7 @@ class AuthoritySettings(EnvironmentSettings):
     """Where relying parties fetch issuing.crl, root.crl, issuing.cer and ask ocsp; it stands in every certificate."""
     ca_policy_arc: Oid = DOCUMENTATION_ARC
     ca_cps_url: PublicUrl | None = None
-    """Where the certificate policy is published; {ca_pki_url}/cps if not set."""
+    """Where the practice statement is published; certificates name none if not set."""
 
     @model_validator(mode="after")
     def _refuse_documentation_arc_in_production(self) -> Self:
@@ -54,7 +54,7 @@ class AuthoritySettings(EnvironmentSettings):
     @property
     def practice(self) -> Practice:
         """What of this stands in certificates."""
-        return Practice(self.ca_policy_arc, self.ca_pki_url, self.ca_cps_url or f"{self.ca_pki_url}/cps")
+        return Practice(self.ca_policy_arc, self.ca_pki_url, self.ca_cps_url)
 
 
 class CaSettings(AuthoritySettings, MeshSettings):
