@@ -93,5 +93,5 @@ class PeerError(Exception):
 
     @property
     def may_be_retried(self) -> bool:
-        """Whether the same call may succeed later without a change."""
-        return self.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED"}
+        """Whether the same call may succeed later without a change (unlike ABORTED, which asks to begin anew)."""
+        return self.code in {"CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"}

@@ -23,6 +23,7 @@ from services.auth_gateway.completion import Completion, Consumers
 from services.auth_gateway.consents import ConsentBook
 from services.auth_gateway.creation import Creation
 from services.auth_gateway.flow import Flow, Spokes
+from services.auth_gateway.pace import Pace
 from services.auth_gateway.results import Results
 from services.auth_gateway.servicer.capture import CaptureServicer
 from services.auth_gateway.servicer.desk import Desk
@@ -63,24 +64,25 @@ async def main() -> None:
     consents = ConsentBook(settings.consents_file)
     links = CaptureLinks(derive(key, "capture-link"), settings.page_uri)
     completion = Completion(store, Consumers(registry, signer, ca, documents), _now)
-    front = Front(AccessTokens(portal.token_keys, settings.token_issuer), store, _now)
+    tokens = AccessTokens(portal.token_keys, settings.token_issuer, lambda: int(_now().timestamp()))
+    front = Front(tokens, store, _now)
     desk = Desk(
         front=front,
-        store=store,
+        records=store,
         creation=Creation(
             env=Env(settings.env),
             key=key,
-            store=store,
+            records=store,
             portal=portal,
             registry=registry,
             documents=documents,
             consents=consents,
             links=links,
             now=_now,
+            pace=Pace(),
         ),
-        flow=Flow(store, Spokes(liveness, facematch, otp), completion, _now),
+        flow=Flow(store, Spokes(liveness, facematch, otp), completion, _now, Pace()),
         results=Results(store, _now),
-        consents=consents,
         links=links,
         request_key=derive(key, "request-digest"),
     )
@@ -103,10 +105,12 @@ async def main() -> None:
     auth_pb2_grpc.add_FinIdServiceServicer_to_server(FinIdServicer(desk), server.grpc)
     capture_pb2_grpc.add_CaptureServiceServicer_to_server(CaptureServicer(desk, documents), server.grpc)
     esign_pb2_grpc.add_ESignServiceServicer_to_server(ESignServicer(desk, documents, ca), server.grpc)
-    pki_pb2_grpc.add_PkiServiceServicer_to_server(PkiServicer(front, ca, published), server.grpc)
+    pki_pb2_grpc.add_PkiServiceServicer_to_server(PkiServicer(ca, published), server.grpc)
     server.reflect(*files)
-    await server.run(completion.resume)
-    await database.close()
+    try:
+        await server.run(completion.resume)
+    finally:
+        await database.close()
 
 
 if __name__ == "__main__":

@@ -1,21 +1,36 @@
 """Who calls: the participant's access token, verified here although Envoy has verified it too."""
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from mesh.errors import Code, FinIdError
+from mesh import names, telemetry
+from mesh.errors import Code, DependencyUnavailableError, FinIdError
+from mesh.status import PeerError
 
 _AUDIENCE = "finid-api"
 _ALGORITHMS = ["ES256"]
+_TYPES = frozenset({"at+jwt", "application/at+jwt"})  # RFC 9068 section 4
+_LEEWAY_S = 5
 _MAX_TOKEN_CHARS = 4096
 _KEYS_LIVE_S = 300.0
 _REFETCH_AFTER_S = 5.0
+# As long as tokens live: a portal that is away costs nobody a valid token.
+_KEYS_DIE_S = 900.0
+
+
+class Service(StrEnum):
+    """What a token is good for; the OAuth2 scopes that the portal grants."""
+
+    FINID = "finid"
+    ESIGN = "esign"
 
 
 class TokenInvalidError(FinIdError):
@@ -25,52 +40,99 @@ class TokenInvalidError(FinIdError):
     reason = "TOKEN_INVALID"
 
 
+class ServiceNotGrantedError(FinIdError):
+    """The access token is valid, and not for this service."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "SERVICE_NOT_GRANTED"
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The application that an access token was given to."""
+    """The application that an access token was given to, and what for."""
 
     application: str
+    services: frozenset[str]
+
+    def require(self, service: Service) -> None:
+        """Raise ServiceNotGrantedError unless the token is good for `service`."""
+        if service not in self.services:
+            raise ServiceNotGrantedError("The access token is not for this service.")
 
 
 class AccessTokens:
-    """Verifies access tokens (JWT, ES256) against the portal's keys, which are fetched when needed and kept shortly."""
+    """Verifies access tokens (RFC 9068, ES256) against the portal's keys, which are fetched when needed and kept.
 
-    def __init__(self, fetch_keys: Callable[[], Awaitable[str]], issuer: str) -> None:
+    `fetch_keys` returns a JWK Set as JSON; `now` is Unix seconds, `clock` counts seconds and never goes back.
+    """
+
+    def __init__(
+        self,
+        fetch_keys: Callable[[], Awaitable[str]],
+        issuer: str,
+        now: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._fetch_keys = fetch_keys
+        self._clock = clock
         self._claims = jwt.JWTClaimsRegistry(
-            leeway=5,
+            now=now,
+            leeway=_LEEWAY_S,
             iss={"essential": True, "value": issuer},
             aud={"essential": True, "value": _AUDIENCE},
             exp={"essential": True},
             iat={"essential": True},
             sub={"essential": True},
             application={"essential": True},
+            services={"essential": True},
         )
         self._keys: KeySet | None = None
-        self._fetched_at = 0.0
+        self._fetched_at = self._tried_at = float("-inf")
+        self._fetching = asyncio.Lock()
 
     async def caller(self, authorization: str) -> Caller:
-        """Return who an `authorization` header's bearer token belongs to. Raises TokenInvalidError."""
+        """Return who an `authorization` header's bearer token belongs to.
+
+        Raises TokenInvalidError, DependencyUnavailableError when there are no keys to judge it by.
+        """
         scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token or len(token) > _MAX_TOKEN_CHARS:
+        if scheme.lower() != "bearer" or not 0 < len(token) <= _MAX_TOKEN_CHARS:
             raise TokenInvalidError("The call needs an access token.")
         keys = await self._current_keys(_KEYS_LIVE_S)
         try:
             return self._verify(token, keys)
         except (JoseError, ValueError):
-            keys = await self._current_keys(_REFETCH_AFTER_S)  # a key may have been rotated in
+            renewed = await self._current_keys(_REFETCH_AFTER_S)  # a key may have been rotated in
         try:
-            return self._verify(token, keys)
+            return self._verify(token, renewed)
         except (JoseError, ValueError) as error:
             raise TokenInvalidError("The access token is not valid.") from error
 
     def _verify(self, token: str, keys: KeySet) -> Caller:
         decoded = jwt.decode(token, keys, algorithms=_ALGORITHMS)
+        if decoded.header.get("typ") not in _TYPES:
+            raise ValueError("not an access token")
         self._claims.validate(decoded.claims)
-        return Caller(str(decoded.claims["application"]))
+        application, services = decoded.claims["application"], decoded.claims["services"]
+        named = isinstance(application, str) and names.is_name("applications", application)
+        if not named or not isinstance(services, list):
+            raise ValueError("not the portal's claims")
+        return Caller(application, frozenset(map(str, services)))
 
     async def _current_keys(self, live_s: float) -> KeySet:
-        if self._keys is None or time.monotonic() - self._fetched_at > live_s:
+        """Return keys that are younger than `live_s`, or the last ones if no newer can be had now."""
+        async with self._fetching:
+            now = self._clock()
+            if now - self._fetched_at > live_s and now - self._tried_at > _REFETCH_AFTER_S:
+                self._tried_at = now
+                await self._renew(now)
+            if self._keys is None or now - self._fetched_at > _KEYS_DIE_S:
+                raise DependencyUnavailableError("Access tokens cannot be verified now.", retry_after_s=1.0)
+            return self._keys
+
+    async def _renew(self, now: float) -> None:
+        try:
             self._keys = KeySet.import_key_set(json.loads(await self._fetch_keys()))
-            self._fetched_at = time.monotonic()
-        return self._keys
+            self._fetched_at = now
+        except (PeerError, JoseError, ValueError, TypeError, KeyError) as error:
+            telemetry.logger().warning("token keys not renewed", error_class=type(error).__name__)

@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import re
 import secrets
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from mesh import base64url
@@ -17,7 +16,7 @@ from mesh.errors import Code, FinIdError
 COOKIE = "__Host-finid-capture"
 _SECRET_BYTES = 32
 _SESSION = re.compile(r"(?P<id>[a-z2-7]{26})\.(?P<secret>[A-Za-z0-9_-]{43})")
-_MAX_COOKIE_HEADER = 4096
+_MAX_COOKIE_HEADER = 8192
 
 
 class CaptureTokenInvalidError(FinIdError):
@@ -72,12 +71,13 @@ def set_cookie(name: str, secret: str, max_age_s: int) -> str:
 
 
 def read_cookie(header: str) -> tuple[str, str]:
-    """Return authentication name and session secret. Raises CaptureSessionInvalidError."""
-    try:
-        morsel = SimpleCookie(header[:_MAX_COOKIE_HEADER]).get(COOKIE)
-    except CookieError as error:
-        raise CaptureSessionInvalidError("The session cookie cannot be read.") from error
-    match = _SESSION.fullmatch(morsel.value) if morsel is not None else None
+    """Return authentication name and session secret (RFC 6265, 4.2.1). Raises CaptureSessionInvalidError.
+
+    Other cookies may hold anything; two of ours are as good as none.
+    """
+    pairs = (pair.strip().partition("=") for pair in header[:_MAX_COOKIE_HEADER].split(";"))
+    values = [value for name, _, value in pairs if name == COOKIE]
+    match = _SESSION.fullmatch(values[0]) if len(values) == 1 else None
     if match is None:
         raise CaptureSessionInvalidError("There is no session for the hosted page.")
     return f"authentications/{match['id']}", match["secret"]

@@ -2,8 +2,8 @@
 
 Every call of a consumer carries the authentication's id as request_id, so that a completion may be run again from its
 start at any point: consumers repeat their first answer. A lease keeps two processes from doing so at once; a process
-that dies leaves a lease that runs out, and any replica goes on. The consumers themselves bound how late: the factors'
-receipts live 120 s.
+that dies leaves a lease that runs out, and any replica goes on. The consumers themselves bound how late a first run may
+be (the code is fresh for 120 s); what they have recorded by then, a later run still fetches.
 """
 
 import asyncio
@@ -26,9 +26,24 @@ from services.auth_gateway.authentication import (
 from services.auth_gateway.ports import Ca, Documents, Registry, Signer
 from services.auth_gateway.records import Certificate, Records
 
+# A run ends before its lease, so that no two ever work on one authentication.
 _LEASE_S = 20.0
-_GIVE_UP_AFTER_S = 120
+_RUN_S = 18.0
+_GIVE_UP_AFTER = datetime.timedelta(seconds=120)
 _RESUME_EVERY_S = 1.0
+# Refusals that say nothing about the factors: they came too late, or what was begun with them cannot be gone on with.
+_TOO_LATE = frozenset(
+    {
+        "ANSWER_FORGOTTEN",
+        "CODE_TOO_OLD",
+        "ISSUANCE_ABANDONED",
+        "RECEIPT_EXPIRED",
+        "SIGNATURE_ABORTED",
+        "TRANSACTION_EXPIRED",
+    }
+)
+# A consumer that fails without saying why may have failed for no reason of this authentication's.
+_UNEXPLAINED = frozenset({"INTERNAL", "UNKNOWN"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,65 +67,119 @@ class Consumers:
 class Completion:
     """Completes authentications whose factors are passed."""
 
-    def __init__(self, store: Records, consumers: Consumers, now: Callable[[], datetime.datetime]) -> None:
-        self._store = store
+    def __init__(
+        self,
+        records: Records,
+        consumers: Consumers,
+        now: Callable[[], datetime.datetime],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._records = records
         self._consumers = consumers
         self._now = now
+        self._sleep = sleep
         self._actions: Mapping[Purpose, Callable[[Authentication], Awaitable[Outcome]]] = {
             Purpose.IDENTIFY: self._identify,
             Purpose.ISSUE: self._issue,
             Purpose.SIGN: self._sign,
         }
 
-    async def complete(self, name: str) -> None:
-        """Finish a COMPLETING authentication unless another process holds it; else do nothing.
+    def new_lease(self) -> datetime.datetime:
+        """Return when a lease that is taken now ends; the time is the lease's name."""
+        return self._now() + datetime.timedelta(seconds=_LEASE_S)
 
-        Raises DependencyUnavailableError when a consumer does not answer: the authentication stays COMPLETING.
+    async def complete(self, name: str) -> None:
+        """Take a COMPLETING authentication and run it, unless another process holds it."""
+        lease_ends_at = self.new_lease()
+        if await self._records.lease(name, self._now(), lease_ends_at):
+            await self.run(name, lease_ends_at)
+
+    async def run(self, name: str, lease_ends_at: datetime.datetime) -> None:
+        """Do what a COMPLETING authentication is for, under a lease, and finish it.
+
+        When a consumer does not answer, the authentication stays COMPLETING and is run again by `resume`.
         """
-        if not await self._store.lease(name, self._now(), _LEASE_S):
-            return
-        current = await self._store.get(name)
+        current = await self._records.get(name)
         if current is None or current.state is not State.COMPLETING:
             return
         try:
-            outcome = await self._actions[current.purpose](current)
+            async with asyncio.timeout(_RUN_S):
+                outcome = await self._actions[current.purpose](current)
         except PeerError as error:
-            await self._refused(current, error)
+            await self._refused(current, lease_ends_at, error)
             return
-        if await self._store.succeed(name, outcome.name, outcome.person, self._now()):
+        except TimeoutError:
+            telemetry.logger().warning("completion took too long", authentication=name)
+            await self._later(current, lease_ends_at)
+            return
+        except Exception:
+            if self._is_over(current):
+                await self._finish(current, lease_ends_at, FailureReason.OPERATION_INTERRUPTED)
+            raise
+        if await self._records.succeed(name, lease_ends_at, outcome.name, outcome.person, self._now()):
             telemetry.logger().info(
                 "authentication finished", authentication=name, state=Verdict.SUCCESS, purpose=current.purpose
             )
 
-    async def _refused(self, current: Authentication, error: PeerError) -> None:
-        log = telemetry.logger()
-        log.warning(
+    async def _refused(self, current: Authentication, lease_ends_at: datetime.datetime, error: PeerError) -> None:
+        telemetry.logger().warning(
             "completion refused",
             authentication=current.name,
             peer=error.peer,
             code=error.code,
             reason=error.reason or "NONE",
         )
-        too_late = self._now() > current.expires_at + datetime.timedelta(seconds=_GIVE_UP_AFTER_S)
-        if error.may_be_retried and not too_late:
-            await self._store.release_lease(current.name)
-            raise DependencyUnavailableError(
-                "A part of FinID does not answer; try again.", retry_after_s=1.0
-            ) from error
-        reason = FailureReason.OPERATION_INTERRUPTED if error.may_be_retried else FailureReason.OPERATION_REFUSED
-        if await self._store.fail(current.name, State.COMPLETING, reason, self._now()):
-            log.info("authentication finished", authentication=current.name, state=Verdict.FAILURE, reason=reason)
+        if error.reason in _TOO_LATE or error.code == "ABORTED":
+            await self._finish(current, lease_ends_at, FailureReason.OPERATION_INTERRUPTED)
+        elif error.may_be_retried or error.code in _UNEXPLAINED:
+            await self._later(current, lease_ends_at)
+        else:
+            await self._finish(current, lease_ends_at, FailureReason.OPERATION_REFUSED)
+
+    async def _later(self, current: Authentication, lease_ends_at: datetime.datetime) -> None:
+        """Give the lease back for another run, unless there have been enough."""
+        if self._is_over(current):
+            await self._finish(current, lease_ends_at, FailureReason.OPERATION_INTERRUPTED)
+        else:
+            await self._records.release_lease(current.name, lease_ends_at)
+
+    def _is_over(self, current: Authentication) -> bool:
+        return self._now() > current.expires_at + _GIVE_UP_AFTER
+
+    async def _finish(self, current: Authentication, lease_ends_at: datetime.datetime, reason: FailureReason) -> None:
+        if await self._records.refuse(current.name, lease_ends_at, reason, self._now()):
+            telemetry.logger().info(
+                "authentication finished", authentication=current.name, state=Verdict.FAILURE, reason=reason
+            )
 
     async def resume(self) -> None:
         """Go on with what other processes left, and expire what is due, until cancelled."""
         while True:
             try:
-                await self._store.expire(self._now())
-                for name in await self._store.interrupted(self._now()):
-                    await self.complete(name)
+                await self.resume_once()
             except DependencyUnavailableError:
                 telemetry.logger().warning("resuming later, a dependency is lost")
-            await asyncio.sleep(_RESUME_EVERY_S)
+            await self._sleep(_RESUME_EVERY_S)
+
+    async def resume_once(self) -> None:
+        """Expire what is due, and run every COMPLETING authentication that nobody holds."""
+        await self._records.expire(self._now())
+        async with asyncio.TaskGroup() as group:
+            for name in await self._records.interrupted(self._now()):
+                group.create_task(self._resume(name))
+
+    async def _resume(self, name: str) -> None:
+        try:
+            await self.complete(name)
+        except DependencyUnavailableError:
+            telemetry.logger().warning("resuming later, a dependency is lost", authentication=name)
+        except Exception as error:  # noqa: BLE001  one that cannot be completed must not keep the others waiting
+            telemetry.logger().error(
+                "completion failed",
+                authentication=name,
+                error_class=type(error).__name__,
+                stack=telemetry.stack_of(error),
+            )
 
     async def _identify(self, current: Authentication) -> Outcome:
         released = await self._consumers.registry.release(_request_id(current), _bundle(current))
@@ -119,18 +188,18 @@ class Completion:
     async def _issue(self, current: Authentication) -> Outcome:
         request_id, bundle = _request_id(current), _bundle(current)
         key = await self._consumers.signer.generate_key(request_id, bundle)
-        await self._store.attest_key(current.name, key.key_attestation)
+        await self._records.attest_key(current.name, key.key_attestation)
         released = await self._consumers.registry.release(request_id, bundle)
         attested = Bundle(bundle.transaction_bytes, bundle.openings, (*bundle.receipts, key.key_attestation))
         issued = await self._consumers.ca.issue(request_id, attested, key.csr_der, released.release)
         credential = current.transaction.credential
         await self._consumers.signer.activate(credential, issued.certificate_der)
         name = f"certificates/{issued.serial}"
-        await self._store.add_certificate(Certificate(name, current.subject, credential, issued), self._now())
+        await self._records.add_certificate(Certificate(name, current.subject, credential, issued), self._now())
         return Outcome(name)
 
     async def _sign(self, current: Authentication) -> Outcome:
-        operation = await self._store.operation_of(current.name)
+        operation = await self._records.operation_of(current.name)
         if operation is None:
             raise LookupError("a signing authentication without its signature")
         digests = [document.digest_sha256 for document in current.transaction.documents]

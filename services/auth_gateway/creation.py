@@ -1,5 +1,6 @@
 """Starting an authentication: who may ask what, the transaction fixed, the record attested, all stored at once."""
 
+import asyncio
 import datetime
 import hashlib
 import hmac
@@ -14,6 +15,7 @@ from mesh.sealing import derive
 from mesh.status import PeerError
 from mesh.transaction import (
     SALT_BYTES,
+    Binding,
     Channel,
     Document,
     Env,
@@ -36,7 +38,16 @@ from services.auth_gateway.capture import CaptureLinks
 from services.auth_gateway.consents import ConsentBook
 from services.auth_gateway.flow import step_error
 from services.auth_gateway.pace import Pace
-from services.auth_gateway.ports import Application, Attested, Documents, NewDocument, Portal, Prepared, Registry
+from services.auth_gateway.ports import (
+    Application,
+    Attested,
+    DocumentFormat,
+    Documents,
+    NewDocument,
+    Portal,
+    Prepared,
+    Registry,
+)
 from services.auth_gateway.records import Certificate, Operation, Records, Request
 
 _LIFETIME_S = 15 * 60
@@ -45,6 +56,8 @@ _CLOCK_SKEW_S = 2
 _MAX_OPEN_PER_PERSON = 5
 _NONCE_BYTES = 32
 _KEY_ALGORITHM = "EC_P256"
+# What can be rebuilt from the content is, by every verifier: documents alone does not decide what it may vouch for.
+_BINDINGS = {DocumentFormat.CADES_DETACHED: Binding.REBUILT, DocumentFormat.PADES: Binding.DIGEST_ONLY}
 # What the CA offers (services/ca/profiles.py): another one would fail only after the person has shown both factors.
 _PROFILES = frozenset({"individual-sign"})
 _TOO_MANY_INQUIRIES = "INQUIRY_LIMIT"
@@ -57,6 +70,13 @@ class ApplicationNotAllowedError(FinIdError):
 
     code = Code.PERMISSION_DENIED
     reason = "APPLICATION_NOT_ALLOWED"
+
+
+class PreparedOtherwiseError(FinIdError):
+    """documents prepared something else than what was uploaded. It is not believed."""
+
+    code = Code.INTERNAL
+    reason = "PREPARED_OTHERWISE"
 
 
 class CertificateNotFoundError(FinIdError):
@@ -174,11 +194,17 @@ class Creation:
         signing_time: datetime.datetime,
     ) -> Prepared:
         try:
-            return await self._documents.prepare(
+            prepared = await self._documents.prepare(
                 new_id(), ask.application, name, documents, certificate.issued, signing_time
             )
         except PeerError as error:
             raise step_error(error) from error
+        asked = await asyncio.to_thread(
+            lambda: [(item.title, hashlib.sha256(item.content).digest(), _BINDINGS[item.format]) for item in documents]
+        )
+        if [(item.title, item.content_sha256, item.binding) for item in prepared.documents] != asked:
+            raise PreparedOtherwiseError("The documents were not prepared as they were uploaded.")
+        return prepared
 
     async def _certificate(self, name: str, iin: str) -> Certificate:
         certificate = await self._records.certificate(name)
@@ -245,16 +271,18 @@ class Creation:
             created_at=now,
             expires_at=expires_at,
         )
-        async with self._pace.at_least(_CREATE_S):
-            attested = await self._attest(authentication)
-            return await self._records.create(
-                replace(authentication, receipts=Receipts(state_record=attested.receipt)),
-                ask.request,
-                photo_jwe=attested.photo_jwe,
-                capture_token_sha256=capture.token_sha256(self._links.token(name)),
-                operation=Operation(operation[0], application.name, name, operation[1]) if operation else None,
-                max_open=_MAX_OPEN_PER_PERSON,
-            )
+        started = self._pace.clock()
+        attested = await self._attest(authentication)
+        created = await self._records.create(
+            replace(authentication, receipts=Receipts(state_record=attested.receipt)),
+            ask.request,
+            photo_jwe=attested.photo_jwe,
+            capture_token_sha256=capture.token_sha256(self._links.token(name)),
+            operation=Operation(operation[0], application.name, name, operation[1]) if operation else None,
+            max_open=_MAX_OPEN_PER_PERSON,
+        )
+        await self._pace.until(started + _CREATE_S)
+        return created
 
     async def _attest(self, authentication: Authentication) -> Attested:
         """Attest the record. Without one the authentication goes on and fails at the face, so that nobody can probe."""

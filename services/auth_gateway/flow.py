@@ -4,16 +4,15 @@ Each step is: look at the state, ask one spoke, change the state in one guarded 
 between leaves the earlier state, and the step may be done again; what the spokes count (attempts, codes) stays counted.
 """
 
-import asyncio
 import datetime
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mesh import telemetry
 from mesh.errors import Code, DependencyUnavailableError, FinIdError
 from mesh.status import PeerError
-from mesh.transaction import Consent
 from services.auth_gateway.authentication import (
+    OPEN,
     Authentication,
     AuthenticationExpiredError,
     AuthenticationNotFoundError,
@@ -26,6 +25,7 @@ from services.auth_gateway.authentication import (
     WrongStateError,
 )
 from services.auth_gateway.completion import Completion
+from services.auth_gateway.pace import Pace
 from services.auth_gateway.ports import (
     CodeSent,
     FaceMatch,
@@ -39,8 +39,17 @@ from services.auth_gateway.ports import (
 )
 from services.auth_gateway.records import Records
 
-# A face that does not match and a record that does not exist take the same time to refuse.
+# Longer than a comparison takes, so that a face that does not match is not told from a record that does not exist.
 _REFUSAL_S = 1.5
+# What facematch gets in place of a photo that there is none of: it refuses it after the same work.
+_NO_PHOTO = "none"
+# How facematch says that these are not pictures of one person: about the faces, or about a picture.
+_FACE_MISMATCH = "FACE_MISMATCH"
+_NOT_USABLE = "INVALID_ARGUMENT"
+# liveness: this transaction has had all its attempts. otp: it has had all its checks.
+_ATTEMPTS_EXHAUSTED = "LIVENESS_ATTEMPTS_EXHAUSTED"
+_CHECKS_EXHAUSTED = "CHECK_LIMIT"
+_VERDICT_POLL_S = 0.25
 # What a spoke's refusal says about the step, not about the mesh: it may leave under its own code and reason.
 _STEP_CODES = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED", "NOT_FOUND", "ABORTED"})
 
@@ -74,24 +83,24 @@ class Flow:
 
     def __init__(
         self,
-        store: Records,
+        records: Records,
         spokes: Spokes,
         completion: Completion,
         now: Callable[[], datetime.datetime],
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        pace: Pace,
     ) -> None:
-        self._store = store
+        self._records = records
         self._spokes = spokes
         self._completion = completion
         self._now = now
-        self._sleep = sleep
+        self._pace = pace
 
     async def give_consents(self, current: Authentication, given: Sequence[tuple[str, str]]) -> Authentication:
         """Record that the person agreed to exactly the transaction's consents (id, version)."""
         self._require(current, State.AWAITING_CONSENTS)
-        if set(given) != {_named(consent) for consent in current.transaction.consents}:
+        if sorted(given) != sorted((text.id, text.version) for text in current.consents):
             raise ConsentsDifferError("The consents given are not exactly those of the authentication.")
-        if not await self._store.give_consents(current.name, self._now()):
+        if not await self._records.give_consents(current.name, self._now()):
             raise await self._moved_on(current)
         return replace(current, state=State.AWAITING_LIVENESS)
 
@@ -101,10 +110,10 @@ class Flow:
         try:
             session, step = await self._spokes.liveness.start(current.transaction_bytes, current.subject)
         except PeerError as error:
-            if error.reason == "LIVENESS_ATTEMPTS_EXHAUSTED":
+            if error.reason == _ATTEMPTS_EXHAUSTED:
                 await self._fail(current, FailureReason.LIVENESS_FAILED)
             raise step_error(error) from error
-        if not await self._store.start_liveness(current.name, session, self._now()):
+        if not await self._records.start_liveness(current.name, session, self._now()):
             raise await self._moved_on(current)
         return step
 
@@ -126,20 +135,18 @@ class Flow:
         return await self._match(current, step, evidence)
 
     async def _match(self, current: Authentication, step: LivenessStep, evidence: LivenessEvidence) -> LivenessStep:
-        refusal = asyncio.ensure_future(self._sleep(_REFUSAL_S))
-        try:
-            match = await self._compare(current, evidence)
-            if match is None:
-                await refusal
-                if step.attempts_left == 0:
-                    await self._fail(current, FailureReason.IDENTITY_NOT_CONFIRMED)
-                return replace(step, state=LivenessState.FAILED)
-        finally:
-            refusal.cancel()
+        started = self._pace.clock()
+        match = await self._compare(current, evidence)
+        if match is None:
+            await self._pace.until(started + _REFUSAL_S)
+            await self._records.drop_liveness(current.name, current.liveness_session)
+            if step.attempts_left == 0:
+                await self._fail(current, FailureReason.IDENTITY_NOT_CONFIRMED)
+            return replace(step, state=LivenessState.FAILED)
         scores = Scores(
             evidence.score_passive_ppm, evidence.score_prompts_ppm, match.similarities_ppm, match.threshold_ppm
         )
-        accepted = await self._store.pass_biometrics(
+        accepted = await self._records.pass_biometrics(
             current.name, current.liveness_session, (evidence.receipt, match.receipt), scores, self._now()
         )
         if not accepted and (await self._reload(current)).state is not State.AWAITING_CODE:
@@ -147,15 +154,12 @@ class Flow:
         return step
 
     async def _compare(self, current: Authentication, evidence: LivenessEvidence) -> FaceMatch | None:
-        """Return the match, None when the face is not the record's or there is no record."""
-        if not current.photo_jwe:
-            return None
+        """Return the match; None when the face is not the record's or there is no record, which look the same."""
+        photo_jwe = await self._records.photo(current.name) or _NO_PHOTO
         try:
-            return await self._spokes.facematch.compare(
-                current.transaction_bytes, current.photo_jwe, evidence.keyframes
-            )
+            return await self._spokes.facematch.compare(current.transaction_bytes, photo_jwe, evidence.keyframes)
         except PeerError as error:
-            if error.may_be_retried or error.code == "RESOURCE_EXHAUSTED":
+            if error.reason != _FACE_MISMATCH and error.code != _NOT_USABLE:
                 raise step_error(error) from error
             telemetry.logger().info(
                 "face match refused", authentication=current.name, reason=error.reason or "NONE", code=error.code
@@ -168,65 +172,72 @@ class Flow:
         try:
             sent = await self._spokes.otp.send(current.transaction_bytes, current.openings, current.language)
         except PeerError as error:
+            if error.reason == _CHECKS_EXHAUSTED:
+                await self._fail(current, FailureReason.CODE_FAILED)
             raise step_error(error) from error
-        if not await self._store.send_code(current.name, sent.challenge, self._now()):
+        if not await self._records.send_code(current.name, sent.challenge, self._now()):
             raise await self._moved_on(current)
         return sent
 
     async def verify_code(self, current: Authentication, code: str) -> Authentication:
-        """Check the code, then do what the authentication is for. In COMPLETING and FINISHED: say where it stands."""
+        """Check the code, then do what the authentication is for.
+
+        When that takes longer, the answer is COMPLETING; a repeat then says where it stands, as it does in FINISHED.
+        """
         if current.state in {State.COMPLETING, State.FINISHED}:
-            return await self._complete(current)
+            await self._completion.complete(current.name)
+            return await self._reload(current)
         self._require(current, State.AWAITING_CODE)
         if not current.challenge:
             raise WrongStateError(current.state)
         try:
             sms_otp = await self._spokes.otp.verify(current.challenge, current.txn, code)
         except PeerError as error:
-            if error.reason == "CODE_ATTEMPTS_EXHAUSTED":
+            if error.reason == _CHECKS_EXHAUSTED or error.metadata.get("checks_left") == "0":
                 await self._fail(current, FailureReason.CODE_FAILED)
             raise step_error(error) from error
-        if not await self._store.pass_code(current.name, current.challenge, sms_otp, self._now()):
+        lease_ends_at = self._completion.new_lease()
+        if not await self._records.pass_code(current.name, current.challenge, sms_otp, self._now(), lease_ends_at):
             raise await self._moved_on(current)
-        return await self._complete(current)
-
-    async def _complete(self, current: Authentication) -> Authentication:
-        await self._completion.complete(current.name)
+        await self._completion.run(current.name, lease_ends_at)
         return await self._reload(current)
+
+    async def wait_for_verdict(self, current: Authentication) -> Authentication:
+        """Return the authentication once it is not COMPLETING any more."""
+        while current.state is State.COMPLETING:
+            await self._pace.sleep(_VERDICT_POLL_S)
+            await self._completion.complete(current.name)
+            current = await self._reload(current)
+        return current
 
     async def cancel(self, current: Authentication) -> Authentication:
         """Give up before the factors are passed."""
-        if current.state is not State.CANCELLED and not await self._store.cancel(current.name):
+        if current.state is not State.CANCELLED and not await self._records.cancel(current.name):
             raise WrongStateError((await self._reload(current)).state)
         return replace(current, state=State.CANCELLED)
 
     def _require(self, current: Authentication, state: State) -> None:
-        if current.state is State.EXPIRED or (
-            current.state not in {State.FINISHED, State.COMPLETING} and current.expires_at <= self._now()
-        ):
-            raise AuthenticationExpiredError("The time for this authentication is over.")
-        if current.state is not state:
-            raise WrongStateError(current.state)
+        refusal = self._refusal(current)
+        if current.state is not state or isinstance(refusal, AuthenticationExpiredError):
+            raise refusal
 
     async def _moved_on(self, current: Authentication) -> FinIdError:
         """What to say when a guarded statement found another state than the one just read."""
-        reloaded = await self._reload(current)
-        if reloaded.state is State.EXPIRED or reloaded.expires_at <= self._now():
+        return self._refusal(await self._reload(current))
+
+    def _refusal(self, current: Authentication) -> FinIdError:
+        if current.state is State.EXPIRED or (current.state in OPEN and current.expires_at <= self._now()):
             return AuthenticationExpiredError("The time for this authentication is over.")
-        return WrongStateError(reloaded.state)
+        return WrongStateError(current.state)
 
     async def _reload(self, current: Authentication) -> Authentication:
-        reloaded = await self._store.get(current.name)
+        reloaded = await self._records.get(current.name)
         if reloaded is None:
             raise AuthenticationNotFoundError("There is no such authentication.")
         return reloaded
 
     async def _fail(self, current: Authentication, reason: FailureReason) -> None:
-        if await self._store.fail(current.name, current.state, reason, self._now()):
+        if await self._records.fail(current.name, current.state, reason, self._now()):
             telemetry.logger().info(
                 "authentication finished", authentication=current.name, state=Verdict.FAILURE, reason=reason
             )
-
-
-def _named(consent: Consent) -> tuple[str, str]:
-    return (consent.id, consent.version)

@@ -1,9 +1,8 @@
-"""Answers that take the same time whatever they say, so that no clock tells what they hide."""
+"""Refusals that take the same time whatever their cause, so that no clock tells what they hide."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 
@@ -14,9 +13,6 @@ class Pace:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
-    @contextlib.asynccontextmanager
-    async def at_least(self, seconds: float) -> AsyncIterator[None]:
-        """Let the block take at least `seconds`. One that raises ends at once: errors say what happened anyway."""
-        started = self.clock()
-        yield
-        await self.sleep(max(0.0, started + seconds - self.clock()))
+    async def until(self, moment: float) -> None:
+        """Return when the clock shows `moment`, at once if it is past."""
+        await self.sleep(max(0.0, moment - self.clock()))

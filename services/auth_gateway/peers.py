@@ -343,6 +343,7 @@ class DocumentsPeer:
                 signer_serial=report.signer_serial,
                 claimed_at=_time(report.claimed_time) if report.HasField("claimed_time") else None,
                 stamped_at=_time(report.stamped_time) if report.HasField("stamped_time") else None,
+                explanation=report.explanation,
             )
             for report in answer.signatures
         )

@@ -247,7 +247,7 @@ class SignedDocument:
 
 @dataclass(frozen=True, slots=True)
 class SignatureReport:
-    """What validation says of one signature; indications are names of the public proto."""
+    """What validation says of one signature; indications are names of the public proto, the explanation is English."""
 
     indication: str
     sub_indication: str
@@ -255,6 +255,7 @@ class SignatureReport:
     signer_serial: str
     claimed_at: datetime.datetime | None
     stamped_at: datetime.datetime | None
+    explanation: str
 
 
 class Documents(Protocol):

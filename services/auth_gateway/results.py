@@ -8,31 +8,38 @@ from services.auth_gateway import capture
 from services.auth_gateway.authentication import (
     Authentication,
     Bundle,
+    NoEvidenceError,
     ResultCodeInvalidError,
     ResultNotReadError,
     State,
+    Verdict,
     WrongStateError,
 )
 from services.auth_gateway.records import Records
+
+# An answer that got lost may be asked for again; later, a used code is worth nothing.
+_REPEAT = datetime.timedelta(minutes=5)
 
 
 class Results:
     """Hands out verdicts: on the hosted channel only to who holds the person's one-time code and the PKCE verifier."""
 
-    def __init__(self, store: Records, now: Callable[[], datetime.datetime]) -> None:
-        self._store = store
+    def __init__(self, records: Records, now: Callable[[], datetime.datetime]) -> None:
+        self._records = records
         self._now = now
 
     async def open_capture(self, token: str, session: str) -> str | None:
         """Exchange a link's token for a session, once; return the authentication's name, None if it is not valid."""
-        return await self._store.open_capture(capture.token_sha256(token), capture.secret_sha256(session), self._now())
+        return await self._records.open_capture(
+            capture.token_sha256(token), capture.secret_sha256(session), self._now()
+        )
 
     async def redirect(self, current: Authentication) -> str:
         """Return where to send the person, with a new one-time code; an earlier code ends."""
         if current.state is not State.FINISHED:
             raise WrongStateError(current.state)
         code = capture.new_secret()
-        if not await self._store.set_result_code(current.name, capture.secret_sha256(code)):
+        if not await self._records.set_result_code(current.name, capture.secret_sha256(code)):
             raise ResultCodeInvalidError("The result has been read; there is no further code.")
         return capture.redirect(current.return_to.redirect_uri, code, current.return_to.state)
 
@@ -40,22 +47,20 @@ class Results:
         """Mark the result as read by its participant; raise unless it may read it."""
         if current.state is not State.FINISHED:
             raise WrongStateError(current.state)
-        code_sha256 = None
-        if current.channel is Channel.HOSTED:
-            # The verifier first: who cannot show it learns nothing about the code, and does not use it up.
-            if not capture.pkce_holds(code_verifier, current.return_to.code_challenge):
-                raise ResultCodeInvalidError("The code verifier does not belong to this authentication.")
-            code_sha256 = capture.secret_sha256(code)
-        if not await self._store.read_result(current.name, code_sha256, self._now()):
-            raise ResultCodeInvalidError("The one-time code is wrong.")
+        if current.channel is not Channel.HOSTED:
+            await self._records.read_result(current.name, self._now())
+            return
+        # The verifier first: who cannot show it learns nothing about the code, and does not use it up.
+        if not capture.pkce_holds(code_verifier, current.return_to.code_challenge):
+            raise ResultCodeInvalidError("The code verifier does not belong to this authentication.")
+        now = self._now()
+        if not await self._records.read_result_by_code(current.name, capture.secret_sha256(code), now, now - _REPEAT):
+            raise ResultCodeInvalidError("The one-time code is wrong or used.")
 
     def evidence(self, current: Authentication) -> Bundle:
-        """Return the transaction, its openings and the receipts, once the result has been read."""
-        require_read(current)
+        """Return the transaction, its openings and the receipts of a success, once its result has been read."""
+        if current.result_read_at is None:
+            raise ResultNotReadError("Read the result of the authentication first.")
+        if current.verdict is not Verdict.SUCCESS:
+            raise NoEvidenceError("There is evidence of a success only.")
         return Bundle(current.transaction_bytes, current.openings, current.receipts.collected())
-
-
-def require_read(current: Authentication) -> None:
-    """Raise ResultNotReadError unless the result has been read."""
-    if current.result_read_at is None:
-        raise ResultNotReadError("Read the result of the authentication first.")

@@ -2,20 +2,22 @@
 
 from pathlib import Path
 
-from mesh.settings import Address, MeshSettings, PublicFile, SecretFile
+from pydantic import Field
+
+from mesh.settings import Address, KeyFile, MeshSettings, PublicFile, SecretFile
 
 
 class Settings(MeshSettings):
     """Where the spokes are, and what the hub keeps secrets with."""
 
     database_url_file: SecretFile
-    gateway_key_file: SecretFile
-    """32 bytes as base64url: field encryption, capture tokens, request digests and pseudonyms derive from it."""
+    gateway_key_file: KeyFile
+    """Field encryption, capture tokens, request digests and pseudonyms derive from it."""
     pins_file: PublicFile
     """Published as JWK Set, so that anybody can verify receipts; the hub itself trusts no receipt."""
-    page_uri: str
-    """The hosted page, for example https://id.example.kz/capture."""
-    token_issuer: str
+    page_uri: str = Field(pattern=r"^https://[^\s#]+$")
+    """The hosted page, for example https://id.example.kz/capture; the link's token goes behind it as fragment."""
+    token_issuer: str = Field(min_length=1)
     """`iss` of the portal's access tokens."""
     consents_file: PublicFile = Path(__file__).with_name("consents.toml")
     peer_liveness: Address

@@ -75,7 +75,7 @@ _DROP_LIVENESS = """
 UPDATE auth_gateway.authentication SET liveness_session = ''
 WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND liveness_session = $2
 """
-_PASS_BIOMETRICS = """
+_ACCEPT_BIOMETRICS = """
 UPDATE auth_gateway.authentication
 SET state = 'AWAITING_CODE', liveness_receipt = $3, face_match = $4, scores = $5, photo_jwe = ''
 WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND liveness_session = $2 AND expires_at > $6
@@ -88,7 +88,7 @@ UPDATE auth_gateway.authentication
 SET state = 'FINISHED', verdict = 'FAILURE', reason = $3, finished_at = $4, photo_jwe = ''
 WHERE name = $1 AND state = $2 AND state IN ('AWAITING_LIVENESS', 'AWAITING_CODE')
 """
-_PASS_CODE = """
+_ACCEPT_CODE = """
 UPDATE auth_gateway.authentication SET state = 'COMPLETING', sms_otp = $3, lease_ends_at = $5
 WHERE name = $1 AND state = 'AWAITING_CODE' AND challenge = $2 AND expires_at > $4
 """
@@ -320,7 +320,7 @@ class Store:
         """See records.Records."""
         liveness, match = receipts
         return (
-            await self._database.run(_PASS_BIOMETRICS, name, session, liveness, match, _json(asdict(scores)), at) == 1
+            await self._database.run(_ACCEPT_BIOMETRICS, name, session, liveness, match, _json(asdict(scores)), at) == 1
         )
 
     async def send_code(self, name: str, challenge: str, at: datetime.datetime) -> bool:
@@ -335,7 +335,7 @@ class Store:
         self, name: str, challenge: str, sms_otp: str, at: datetime.datetime, lease_ends_at: datetime.datetime
     ) -> bool:
         """See records.Records."""
-        return await self._database.run(_PASS_CODE, name, challenge, sms_otp, at, lease_ends_at) == 1
+        return await self._database.run(_ACCEPT_CODE, name, challenge, sms_otp, at, lease_ends_at) == 1
 
     async def lease(self, name: str, at: datetime.datetime, ends_at: datetime.datetime) -> bool:
         """See records.Records."""

@@ -17,6 +17,7 @@ from services.facematch.errors import (
     ERROR_OF,
     REFERENCE,
     FaceMismatchError,
+    PictureError,
     PolicyUnknownError,
     ProbeRepeatedError,
     probe,
@@ -69,7 +70,12 @@ class Matcher:
         probes_sha256 = tuple(hashlib.sha256(picture).digest() for picture in probes)
         if len(set(probes_sha256)) != len(probes):
             raise ProbeRepeatedError("A picture stands for more than one prompt.")
-        photo = self.photo_key.open(photo_jwe)
+        try:
+            photo = self.photo_key.open(photo_jwe)
+        except PictureError:
+            # The gateway asks for people without a record too, and must not be answered sooner, or when others are not.
+            await self.faces.read(probes, policy.rule)
+            raise
         reference, *others = await self._faces((photo, *probes), policy)
 
         # 3. Every probe is like the reference. One that is not refuses all: whoever brings a live face for two prompts

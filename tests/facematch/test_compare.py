@@ -146,6 +146,13 @@ def test_names_the_reference_that_cannot_be_used(fault: Fault, kind: type[errors
     assert refused.value.metadata == {"image": "photo_jwe"}
 
 
+def test_reads_the_probes_even_when_there_is_no_photo_to_compare_them_with() -> None:
+    faces, probes = probes_at(0.9, 0.9, 0.9)
+    with pytest.raises(errors.PhotoNotOpenedError):
+        asyncio.run(matcher(faces).compare(transaction_of(Purpose.IDENTIFY).encode(), "none", probes))
+    assert faces.asked == [FaceRule(min_score_ppm=POLICY.min_score_ppm, min_face_px=POLICY.min_face_px)]
+
+
 def test_every_fault_has_an_error_of_its_own() -> None:
     assert set(errors.ERROR_OF) == set(Fault)
     assert len({kind.reason for kind in errors.ERROR_OF.values()}) == len(Fault)

@@ -7,7 +7,6 @@ from finid.auth.v1 import liveness_step_pb2 as step_pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.auth_gateway.authentication import Authentication, Language, ReturnTo, Verdict
-from services.auth_gateway.consents import ConsentBook
 from services.auth_gateway.ports import CodeSent, Frame, LivenessStep
 
 
@@ -35,10 +34,9 @@ def frames(messages: "list[step_pb.Frame]") -> list[Frame]:
     return [Frame(message.jpeg, message.captured_at_ms) for message in messages]
 
 
-def authentication(item: Authentication, consents: ConsentBook, capture_uri: str = "") -> pb.Authentication:
+def authentication(item: Authentication, capture_uri: str = "") -> pb.Authentication:
     """Return the authentication as its participant and its person see it: never the verdict."""
     transaction = item.transaction
-    texts = consents.needed(transaction.purpose, item.language, transaction.application_title)
     return pb.Authentication(
         name=item.name,
         purpose=pb.Purpose.Value(f"PURPOSE_{transaction.purpose}"),
@@ -49,7 +47,7 @@ def authentication(item: Authentication, consents: ConsentBook, capture_uri: str
         expire_time=timestamp(item.expires_at),
         consents=[
             pb.ConsentText(id=text.id, version=text.version, text=text.text, text_sha256=text.commitment().text_sha256)
-            for text in texts
+            for text in item.consents
         ],
         documents=[
             pb.DocumentToSign(title=document.title, content_sha256=document.content_sha256)

@@ -1,5 +1,7 @@
 """CaptureService: what the hosted page calls, under the session that its link was exchanged for."""
 
+import asyncio
+import hashlib
 from typing import Any
 
 from finid.auth.v1 import auth_pb2, liveness_step_pb2
@@ -7,6 +9,7 @@ from finid.capture.v1 import capture_pb2 as pb
 from finid.capture.v1 import capture_pb2_grpc as rpc
 from google.api import httpbody_pb2
 
+from mesh.errors import Code, FinIdError
 from mesh.status import PeerError
 from mesh.transaction import Channel
 from services.auth_gateway import capture
@@ -25,6 +28,13 @@ class DocumentNotFoundError(AuthenticationNotFoundError):
     reason = "DOCUMENT_NOT_FOUND"
 
 
+class DocumentChangedError(FinIdError):
+    """The stored content is not what the transaction names. It is not shown."""
+
+    code = Code.INTERNAL
+    reason = "DOCUMENT_CHANGED"
+
+
 class CaptureServicer(rpc.CaptureServiceServicer):
     """Proto to domain and back; see proto/finid/capture/v1/capture.proto."""
 
@@ -33,10 +43,8 @@ class CaptureServicer(rpc.CaptureServiceServicer):
         self._documents = documents
 
     async def _current(self, context: Any, call: Call) -> Authentication:
-        name, secret = capture.read_cookie(header(context, "cookie"))
-        if not await self._desk.store.has_session(name, capture.secret_sha256(secret)):
-            raise CaptureSessionInvalidError("The session is not valid.")
-        current = await self._desk.store.get(name)
+        name, secret = capture.read_cookie(header(context, "cookie", separator="; "))
+        current = await self._desk.records.of_session(name, capture.secret_sha256(secret))
         if current is None or current.channel is not Channel.HOSTED:
             raise CaptureSessionInvalidError("The session is not valid.")
         call.application, call.resource = current.application, current.name
@@ -44,10 +52,10 @@ class CaptureServicer(rpc.CaptureServiceServicer):
 
     async def OpenCapture(self, request: pb.OpenCaptureRequest, context: Any) -> auth_pb2.Authentication:
         """See the proto."""
-        async with self._desk.front.person("OpenCapture") as call:
+        async with self._desk.front.person("CaptureService.OpenCapture") as call:
             secret = capture.new_secret()
             name = await self._desk.results.open_capture(request.token, secret)
-            current = await self._desk.store.get(name) if name else None
+            current = await self._desk.records.get(name) if name else None
             if current is None or current.channel is not Channel.HOSTED:
                 raise CaptureTokenInvalidError("The link is not valid any more.")
             call.application, call.resource = current.application, current.name
@@ -57,37 +65,42 @@ class CaptureServicer(rpc.CaptureServiceServicer):
 
     async def GetCapture(self, request: pb.GetCaptureRequest, context: Any) -> auth_pb2.Authentication:
         """See the proto."""
-        async with self._desk.front.person("GetCapture") as call:
+        async with self._desk.front.person("CaptureService.GetCapture") as call:
             return self._desk.shown(await self._current(context, call))
 
     async def ViewDocument(self, request: pb.ViewDocumentRequest, context: Any) -> httpbody_pb2.HttpBody:
         """See the proto."""
-        async with self._desk.front.person("ViewDocument") as call:
+        async with self._desk.front.person("CaptureService.ViewDocument") as call:
             current = await self._current(context, call)
-            operation = await self._desk.store.operation_of(current.name)
-            if operation is None or request.index >= len(current.transaction.documents):
+            operation = await self._desk.records.operation_of(current.name)
+            documents = current.transaction.documents
+            if operation is None or request.index >= len(documents):
                 raise DocumentNotFoundError("There is no such document.")
             try:
                 content, media_type = await self._documents.content(operation.preparation, request.index)
             except PeerError as error:
                 raise step_error(error) from error
+            # Whoever keeps the documents does not choose what the person sees.
+            shown = await asyncio.to_thread(hashlib.sha256, content)
+            if shown.digest() != documents[request.index].content_sha256:
+                raise DocumentChangedError("The document is not the one to be signed.")
             return httpbody_pb2.HttpBody(content_type=media_type, data=content)
 
     async def GiveConsents(self, request: pb.GiveConsentsRequest, context: Any) -> auth_pb2.Authentication:
         """See the proto."""
-        async with self._desk.front.person("GiveConsents") as call:
+        async with self._desk.front.person("CaptureService.GiveConsents") as call:
             current = await self._current(context, call)
             given = [(consent.id, consent.version) for consent in request.consents]
             return self._desk.shown(await self._desk.flow.give_consents(current, given))
 
     async def StartLiveness(self, request: pb.StartLivenessRequest, context: Any) -> liveness_step_pb2.LivenessStep:
         """See the proto."""
-        async with self._desk.front.person("StartLiveness") as call:
+        async with self._desk.front.person("CaptureService.StartLiveness") as call:
             return answers.liveness_step(await self._desk.flow.start_liveness(await self._current(context, call)))
 
     async def SubmitFrames(self, request: pb.SubmitFramesRequest, context: Any) -> liveness_step_pb2.LivenessStep:
         """See the proto."""
-        async with self._desk.front.person("SubmitFrames") as call:
+        async with self._desk.front.person("CaptureService.SubmitFrames") as call:
             current = await self._current(context, call)
             return answers.liveness_step(
                 await self._desk.flow.submit_frames(current, answers.frames(list(request.frames)))
@@ -95,17 +108,17 @@ class CaptureServicer(rpc.CaptureServiceServicer):
 
     async def SendCode(self, request: pb.SendCodeRequest, context: Any) -> auth_pb2.CodeSent:
         """See the proto."""
-        async with self._desk.front.person("SendCode") as call:
+        async with self._desk.front.person("CaptureService.SendCode") as call:
             return answers.code_sent(await self._desk.flow.send_code(await self._current(context, call)))
 
     async def VerifyCode(self, request: pb.VerifyCodeRequest, context: Any) -> auth_pb2.Authentication:
         """See the proto."""
-        async with self._desk.front.person("VerifyCode") as call:
+        async with self._desk.front.person("CaptureService.VerifyCode") as call:
             current = await self._current(context, call)
             return self._desk.shown(await self._desk.flow.verify_code(current, request.code))
 
     async def FinishCapture(self, request: pb.FinishCaptureRequest, context: Any) -> pb.FinishCaptureResponse:
         """See the proto."""
-        async with self._desk.front.person("FinishCapture") as call:
+        async with self._desk.front.person("CaptureService.FinishCapture") as call:
             current = await self._current(context, call)
             return pb.FinishCaptureResponse(redirect_uri=await self._desk.results.redirect(current))

@@ -13,7 +13,6 @@ from services.auth_gateway.authentication import (
     ChannelNotAllowedError,
 )
 from services.auth_gateway.capture import CaptureLinks
-from services.auth_gateway.consents import ConsentBook
 from services.auth_gateway.creation import Creation
 from services.auth_gateway.flow import Flow
 from services.auth_gateway.records import Records, Request
@@ -27,11 +26,10 @@ class Desk:
     """What every participant's servicer works with."""
 
     front: Front
-    store: Records
+    records: Records
     creation: Creation
     flow: Flow
     results: Results
-    consents: ConsentBook
     links: CaptureLinks
     request_key: bytes
 
@@ -43,7 +41,7 @@ class Desk:
     async def find(self, call: Call, name: str) -> Authentication:
         """Return an authentication of the calling application. Another's is as good as none."""
         call.resource = name
-        current = await self.store.get(name)
+        current = await self.records.get(name)
         if current is None or current.application != call.application:
             raise AuthenticationNotFoundError("There is no such authentication.")
         return current
@@ -57,9 +55,9 @@ class Desk:
 
     def shown(self, current: Authentication) -> pb.Authentication:
         """Return the public view."""
-        return answers.authentication(current, self.consents)
+        return answers.authentication(current)
 
     def created(self, current: Authentication) -> pb.Authentication:
         """Return the public view for a create call: with the link to the hosted page."""
         hosted = current.channel is Channel.HOSTED
-        return answers.authentication(current, self.consents, self.links.uri(current.name) if hosted else "")
+        return answers.authentication(current, self.links.uri(current.name) if hosted else "")

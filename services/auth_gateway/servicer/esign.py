@@ -10,7 +10,8 @@ from google.api import httpbody_pb2
 from mesh.errors import Code, FinIdError
 from mesh.status import PeerError
 from mesh.transaction import Channel
-from services.auth_gateway.authentication import Authentication, State, Verdict
+from services.auth_gateway.access import Service
+from services.auth_gateway.authentication import Authentication, ResultNotReadError, State, Verdict
 from services.auth_gateway.creation import Ask
 from services.auth_gateway.flow import step_error
 from services.auth_gateway.ports import Ca, DocumentFormat, Documents, NewDocument, SignedDocument
@@ -39,20 +40,20 @@ class ESignServicer(rpc.ESignServiceServicer):
 
     async def IssueCertificate(self, request: pb.IssueCertificateRequest, context: Any) -> pb.CertificateOrder:
         """See the proto."""
-        async with self._desk.front.participant(context, "IssueCertificate") as call:
+        async with self._desk.front.participant(context, "ESignService.IssueCertificate", Service.ESIGN) as call:
             name = await self._desk.creation.issue(self._ask(call, "IssueCertificate", request), request.profile)
             operation, current = await self._find(call, name)
             return await self._order(operation, current, self._desk.created(current))
 
     async def GetCertificateOrder(self, request: pb.GetCertificateOrderRequest, context: Any) -> pb.CertificateOrder:
         """See the proto."""
-        async with self._desk.front.participant(context, "GetCertificateOrder") as call:
+        async with self._desk.front.participant(context, "ESignService.GetCertificateOrder", Service.ESIGN) as call:
             operation, current = await self._find(call, request.name)
             return await self._order(operation, current, self._desk.shown(current))
 
     async def CreateSignature(self, request: pb.CreateSignatureRequest, context: Any) -> pb.Signature:
         """See the proto."""
-        async with self._desk.front.participant(context, "CreateSignature") as call:
+        async with self._desk.front.participant(context, "ESignService.CreateSignature", Service.ESIGN) as call:
             documents = [
                 NewDocument(
                     document.title,
@@ -68,34 +69,38 @@ class ESignServicer(rpc.ESignServiceServicer):
 
     async def GetSignature(self, request: pb.GetSignatureRequest, context: Any) -> pb.Signature:
         """See the proto."""
-        async with self._desk.front.participant(context, "GetSignature") as call:
+        async with self._desk.front.participant(context, "ESignService.GetSignature", Service.ESIGN) as call:
             operation, current = await self._find(call, request.name)
             return await self._signature(operation, current, self._desk.shown(current))
 
     async def ListDocuments(self, request: pb.ListDocumentsRequest, context: Any) -> pb.ListDocumentsResponse:
         """See the proto."""
-        async with self._desk.front.participant(context, "ListDocuments") as call:
+        async with self._desk.front.participant(context, "ESignService.ListDocuments", Service.ESIGN) as call:
             try:
                 page, next_token = await self._documents.list(call.application, request.page_size, request.page_token)
             except PeerError as error:
                 raise step_error(error) from error
+            read = await self._desk.records.read_operations({document.signature for document in page})
             return pb.ListDocumentsResponse(
-                documents=[_document(document) for document in page], next_page_token=next_token
+                documents=[_document(document) for document in page if document.signature in read],
+                next_page_token=next_token,
             )
 
     async def DownloadDocument(self, request: pb.DownloadDocumentRequest, context: Any) -> httpbody_pb2.HttpBody:
         """See the proto."""
-        async with self._desk.front.participant(context, "DownloadDocument") as call:
+        async with self._desk.front.participant(context, "ESignService.DownloadDocument", Service.ESIGN) as call:
             call.resource = request.name
             try:
                 document, content = await self._documents.download(call.application, request.name)
             except PeerError as error:
                 raise step_error(error) from error
+            if not await self._desk.records.read_operations({document.signature}):
+                raise ResultNotReadError("Read the result of the authentication first.")
             return httpbody_pb2.HttpBody(content_type=document.media_type, data=content)
 
     async def VerifyDocument(self, request: pb.VerifyDocumentRequest, context: Any) -> pb.VerifyDocumentResponse:
         """See the proto."""
-        async with self._desk.front.participant(context, "VerifyDocument"):
+        async with self._desk.front.participant(context, "ESignService.VerifyDocument", Service.ESIGN):
             try:
                 crls = [await self._ca.crl(root=False), await self._ca.crl(root=True)]
                 indication, reports = await self._documents.validate(request.signed, request.content, crls)
@@ -111,6 +116,7 @@ class ESignServicer(rpc.ESignServiceServicer):
                         signer_serial=report.signer_serial,
                         claimed_time=answers.timestamp(report.claimed_at),
                         stamped_time=answers.timestamp(report.stamped_at),
+                        explanation=report.explanation,
                     )
                     for report in reports
                 ],
@@ -129,10 +135,10 @@ class ESignServicer(rpc.ESignServiceServicer):
 
     async def _find(self, call: Call, name: str) -> tuple[Operation, Authentication]:
         call.resource = name
-        operation = await self._desk.store.operation(name)
+        operation = await self._desk.records.operation(name)
         if operation is None or operation.application != call.application:
             raise OperationNotFoundError("There is no such operation.")
-        current = await self._desk.store.get(operation.authentication)
+        current = await self._desk.records.get(operation.authentication)
         if current is None:
             raise OperationNotFoundError("There is no such operation.")
         return operation, current
@@ -142,7 +148,9 @@ class ESignServicer(rpc.ESignServiceServicer):
     ) -> pb.CertificateOrder:
         state, reason = _progress(current)
         order = pb.CertificateOrder(name=operation.name, state=state, authentication=shown, reason=reason)
-        certificate = await self._desk.store.certificate(current.outcome) if state == pb.OPERATION_STATE_DONE else None
+        certificate = (
+            await self._desk.records.certificate(current.outcome) if state == pb.OPERATION_STATE_DONE else None
+        )
         if certificate is not None:
             order.certificate.MergeFrom(
                 pb.Certificate(

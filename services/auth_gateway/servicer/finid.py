@@ -10,6 +10,7 @@ from finid.factor.v1 import bundle_pb2
 
 from mesh.errors import InvalidArgumentError
 from mesh.transaction import Channel
+from services.auth_gateway.access import Service
 from services.auth_gateway.authentication import (
     Authentication,
     ChannelNotAllowedError,
@@ -36,7 +37,7 @@ class FinIdServicer(rpc.FinIdServiceServicer):
 
     async def CreateAuthentication(self, request: pb.CreateAuthenticationRequest, context: Any) -> pb.Authentication:
         """See the proto."""
-        async with self._desk.front.participant(context, "CreateAuthentication") as call:
+        async with self._desk.front.participant(context, "FinIdService.CreateAuthentication", Service.FINID) as call:
             if request.channel == pb.CHANNEL_STREAM:
                 raise ChannelNotAllowedError("CHANNEL_STREAM begins with Authenticate.")
             return self._desk.created(await self._create(call, request))
@@ -56,25 +57,25 @@ class FinIdServicer(rpc.FinIdServiceServicer):
 
     async def GetAuthentication(self, request: pb.GetAuthenticationRequest, context: Any) -> pb.Authentication:
         """See the proto."""
-        async with self._desk.front.participant(context, "GetAuthentication") as call:
+        async with self._desk.front.participant(context, "FinIdService.GetAuthentication") as call:
             return self._desk.shown(await self._desk.find(call, request.name))
 
     async def GiveConsents(self, request: pb.GiveConsentsRequest, context: Any) -> pb.Authentication:
         """See the proto."""
-        async with self._desk.front.participant(context, "GiveConsents") as call:
+        async with self._desk.front.participant(context, "FinIdService.GiveConsents") as call:
             current = await self._desk.find_for(call, request.name, Channel.STEPS)
             given = [(consent.id, consent.version) for consent in request.consents]
             return self._desk.shown(await self._desk.flow.give_consents(current, given))
 
     async def StartLiveness(self, request: pb.StartLivenessRequest, context: Any) -> step_pb.LivenessStep:
         """See the proto."""
-        async with self._desk.front.participant(context, "StartLiveness") as call:
+        async with self._desk.front.participant(context, "FinIdService.StartLiveness") as call:
             current = await self._desk.find_for(call, request.name, Channel.STEPS)
             return answers.liveness_step(await self._desk.flow.start_liveness(current))
 
     async def SubmitFrames(self, request: pb.SubmitFramesRequest, context: Any) -> step_pb.LivenessStep:
         """See the proto."""
-        async with self._desk.front.participant(context, "SubmitFrames") as call:
+        async with self._desk.front.participant(context, "FinIdService.SubmitFrames") as call:
             current = await self._desk.find_for(call, request.name, Channel.STEPS)
             return answers.liveness_step(
                 await self._desk.flow.submit_frames(current, answers.frames(list(request.frames)))
@@ -82,32 +83,32 @@ class FinIdServicer(rpc.FinIdServiceServicer):
 
     async def SendCode(self, request: pb.SendCodeRequest, context: Any) -> pb.CodeSent:
         """See the proto."""
-        async with self._desk.front.participant(context, "SendCode") as call:
+        async with self._desk.front.participant(context, "FinIdService.SendCode") as call:
             current = await self._desk.find_for(call, request.name, Channel.STEPS)
             return answers.code_sent(await self._desk.flow.send_code(current))
 
     async def VerifyCode(self, request: pb.VerifyCodeRequest, context: Any) -> pb.Authentication:
         """See the proto."""
-        async with self._desk.front.participant(context, "VerifyCode") as call:
+        async with self._desk.front.participant(context, "FinIdService.VerifyCode") as call:
             current = await self._desk.find_for(call, request.name, Channel.STEPS)
             return self._desk.shown(await self._desk.flow.verify_code(current, request.code))
 
     async def CancelAuthentication(self, request: pb.CancelAuthenticationRequest, context: Any) -> pb.Authentication:
         """See the proto."""
-        async with self._desk.front.participant(context, "CancelAuthentication") as call:
+        async with self._desk.front.participant(context, "FinIdService.CancelAuthentication") as call:
             current = await self._desk.find(call, request.name)
             return self._desk.shown(await self._desk.flow.cancel(current))
 
     async def ReadResult(self, request: pb.ReadResultRequest, context: Any) -> pb.AuthenticationResult:
         """See the proto."""
-        async with self._desk.front.participant(context, "ReadResult") as call:
+        async with self._desk.front.participant(context, "FinIdService.ReadResult") as call:
             current = await self._desk.find(call, request.name)
             await self._desk.results.read(current, request.result_code, request.code_verifier)
             return answers.result(current)
 
     async def GetEvidence(self, request: pb.GetEvidenceRequest, context: Any) -> pb.Evidence:
         """See the proto."""
-        async with self._desk.front.participant(context, "GetEvidence") as call:
+        async with self._desk.front.participant(context, "FinIdService.GetEvidence") as call:
             current = await self._desk.find(call, request.name)
             bundle = self._desk.results.evidence(current)
             openings = bundle_pb2.Openings(
@@ -127,26 +128,28 @@ class FinIdServicer(rpc.FinIdServiceServicer):
         self, request_iterator: AsyncIterator[pb.AuthenticateRequest], context: Any
     ) -> AsyncIterator[pb.AuthenticateResponse]:
         """See the proto."""
-        async with self._desk.front.participant(context, "Authenticate") as call:
+        async with self._desk.front.participant(context, "FinIdService.Authenticate", Service.FINID) as call:
             name = ""
             async for request in request_iterator:
-                step = request.WhichOneof("step")
-                if (step == "create") == bool(name):
+                if (request.WhichOneof("step") == "create") == bool(name):
                     raise OutOfOrderError("The first message of the stream, and only it, is `create`.")
-                if step == "create":
-                    if request.create.channel != pb.CHANNEL_STREAM:
-                        raise ChannelNotAllowedError("Authenticate is for CHANNEL_STREAM.")
-                    current = await self._create(call, request.create)
+                if not name:
+                    current = await self._open(call, request.create)
                     name = current.name
                     yield pb.AuthenticateResponse(authentication=self._desk.created(current))
-                    continue
-                current = await self._desk.find_for(call, name, Channel.STREAM)
-                yield await self._step(current, request)
-                current = await self._desk.find(call, name)
+                else:
+                    yield await self._step(await self._desk.find_for(call, name, Channel.STREAM), request)
+                current = await self._desk.flow.wait_for_verdict(await self._desk.find(call, name))
                 if current.state is State.FINISHED:
                     await self._desk.results.read(current, "", "")
                     yield pb.AuthenticateResponse(result=answers.result(current))
                     return
+
+    async def _open(self, call: Call, request: pb.CreateAuthenticationRequest) -> Authentication:
+        """Start the stream's authentication, or go on with it: a repeated `create` finds it where it stands."""
+        if request.channel != pb.CHANNEL_STREAM:
+            raise ChannelNotAllowedError("Authenticate is for CHANNEL_STREAM.")
+        return await self._create(call, request)
 
     async def _step(self, current: Authentication, request: pb.AuthenticateRequest) -> pb.AuthenticateResponse:
         flow = self._desk.flow

@@ -1,4 +1,8 @@
-"""What every public call passes: the caller's token, and the journal of requests."""
+"""What every public call passes: the caller's token, and the journal of requests.
+
+The journal is for participants: a call that belongs to none is not in it, so that open endpoints cannot fill the
+database.
+"""
 
 import contextlib
 import datetime
@@ -9,7 +13,7 @@ from typing import Protocol
 
 from mesh import status, telemetry
 from mesh.errors import DependencyUnavailableError
-from services.auth_gateway.access import AccessTokens
+from services.auth_gateway.access import AccessTokens, Service
 from services.auth_gateway.records import JournalEntry, Records
 
 
@@ -21,11 +25,10 @@ class CallContext(Protocol):
         ...
 
 
-def header(context: CallContext, name: str) -> str:
-    """Return a request header, "" when it is missing."""
+def header(context: CallContext, name: str, separator: str = ",") -> str:
+    """Return a request header, "" when it is missing; one that was sent in parts is joined."""
     values = (value for key, value in context.invocation_metadata() or () if key == name)
-    value = next(values, "")
-    return value if isinstance(value, str) else ""
+    return separator.join(value for value in values if isinstance(value, str))
 
 
 @dataclass(slots=True)
@@ -37,24 +40,29 @@ class Call:
 
 
 class Front:
-    """Admits participants' calls and journals all."""
+    """Admits participants' calls, and journals every call that belongs to an application."""
 
-    def __init__(self, tokens: AccessTokens, store: Records, now: Callable[[], datetime.datetime]) -> None:
+    def __init__(self, tokens: AccessTokens, records: Records, now: Callable[[], datetime.datetime]) -> None:
         self._tokens = tokens
-        self._store = store
+        self._records = records
         self._now = now
 
     @contextlib.asynccontextmanager
-    async def participant(self, context: CallContext, method: str) -> AsyncIterator[Call]:
-        """Admit the holder of an access token."""
+    async def participant(
+        self, context: CallContext, method: str, service: Service | None = None
+    ) -> AsyncIterator[Call]:
+        """Admit the holder of an access token, which must be for `service` if one is named."""
         call = Call()
         async with self._journaled(call, method):
-            call.application = (await self._tokens.caller(header(context, "authorization"))).application
+            caller = await self._tokens.caller(header(context, "authorization"))
+            call.application = caller.application
+            if service is not None:
+                caller.require(service)
             yield call
 
     @contextlib.asynccontextmanager
     async def person(self, method: str) -> AsyncIterator[Call]:
-        """Journal a call of the hosted page; the page's own credentials are checked by its servicer."""
+        """Journal a call of the hosted page, once its servicer has found out what it belongs to."""
         call = Call()
         async with self._journaled(call, method):
             yield call
@@ -68,10 +76,18 @@ class Front:
         except Exception as error:
             code, reason = status.code_of(error).name, status.reason_of(error)
             raise
+        except BaseException:
+            code = "CANCELLED"
+            raise
         finally:
             duration_ms = int((time.monotonic() - started) * 1000)
-            entry = JournalEntry(call.application, method, call.resource, code, reason, duration_ms, self._now())
-            try:
-                await self._store.journal(entry)
-            except DependencyUnavailableError:
-                telemetry.logger().error("request not journaled", code=code)
+            if call.application:
+                await self._journal(
+                    JournalEntry(call.application, method, call.resource, code, reason, duration_ms, self._now())
+                )
+
+    async def _journal(self, entry: JournalEntry) -> None:
+        try:
+            await self._records.journal(entry)
+        except DependencyUnavailableError:
+            telemetry.logger().error("request not journaled", code=entry.code)

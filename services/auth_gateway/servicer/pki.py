@@ -15,7 +15,6 @@ from mesh.pins import Pin, Pins
 from mesh.status import PeerError
 from services.auth_gateway.flow import step_error
 from services.auth_gateway.ports import Ca
-from services.auth_gateway.servicer.front import Front
 
 _MAX_REQUEST_BYTES = 4096
 
@@ -30,36 +29,32 @@ class PkiRequestInvalidError(FinIdError):
 class PkiServicer(rpc.PkiServiceServicer):
     """Proto to domain and back; see proto/finid/pki/v1/pki.proto."""
 
-    def __init__(self, front: Front, ca: Ca, pins: Pins) -> None:
-        self._front = front
+    def __init__(self, ca: Ca, pins: Pins) -> None:
         self._ca = ca
         self._keys = json.dumps({"keys": [_jwk(pin) for pin in pins.pins]}).encode()
 
     async def GetIssuingCrl(self, request: pb.GetIssuingCrlRequest, context: Any) -> HttpBody:
         """See the proto."""
-        return await self._crl("GetIssuingCrl", root=False)
+        return await self._crl(root=False)
 
     async def GetRootCrl(self, request: pb.GetRootCrlRequest, context: Any) -> HttpBody:
         """See the proto."""
-        return await self._crl("GetRootCrl", root=True)
+        return await self._crl(root=True)
 
-    async def _crl(self, method: str, *, root: bool) -> HttpBody:
-        async with self._front.person(method):
-            try:
-                return HttpBody(content_type="application/pkix-crl", data=await self._ca.crl(root=root))
-            except PeerError as error:
-                raise step_error(error) from error
+    async def _crl(self, *, root: bool) -> HttpBody:
+        try:
+            return HttpBody(content_type="application/pkix-crl", data=await self._ca.crl(root=root))
+        except PeerError as error:
+            raise step_error(error) from error
 
     async def GetIssuingCertificate(self, request: pb.GetIssuingCertificateRequest, context: Any) -> HttpBody:
         """See the proto."""
-        async with self._front.person("GetIssuingCertificate"):
-            return HttpBody(content_type="application/pkix-cert", data=(await self._chain())[0])
+        return HttpBody(content_type="application/pkix-cert", data=(await self._chain())[0])
 
     async def GetChain(self, request: pb.GetChainRequest, context: Any) -> HttpBody:
         """See the proto."""
-        async with self._front.person("GetChain"):
-            pem = [x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in await self._chain()]
-            return HttpBody(content_type="application/pem-certificate-chain", data=b"".join(pem))
+        pem = [x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in await self._chain()]
+        return HttpBody(content_type="application/pem-certificate-chain", data=b"".join(pem))
 
     async def _chain(self) -> tuple[bytes, ...]:
         try:
@@ -69,26 +64,23 @@ class PkiServicer(rpc.PkiServiceServicer):
 
     async def Ocsp(self, request: HttpBody, context: Any) -> HttpBody:
         """See the proto."""
-        async with self._front.person("Ocsp"):
-            der = _body(request, "application/ocsp-request")
-            try:
-                return HttpBody(content_type="application/ocsp-response", data=await self._ca.ocsp(der))
-            except PeerError as error:
-                raise step_error(error) from error
+        der = _body(request, "application/ocsp-request")
+        try:
+            return HttpBody(content_type="application/ocsp-response", data=await self._ca.ocsp(der))
+        except PeerError as error:
+            raise step_error(error) from error
 
     async def TimeStamp(self, request: HttpBody, context: Any) -> HttpBody:
         """See the proto."""
-        async with self._front.person("TimeStamp"):
-            der = _body(request, "application/timestamp-query")
-            try:
-                return HttpBody(content_type="application/timestamp-reply", data=await self._ca.time_stamp(der))
-            except PeerError as error:
-                raise step_error(error) from error
+        der = _body(request, "application/timestamp-query")
+        try:
+            return HttpBody(content_type="application/timestamp-reply", data=await self._ca.time_stamp(der))
+        except PeerError as error:
+            raise step_error(error) from error
 
     async def GetReceiptKeys(self, request: pb.GetReceiptKeysRequest, context: Any) -> HttpBody:
         """See the proto."""
-        async with self._front.person("GetReceiptKeys"):
-            return HttpBody(content_type="application/jwk-set+json", data=self._keys)
+        return HttpBody(content_type="application/jwk-set+json", data=self._keys)
 
 
 def _body(request: HttpBody, media_type: str) -> bytes:
