@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from deploy.local.display import Display
 from deploy.local.mesh import Mesh, running_mesh
@@ -22,7 +23,7 @@ async def run(settings: LocalSettings, display: Display) -> None:
     display.say("FinID on this machine: made-up people, development tokens, and an SMS outbox of files")
     try:
         async with running_mesh(settings, display) as mesh:
-            mesh.parts.state.write(f"run/{READY_FILE}", json.dumps(_addresses(mesh)), mode=0o600)
+            mesh.parts.state.write(f"run/{READY_FILE}", json.dumps(addresses(mesh)), mode=0o600)
             display.say(_summary(mesh))
             await asyncio.Event().wait()
     except asyncio.CancelledError:
@@ -44,7 +45,7 @@ def _cancel_at_first_signal() -> None:
         loop.add_signal_handler(number, stop)
 
 
-def _addresses(mesh: Mesh) -> dict[str, str | float]:
+def addresses(mesh: Mesh) -> dict[str, Any]:
     """What another process needs to talk to the mesh."""
     parts = mesh.parts
     return {
@@ -54,6 +55,7 @@ def _addresses(mesh: Mesh) -> dict[str, str | float]:
         "client_id": CLIENT_ID,
         "client_secret_file": str(mesh.client_secret_file),
         "outbox": str(parts.outbox),
+        "ports": dict(parts.ports),
         "ready_after_s": round(mesh.ready_after_s, 1),
         "resident_mib": mesh.resident_bytes // _MIB,
     }
