@@ -38,8 +38,11 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster() -> Iterator[Cluster]:
-    """Serve databases for one run of the tests: on DATABASE_URL's server if it is set, else on an embedded one."""
+def running_cluster(*, durable: bool = False) -> Iterator[Cluster]:
+    """Serve databases for one run of the tests: on DATABASE_URL's server if it is set, else on an embedded one.
+
+    A `durable` one waits for the disk at each commit, as the mesh's own does.
+    """
     passwords = {role: database.random_password() for role in database.role_names(SERVICES)}
     if admin_url := os.environ.get("DATABASE_URL"):
         database.ensure_roles(admin_url, passwords)
@@ -49,7 +52,7 @@ def running_cluster() -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="finid-tests-", dir="/var/tmp"))
     process: subprocess.Popen[bytes] | None = None
     try:
-        server = postgres.prepare(State.open(folder), free_port(), durable=False)
+        server = postgres.prepare(State.open(folder), free_port(), durable=durable)
         with (folder / "postgresql.log").open("wb") as log:
             process = subprocess.Popen(server.command, env=server.environment, stdout=log, stderr=log)
         postgres.wait_until_ready(server.admin_url)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,76 +13,26 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
-from finid.factor.v1 import bundle_pb2
 from finid.signer.v1 import signer_pb2 as pb
 from finid.signer.v1 import signer_pb2_grpc as rpc
 
 from deploy.local.database import Database as Provisioned
-from mesh import base64url, signed_attributes
+from mesh import signed_attributes
 from mesh.status import PeerError
 from mesh.transaction import Purpose
 from services.signer.credential import Credential, State
-from tests.bundles import NOW, SentBundle
-from tests.deployed import NOT_SERVING, SERVING, Deployed, deployed, lost
-from tests.mtls import Authority
-from tests.signer.room import HMAC_KEY, WORLD, Clock, Room, TestCa, another_person
-from tests.softhsm import MODULE_PATH, SoftHsm, TokenPlace
+from tests.bundles import SentBundle
+from tests.deployed import NOT_SERVING, SERVING, deployed, lost
+from tests.signer.place import Place, make_place, message_of, request_of, stub_of
+from tests.signer.room import WORLD, Clock, Room, TestCa, another_person
+from tests.softhsm import SoftHsm, TokenPlace
 
 pytestmark = [pytest.mark.hsm, pytest.mark.postgres]
 
 
-@dataclass
-class Place:
-    """Where a signer of its own runs: its settings, and the CA it takes certificates of."""
-
-    authority: Authority
-    environment: dict[str, str]
-    ca: TestCa
-    provisioned: Provisioned
-
-
 @pytest.fixture
 def own_place(softhsm: SoftHsm, place: TokenPlace, database: Callable[..., Provisioned], tmp_path: Path) -> Place:
-    provisioned, ca = database("signer"), TestCa()
-    WORLD.write_files(tmp_path)
-    (tmp_path / "pins.json").write_bytes(WORLD.pins_json(not_before=NOW - 86_400, not_after=NOW + 10**9))
-    (tmp_path / "ca.pem").write_bytes(ca.pem)
-    for name, text in (("database", provisioned.url("signer")), ("hmac", base64url.encode(HMAC_KEY))):
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o400)
-    environment = {
-        "FINID_DATABASE_URL_FILE": str(tmp_path / "database"),
-        "FINID_RECEIPT_KEY_FILE": str(tmp_path / "signer.key"),
-        "FINID_PINS_FILE": str(tmp_path / "pins.json"),
-        "FINID_FLOORS_FILE": str(tmp_path / "floors.json"),
-        "FINID_ISSUING_CA_FILE": str(tmp_path / "ca.pem"),
-        "FINID_SUBJECT_HMAC_KEY_FILE": str(tmp_path / "hmac"),
-        "FINID_PKCS11_MODULE": str(MODULE_PATH),
-        "FINID_TOKEN_LABEL": place.label,
-        "FINID_TOKEN_PIN_FILE": str(place.pin_file),
-        "SOFTHSM2_CONF": str(softhsm.configuration_file),
-    }
-    mesh = tmp_path / "mesh"
-    mesh.mkdir()
-    return Place(Authority(mesh), environment, ca, provisioned)
-
-
-def message_of(bundle: SentBundle) -> bundle_pb2.Bundle:
-    openings = bundle_pb2.Openings(
-        iin=bundle.openings.iin,
-        iin_salt=bundle.openings.iin_salt,
-        phone=bundle.openings.phone,
-        phone_salt=bundle.openings.phone_salt,
-    )
-    return bundle_pb2.Bundle(transaction=bundle.transaction_bytes, openings=openings, receipts=bundle.tokens)
-
-
-def request_of(bundle: SentBundle, request_id: str = "request-1") -> pb.SignDigestsRequest:
-    return pb.SignDigestsRequest(
-        request_id=request_id,
-        bundle=message_of(bundle),
-        digests_sha256=[document.digest_sha256 for document in bundle.transaction.documents],
-    )
+    return make_place(softhsm, place, database("signer"), tmp_path)
 
 
 async def enrol(stub: "rpc.SignerServiceAsyncStub", ca: TestCa) -> Credential:
@@ -108,10 +58,6 @@ async def enrol(stub: "rpc.SignerServiceAsyncStub", ca: TestCa) -> Credential:
         superseded="",
         certificate_sha256=told.certificate_sha256,
     )
-
-
-def stub_of(signer: Deployed, caller: str = "auth_gateway") -> "rpc.SignerServiceAsyncStub":
-    return rpc.SignerServiceStub(signer.channel(caller))
 
 
 def bundle_now(credential: Credential) -> SentBundle:
