@@ -1,0 +1,268 @@
+"""One attempt as a pure state machine: frames in, what to do next out. No clock, no store, no model.
+
+First the person's own neutral face is learnt, then each prompt is judged against it, in order, within its window of
+server time. A gesture counts only from rest to done within its own window, so that nothing done before it was asked
+for answers it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from statistics import median
+
+from services.liveness import gestures
+from services.liveness.challenge import Script
+from services.liveness.errors import FrameTimesError
+from services.liveness.gestures import AT_REST, DONE, Baseline
+from services.liveness.observation import Box, Face, Observation
+from services.liveness.policies import Framing, Policy
+from services.liveness.prompts import Hint, Prompt, State
+
+_PPM = 1_000_000
+_MIN_STEP_MS = 5
+# Batches travel for different times; a device's clock may seem so far ahead of its first batch's, or behind its best.
+_MAX_AHEAD_MS = 3000
+_MAX_LATE_MS = 5000
+# A face that leaps by more than this share of its width, or grows by more than this factor, from one frame to the next
+# is another recording. A quick head moves by half its width in that time.
+_CUT_WITHIN_MS = 200
+_CUT_WIDTHS = 0.75
+_CUT_FACTOR = 1.6
+_MAX_BLINK_MS = 1000
+# People smile and blink of themselves: neither is a wrong answer.
+_NEVER_WRONG = frozenset({Prompt.SMILE, Prompt.BLINK})
+
+
+class Failure(StrEnum):
+    """Why an attempt failed: for operators; callers are not told, because it would teach an attacker."""
+
+    TIMEOUT = "TIMEOUT"
+    WRONG_GESTURE = "WRONG_GESTURE"
+    CUT = "CUT"
+    PASSIVE = "PASSIVE"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One frame: when the device says that it was captured (milliseconds of its own clock), and what it shows."""
+
+    captured_at_ms: int
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What later frames are judged by. `*_ms` of the server count from the start of the attempt.
+
+    `index` is 0 for the neutral face, then 1 for the first prompt and so on. `delay_ms` are the first and the least
+    difference of server time and device time seen. `rested` are the gestures seen at rest in this window, `held` how
+    many frames the asked one has been done for, `peak` how far.
+    """
+
+    index: int = 0
+    shown_at_ms: int = 0
+    frames: int = 0
+    last_captured_ms: int | None = None
+    delay_ms: tuple[int, int] | None = None
+    last_face: tuple[int, Box] | None = None
+    neutral: tuple[Face, ...] = ()
+    baseline: Baseline | None = None
+    rested: frozenset[Prompt] = frozenset()
+    held: int = 0
+    held_since_ms: int = 0
+    peak: float = 0.0
+    wrong_since_ms: int | None = None
+    peaks: tuple[float, ...] = ()
+    live: tuple[float, ...] = ()
+
+    @property
+    def passive_ppm(self) -> int:
+        """The median of the passive model's scores, in millionths; 0 when there are none."""
+        return int(median(self.live) * _PPM) if self.live else 0
+
+    @property
+    def prompts_ppm(self) -> int:
+        """How clearly the least clear prompt was answered: half a million just enough, a million twice that."""
+        return int(min(1.0, min(self.peaks) / 2) * _PPM) if self.peaks else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What a batch has changed. `keyframe` is the position in the batch of the frame that shows the answered prompt."""
+
+    progress: Progress
+    state: State
+    hint: Hint = Hint.UNSPECIFIED
+    failure: Failure | None = None
+    keyframe: int | None = None
+
+
+def prompt_of(progress: Progress, script: Script) -> Prompt:
+    """Return what is asked now."""
+    return script.prompts[progress.index - 1] if progress.index else Prompt.NEUTRAL
+
+
+def window_left_ms(progress: Progress, policy: Policy, now_ms: int) -> int:
+    """Return how long the window of the present prompt still is, 0 when it is over."""
+    window_ms = policy.prompt_window_ms if progress.index else policy.neutral_window_ms
+    return max(0, progress.shown_at_ms + window_ms - now_ms)
+
+
+def check_times(progress: Progress, captured_at_ms: Sequence[int], now_ms: int) -> Progress:
+    """Return the progress with the batch's times taken in. Raises FrameTimesError for times that no camera has."""
+    previous = progress.last_captured_ms
+    for index, time_ms in enumerate(captured_at_ms):
+        if previous is not None and time_ms < previous + _MIN_STEP_MS:
+            raise FrameTimesError(index, f"must be at least {_MIN_STEP_MS} ms after the frame before it")
+        previous = time_ms
+    delay_ms = now_ms - captured_at_ms[-1]
+    first_ms, least_ms = progress.delay_ms or (max(delay_ms, 0), delay_ms)
+    if delay_ms < first_ms - _MAX_AHEAD_MS:
+        raise FrameTimesError(len(captured_at_ms) - 1, "must not run ahead of the clock")
+    if delay_ms > least_ms + _MAX_LATE_MS:
+        raise FrameTimesError(len(captured_at_ms) - 1, "must not be of long ago")
+    return replace(progress, last_captured_ms=captured_at_ms[-1], delay_ms=(first_ms, min(least_ms, delay_ms)))
+
+
+def advance(progress: Progress, script: Script, policy: Policy, batch: Sequence[Seen], now_ms: int) -> Advance:
+    """Judge a batch that came in time. What a batch holds beyond an answered prompt was not an answer to the next."""
+    live = tuple(seen.observation.face.live for seen in batch if seen.observation.face is not None)
+    progress = replace(progress, live=progress.live + tuple(score for score in live if score is not None))
+    for position, seen in enumerate(batch):
+        progress = replace(progress, frames=progress.frames + 1)
+        face = seen.observation.face
+        if face is None or framing_hint(seen.observation, policy.framing) is not Hint.UNSPECIFIED:
+            progress = _interrupted(progress)
+            continue
+        if _is_cut(progress, seen.captured_at_ms, face.box):
+            return _failed(progress, Failure.CUT)
+        progress = replace(progress, last_face=(seen.captured_at_ms, face.box))
+        if progress.baseline is None:
+            progress = _learn(progress, policy, face)
+            if progress.baseline is not None:
+                return Advance(_next_prompt(progress, now_ms), State.RUNNING)
+            continue
+        progress, answered = _judge(progress, script, policy, seen.captured_at_ms, face)
+        if answered:
+            return _answered(progress, script, policy, batch, position, now_ms)
+        if progress.wrong_since_ms is not None and (
+            seen.captured_at_ms - progress.wrong_since_ms >= policy.wrong_gesture_ms
+        ):
+            return _failed(progress, Failure.WRONG_GESTURE)
+    return Advance(progress, State.RUNNING, hint=_hint(progress, policy, batch[-1].observation, now_ms))
+
+
+def framing_hint(observation: Observation, framing: Framing) -> Hint:
+    """Return why a frame cannot be judged, UNSPECIFIED when it can."""
+    face = observation.face
+    if face is None:
+        return Hint.SEVERAL_FACES if observation.faces else Hint.NO_FACE
+    rules = (
+        (Hint.COME_CLOSER, face.box.height < framing.min_face),
+        (Hint.MOVE_BACK, face.box.height > framing.max_face),
+        (Hint.FACE_NOT_WHOLE, not face.box.is_whole),
+        (Hint.TOO_DARK, face.luma < framing.min_luma),
+        (Hint.TOO_BRIGHT, face.luma > framing.max_luma),
+    )
+    return next((hint for hint, holds in rules if holds), Hint.UNSPECIFIED)
+
+
+def _learn(progress: Progress, policy: Policy, face: Face) -> Progress:
+    neutral = (*progress.neutral, face)[-policy.neutral_frames :]
+    baseline = gestures.baseline_of(neutral) if len(neutral) == policy.neutral_frames else None
+    return replace(progress, neutral=() if baseline else neutral, baseline=baseline)
+
+
+def _judge(progress: Progress, script: Script, policy: Policy, time_ms: int, face: Face) -> tuple[Progress, bool]:
+    """Take in one frame of a prompt's window; say whether the prompt is answered with it."""
+    assert progress.baseline is not None  # noqa: S101 - learnt before the first prompt
+    asked = prompt_of(progress, script)
+    reached = gestures.amplitudes(progress.baseline, face, policy.amplitudes)
+    done = reached[asked] >= DONE and asked in progress.rested
+    others = [p for p in progress.rested - _NEVER_WRONG - {asked} if reached[p] >= DONE]
+    wrong_since_ms = progress.wrong_since_ms if progress.wrong_since_ms is not None else time_ms
+    rested = progress.rested | {prompt for prompt, amplitude in reached.items() if amplitude < AT_REST}
+    if asked is not Prompt.BLINK:
+        held = progress.held + 1 if done else 0
+        answered = held >= policy.hold_frames
+    elif progress.held and time_ms - progress.held_since_ms > _MAX_BLINK_MS:
+        # Closed eyes are no blink: they must open first.
+        held, answered, rested = 0, False, rested - {Prompt.BLINK}
+    else:
+        held = progress.held + int(done)
+        answered = progress.held > 0 and reached[asked] < AT_REST
+    return (
+        replace(
+            progress,
+            rested=rested,
+            held=held,
+            held_since_ms=progress.held_since_ms if progress.held else time_ms,
+            peak=max(progress.peak, reached[asked]) if held else progress.peak,
+            wrong_since_ms=wrong_since_ms if others and reached[asked] < DONE else None,
+        ),
+        answered,
+    )
+
+
+def _answered(
+    progress: Progress, script: Script, policy: Policy, batch: Sequence[Seen], position: int, now_ms: int
+) -> Advance:
+    keyframe = _keyframe(progress, batch, position)
+    progress = _next_prompt(replace(progress, peaks=(*progress.peaks, progress.peak)), now_ms)
+    if progress.index <= len(script.prompts):
+        return Advance(progress, State.RUNNING, keyframe=keyframe)
+    if len(progress.live) < policy.passive_min_frames or progress.passive_ppm < policy.passive_threshold_ppm:
+        return _failed(progress, Failure.PASSIVE)
+    return Advance(progress, State.PASSED, keyframe=keyframe)
+
+
+def _keyframe(progress: Progress, batch: Sequence[Seen], position: int) -> int:
+    """Of the frames of this batch that show the answer, the one whose head is turned away least, for the face match."""
+    first = max(0, position - max(progress.held, 1) + 1)
+    turned_deg = {}
+    for index in range(first, position + 1):
+        face = batch[index].observation.face
+        if face is not None and progress.baseline is not None:
+            turned_deg[index] = abs(face.yaw) + abs(face.pitch - progress.baseline.pitch)
+    return min(turned_deg, key=lambda index: turned_deg[index])
+
+
+def _next_prompt(progress: Progress, now_ms: int) -> Progress:
+    return replace(
+        progress,
+        index=progress.index + 1,
+        shown_at_ms=now_ms,
+        rested=frozenset(),
+        held=0,
+        peak=0.0,
+        wrong_since_ms=None,
+    )
+
+
+def _interrupted(progress: Progress) -> Progress:
+    """After a frame that shows no face, several, or a bad one, everything begins from rest again."""
+    return replace(progress, last_face=None, neutral=(), rested=frozenset(), held=0, wrong_since_ms=None)
+
+
+def _is_cut(progress: Progress, time_ms: int, box: Box) -> bool:
+    if progress.last_face is None or time_ms - progress.last_face[0] > _CUT_WITHIN_MS:
+        return False
+    last = progress.last_face[1]
+    across = abs(box.left + box.width / 2 - last.left - last.width / 2) / last.width
+    down = abs(box.top + box.height / 2 - last.top - last.height / 2) / last.height
+    factor = max(box.height / last.height, last.height / box.height)
+    return across > _CUT_WIDTHS or down > _CUT_WIDTHS or factor > _CUT_FACTOR
+
+
+def _failed(progress: Progress, failure: Failure) -> Advance:
+    return Advance(progress, State.FAILED, failure=failure)
+
+
+def _hint(progress: Progress, policy: Policy, last: Observation, now_ms: int) -> Hint:
+    framing = framing_hint(last, policy.framing)
+    if framing is not Hint.UNSPECIFIED:
+        return framing
+    if progress.index == 0:
+        return Hint.HOLD_STILL if len(progress.neutral) == policy.neutral_frames else Hint.UNSPECIFIED
+    late = window_left_ms(progress, policy, now_ms) < policy.prompt_window_ms / 2
+    return Hint.DO_THE_PROMPT if late else Hint.UNSPECIFIED

@@ -1,0 +1,199 @@
+"""The work of this room: start an attempt, judge its frames, conclude it with a receipt."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from mesh import telemetry
+from mesh.admission import admit
+from mesh.facts import Liveness
+from mesh.names import new_id
+from mesh.receipts import ReceiptSigner
+from services.liveness import attempt as attempts
+from services.liveness.attempt import Advance, Failure, Progress, Seen
+from services.liveness.challenge import Script, Scripts, new_nonce
+from services.liveness.errors import FramesTooLargeError, FrameUnreadableError, PolicyUnknownError
+from services.liveness.observation import FrameAnalyser
+from services.liveness.policies import Policy
+from services.liveness.prompts import Hint, Prompt, State, Step
+from services.liveness.session import Change, NewSession, Session, Sessions
+
+MAX_BATCH_BYTES = 1024 * 1024
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One camera frame: JPEG bytes, and milliseconds since the attempt's first frame by the device's clock."""
+
+    jpeg: bytes = field(repr=False)
+    captured_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """A passed attempt: its receipt, and the keyframes that the receipt names, in the prompts' order."""
+
+    receipt: str
+    keyframes: tuple[bytes, ...] = field(repr=False)
+    passive_ppm: int
+    prompts_ppm: int
+
+
+@dataclass(frozen=True, slots=True)
+class Examiner:
+    """Examines liveness. `models_sha256` are the digests of the landmarker and of passive model A."""
+
+    sessions: Sessions
+    analyser: FrameAnalyser
+    scripts: Scripts
+    policies: Mapping[str, Policy]
+    signer: ReceiptSigner
+    models_sha256: tuple[bytes, ...]
+    max_per_day: int
+    now: Callable[[], datetime]
+    make_id: Callable[[], str] = new_id
+    make_nonce: Callable[[], bytes] = new_nonce
+
+    async def start(self, transaction_bytes: bytes, subject: str) -> tuple[str, Step]:
+        """Start an attempt with a fresh script; return its name and the first step.
+
+        Raises PreconditionError for a transaction that is not one, not of this environment or not current;
+        PolicyUnknownError; AttemptsExhaustedError; PersonLimitError.
+        """
+        now = self.now()
+        admitted = admit(transaction_bytes, self.signer.env, int(now.timestamp()))
+        policy = self._policy(admitted.transaction.policy)
+        new = NewSession(
+            id=self.make_id(),
+            txn=admitted.txn,
+            subject=subject,
+            policy=policy.id,
+            channel=admitted.transaction.channel,
+            nonce=self.make_nonce(),
+            started_at=now,
+            expires_at=datetime.fromtimestamp(admitted.transaction.expires_at, UTC),
+        )
+        number = await self.sessions.begin(new, max_attempts=policy.attempts, max_per_day=self.max_per_day)
+        script = self.scripts.write(new.txn, new.nonce, policy)
+        return new.id, _step(number, Advance(Progress(), State.RUNNING), script, policy, 0)
+
+    async def submit(self, name: str, frames: Sequence[Frame]) -> Step:
+        """Judge a batch of frames and say what comes next; an attempt that has ended stays as it ended.
+
+        Raises SessionUnknownError, SessionBusyError, FrameTimesError, FramesTooLargeError, FrameUnreadableError, and
+        whatever says that the frames cannot be analysed now; none of these costs the attempt anything but time.
+        """
+        # 1. The attempt runs, and its prompt's window is open.
+        session = await self.sessions.load(name)
+        policy = self._policy(session.policy)
+        script = self.scripts.write(session.txn, session.nonce, policy)
+        if session.progress is None:
+            return _ended(session, script, policy)
+        now = self.now()
+        now_ms = (now - session.started_at) // _MILLISECOND
+        if now >= session.expires_at or attempts.window_left_ms(session.progress, policy, now_ms) == 0:
+            late = Advance(session.progress, State.FAILED, failure=Failure.TIMEOUT)
+            return await self._record(session, late, script, policy, [])
+
+        # 2. The frames are a camera's: their times are plausible, and each can be read.
+        if sum(len(frame.jpeg) for frame in frames) > MAX_BATCH_BYTES:
+            raise FramesTooLargeError(f"The frames are larger than {MAX_BATCH_BYTES} bytes together.")
+        progress = attempts.check_times(session.progress, [frame.captured_at_ms for frame in frames], now_ms)
+        batch = await self._look(progress, policy, frames)
+
+        # 3. What they show is judged, and recorded before anybody learns of it.
+        advanced = attempts.advance(progress, script, policy, batch, now_ms)
+        return await self._record(session, advanced, script, policy, frames)
+
+    async def conclude(self, name: str) -> Concluded:
+        """Return the receipt and keyframes of an attempt that passed, the same ones however often it is asked.
+
+        Raises SessionUnknownError, NotPassedError and EvidenceErasedError.
+        """
+        session = await self.sessions.load(name)
+        evidence = await self.sessions.evidence(name)
+        receipt = evidence.receipt
+        if receipt is None:
+            now = self.now()
+            script = self.scripts.write(session.txn, session.nonce, self._policy(session.policy))
+            stated = Liveness(
+                session=session.id,
+                attempt=session.attempt,
+                script=script.id,
+                keyframes_sha256=tuple(hashlib.sha256(keyframe).digest() for keyframe in evidence.keyframes),
+                score_passive_ppm=evidence.passive_ppm,
+                score_prompts_ppm=evidence.prompts_ppm,
+                models_sha256=self.models_sha256,
+                channel=session.channel,
+            )
+            signed = self.signer.sign(stated, txn=session.txn, policy=session.policy, now=int(now.timestamp()))
+            receipt = await self.sessions.keep_receipt(name, signed, now)
+        return Concluded(receipt, evidence.keyframes, evidence.passive_ppm, evidence.prompts_ppm)
+
+    def _policy(self, policy_id: str) -> Policy:
+        policy = self.policies.get(policy_id)
+        if policy is None:
+            raise PolicyUnknownError("The transaction's policy is not known here.")
+        return policy
+
+    async def _look(self, progress: Progress, policy: Policy, frames: Sequence[Frame]) -> list[Seen]:
+        passive = [(progress.frames + index) % policy.passive_every_frames == 0 for index in range(len(frames))]
+        seen: list[Seen] = []
+        observed = await self.analyser.observe([frame.jpeg for frame in frames], passive=passive)
+        for index, (frame, observation) in enumerate(zip(frames, observed, strict=True)):
+            if observation is None:
+                raise FrameUnreadableError(index)
+            seen.append(Seen(frame.captured_at_ms, observation))
+        return seen
+
+    async def _record(
+        self, session: Session, advanced: Advance, script: Script, policy: Policy, frames: Sequence[Frame]
+    ) -> Step:
+        keyframe = None
+        if advanced.keyframe is not None:
+            keyframe = await self.analyser.keyframe(frames[advanced.keyframe].jpeg)
+        now = self.now()
+        change = Change(
+            state=advanced.state,
+            progress=advanced.progress,
+            failure=advanced.failure,
+            keyframe=keyframe,
+            keyframe_position=len(advanced.progress.peaks) - 1,
+        )
+        await self.sessions.change(session, change, now)
+        if advanced.state is not State.RUNNING:
+            reason = advanced.failure.value if advanced.failure else "NONE"
+            telemetry.logger().info("attempt ended", session=session.id, state=advanced.state.value, reason=reason)
+        now_ms = (now - session.started_at) // _MILLISECOND
+        return _step(session.attempt, advanced, script, policy, now_ms)
+
+
+def _step(number: int, advanced: Advance, script: Script, policy: Policy, now_ms: int) -> Step:
+    running = advanced.state is State.RUNNING
+    progress = advanced.progress
+    return Step(
+        state=advanced.state,
+        prompt=attempts.prompt_of(progress, script) if running else Prompt.NEUTRAL,
+        prompt_index=min(progress.index, len(script.prompts)),
+        prompt_count=len(script.prompts) + 1,
+        prompt_window_ms=attempts.window_left_ms(progress, policy, now_ms) if running else 0,
+        hint=advanced.hint,
+        attempt=number,
+        attempts_left=policy.attempts - number,
+    )
+
+
+def _ended(session: Session, script: Script, policy: Policy) -> Step:
+    passed = session.state is State.PASSED
+    return Step(
+        state=State.PASSED if passed else State.FAILED,
+        prompt=Prompt.NEUTRAL,
+        prompt_index=len(script.prompts) if passed else 0,
+        prompt_count=len(script.prompts) + 1,
+        prompt_window_ms=0,
+        hint=Hint.UNSPECIFIED,
+        attempt=session.attempt,
+        attempts_left=policy.attempts - session.attempt,
+    )

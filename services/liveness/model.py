@@ -1,0 +1,205 @@
+"""Landmarks, expression, pose and passive liveness of a frame. Runs only in a sandboxed worker process.
+
+MediaPipe's FaceLandmarker and passive model A (fr_liveness.onnx) in onnxruntime. Both libraries report home unless they
+have no network, which the worker has not.
+
+Each frame is judged by itself (IMAGE mode), so that any worker can take any batch of any session. It costs nothing:
+looking for a second face (num_faces=2) makes VIDEO mode detect anew in every frame and smooth nothing, and on the 544
+frames of the two sample clips both modes gave the same numbers in the same time.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# What OpenCV decodes at most, pixels; it reads these once, and checks them before it allocates.
+os.environ["OPENCV_IO_MAX_IMAGE_WIDTH"] = "2048"
+os.environ["OPENCV_IO_MAX_IMAGE_HEIGHT"] = "2048"
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import cv2
+import mediapipe
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from cv2.typing import MatLike
+from mediapipe.tasks.python.core.base_options import BaseOptions
+from mediapipe.tasks.python.vision import FaceLandmarker, FaceLandmarkerOptions, RunningMode
+
+_MIN_SIDE_PX = 64
+_JPEG_START = b"\xff\xd8\xff"
+_JPEG_END = b"\xff\xd9"
+# More pixels add time to the landmarks and nothing to them.
+_WORKING_SIDE_PX = 960
+_KEYFRAME_QUALITY = 92
+_PASSIVE_INPUT_PX = 128
+_PASSIVE_BOX_SCALE = 2.7
+# Landmarks end at the brows' upper edge; the boxes that model A was trained with reach up to the hair.
+_FOREHEAD = 0.15
+
+# Indices of MediaPipe's face mesh: six around each eye (corners first and fourth), inner lips, outer eye corners.
+_EYES = ((33, 160, 158, 133, 153, 144), (362, 385, 387, 263, 373, 380))
+_INNER_LIPS = (13, 14)
+_OUTER_EYE_CORNERS = (33, 263)
+
+
+class ModelFileError(Exception):
+    """A model file is not the one that the service was started with."""
+
+
+class FrameModel:
+    """Landmarker and passive model; `observe` and `keyframe` are what the service calls over the pipe."""
+
+    def __init__(self, landmarker: bytes, passive_onnx: bytes) -> None:
+        self._landmarker = FaceLandmarker.create_from_options(
+            FaceLandmarkerOptions(
+                base_options=BaseOptions(model_asset_buffer=landmarker),
+                running_mode=RunningMode.IMAGE,
+                num_faces=2,
+                output_face_blendshapes=True,
+                output_facial_transformation_matrixes=True,
+            )
+        )
+        options = onnxruntime.SessionOptions()
+        # One call at a time in each worker; more workers, not more threads, use more cores.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        self._passive = onnxruntime.InferenceSession(passive_onnx, options, providers=["CPUExecutionProvider"])
+
+    def observe(self, header: Mapping[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+        """Say what each JPEG of `blobs` shows, as `observation.from_worker` reads it.
+
+        `header` is {"passive": [whether model A is asked, ...]}.
+        """
+        answers: list[Any] = []
+        for jpeg, passive in zip(blobs, header["passive"], strict=True):
+            frame_bgr = decode_bgr(jpeg)
+            answers.append("unreadable" if frame_bgr is None else self._observation(frame_bgr, passive=passive))
+        return {"frames": answers}, []
+
+    def keyframe(self, _: Mapping[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+        """Make a JPEG anew from the pixels of one: nothing else that the file held is in it."""
+        frame_bgr = decode_bgr(blobs[0])
+        if frame_bgr is None:
+            return {}, []
+        return {}, [bytes(cv2.imencode(".jpg", frame_bgr, [cv2.IMWRITE_JPEG_QUALITY, _KEYFRAME_QUALITY])[1])]
+
+    def live(self, frame_bgr: MatLike, face_box: tuple[float, float, float, float]) -> float:
+        """Model A's probability that the face in `face_box` (left, top, width, height in pixels) is no picture of one.
+
+        It takes BGR, 0 to 255, of the box enlarged by 2.7 or as far as the frame reaches; class 0 is live.
+        """
+        crop = cv2.resize(_enlarged(frame_bgr, face_box), (_PASSIVE_INPUT_PX, _PASSIVE_INPUT_PX))
+        tensor = np.ascontiguousarray(crop.transpose(2, 0, 1)[None], dtype=np.float32)
+        logits: npt.NDArray[np.float32] = self._passive.run(None, {"input": tensor})[0][0]
+        powers = np.exp(logits - logits.max())
+        return float(powers[0] / powers.sum())
+
+    def _observation(self, frame_bgr: MatLike, *, passive: bool) -> dict[str, Any]:
+        frame_rgb = cv2.cvtColor(frame_bgr, cv2.COLOR_BGR2RGB)
+        found = self._landmarker.detect(mediapipe.Image(mediapipe.ImageFormat.SRGB, frame_rgb))
+        if len(found.face_landmarks) != 1:
+            return {"faces": min(len(found.face_landmarks), 2)}
+        height, width = frame_bgr.shape[:2]
+        points_px = np.array([(point.x * width, point.y * height) for point in found.face_landmarks[0]])
+        expression = {shape.category_name: shape.score for shape in found.face_blendshapes[0]}
+        yaw, pitch, roll = pose_deg(found.facial_transformation_matrixes[0])
+        (left, top), (right, bottom) = points_px.min(axis=0), points_px.max(axis=0)
+        forehead = _FOREHEAD * (bottom - top)
+        box_px = (float(left), float(top - forehead), float(right - left), float(bottom - top + forehead))
+        return {
+            "faces": 1,
+            "face": {
+                "yaw": yaw,
+                "pitch": pitch,
+                "roll": roll,
+                "smile": (expression["mouthSmileLeft"] + expression["mouthSmileRight"]) / 2,
+                "eyes": float(np.mean([_eye_openness(points_px[list(eye)]) for eye in _EYES])),
+                "mouth": _distance(points_px, *_INNER_LIPS) / _distance(points_px, *_OUTER_EYE_CORNERS),
+                "luma": _luma(frame_bgr, box_px),
+                "box": [left / width, top / height, (right - left) / width, (bottom - top) / height],
+                "live": self.live(frame_bgr, box_px) if passive else None,
+            },
+        }
+
+
+def decode_bgr(jpeg: bytes) -> MatLike | None:
+    """The picture, rows x columns x 3 bytes, upright as its EXIF orientation says and at most 960 pixels a side.
+
+    None for what is no whole JPEG with sides of 64 to 2048 pixels.
+    """
+    if not jpeg.startswith(_JPEG_START) or not jpeg.endswith(_JPEG_END):
+        return None
+    try:
+        picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    if picture is None or min(picture.shape[:2]) < _MIN_SIDE_PX:
+        return None
+    scale = _WORKING_SIDE_PX / max(picture.shape[0], picture.shape[1])
+    return picture if scale >= 1 else cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def pose_deg(matrix: npt.NDArray[np.float32]) -> tuple[float, float, float]:
+    """Yaw, pitch and roll of a 4x4 transform of MediaPipe's canonical face (x right, y up, z to the camera).
+
+    Yaw grows to the person's own left, which is the right of a picture that is not mirrored; pitch grows downwards.
+    """
+    rotation = np.asarray(matrix, dtype=np.float64)[:3, :3]
+    rotation = rotation / np.linalg.norm(rotation, axis=0)
+    yaw = np.arctan2(rotation[0, 2], rotation[2, 2])
+    pitch = -np.arcsin(np.clip(rotation[1, 2], -1, 1))
+    roll = np.arctan2(rotation[1, 0], rotation[1, 1])
+    return float(np.degrees(yaw)), float(np.degrees(pitch)), float(np.degrees(roll))
+
+
+def serve(arguments: Mapping[str, Any]) -> FrameModel:
+    """The worker's target.
+
+    `arguments` is {"landmarker_file", "landmarker_sha256", "passive_file", "passive_sha256"}; digests in hex. Raises
+    ModelFileError when a file is not what its digest says: receipts name the digests.
+    """
+    return FrameModel(
+        _model_file(arguments["landmarker_file"], arguments["landmarker_sha256"]),
+        _model_file(arguments["passive_file"], arguments["passive_sha256"]),
+    )
+
+
+def _model_file(path: str, sha256: str) -> bytes:
+    content = Path(path).read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ModelFileError(f"{Path(path).name} has changed since the service started")
+    return content
+
+
+def _eye_openness(eye_px: npt.NDArray[np.float64]) -> float:
+    """Height over width of one eye (Soukupova and Cech, Real-Time Eye Blink Detection using Facial Landmarks, 2016)."""
+    width = np.linalg.norm(eye_px[0] - eye_px[3])
+    heights = np.linalg.norm(eye_px[1] - eye_px[5]) + np.linalg.norm(eye_px[2] - eye_px[4])
+    return float(heights / (2 * max(width, 1e-6)))
+
+
+def _distance(points_px: npt.NDArray[np.float64], one: int, other: int) -> float:
+    return max(float(np.linalg.norm(points_px[one] - points_px[other])), 1e-6)
+
+
+def _luma(frame_bgr: MatLike, box_px: tuple[float, float, float, float]) -> float:
+    height, width = frame_bgr.shape[:2]
+    left, top = max(0, int(box_px[0])), max(0, int(box_px[1]))
+    right, bottom = min(width, int(box_px[0] + box_px[2])), min(height, int(box_px[1] + box_px[3]))
+    if right <= left or bottom <= top:
+        return 0.0
+    return float(cv2.cvtColor(frame_bgr[top:bottom, left:right], cv2.COLOR_BGR2GRAY).mean())
+
+
+def _enlarged(frame_bgr: MatLike, box_px: tuple[float, float, float, float]) -> MatLike:
+    """The box enlarged about its centre, less where the frame is too small, and moved to lie within it."""
+    height, width = frame_bgr.shape[:2]
+    left, top, box_width, box_height = box_px
+    scale = min((height - 1) / box_height, (width - 1) / box_width, _PASSIVE_BOX_SCALE)
+    crop_width, crop_height = box_width * scale, box_height * scale
+    x = int(min(max(left + box_width / 2 - crop_width / 2, 0), width - 1 - crop_width))
+    y = int(min(max(top + box_height / 2 - crop_height / 2, 0), height - 1 - crop_height))
+    return frame_bgr[y : y + int(crop_height) + 1, x : x + int(crop_width) + 1]

@@ -1,0 +1,127 @@
+"""What a worker says of one frame: numbers only, and each within the bounds that a face can have.
+
+The service and its worker share this module; it imports nothing that decodes a picture.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+
+class NonsenseError(ValueError):
+    """What a worker answered is no observation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in fractions of the frame's width and height, from its top left."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it lies within the frame."""
+        return self.left >= 0 and self.top >= 0 and self.left + self.width <= 1 and self.top + self.height <= 1
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """The one face of a frame.
+
+    `yaw`, `pitch`, `roll`: degrees of the head's pose; yaw grows to the person's own left, pitch downwards, roll to the
+    person's own right shoulder. `smile`: 0 to 1. `eyes`: mean height of the two eyes over their width. `mouth`: the gap
+    between the lips over the distance between the outer corners of the eyes. `luma`: mean brightness of the face,
+    0 to 255. `live`: the passive model's probability that this is no picture of a picture, None for frames that it was
+    not asked about.
+    """
+
+    yaw: float
+    pitch: float
+    roll: float
+    smile: float
+    eyes: float
+    mouth: float
+    luma: float
+    box: Box
+    live: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one frame shows: how many faces (counted up to two), and the face when there is exactly one."""
+
+    faces: int
+    face: Face | None
+
+
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "yaw": (-180, 180),
+    "pitch": (-180, 180),
+    "roll": (-180, 180),
+    "smile": (0, 1),
+    "eyes": (0, 10),
+    "mouth": (0, 10),
+    "luma": (0, 255),
+    "live": (0, 1),
+}
+_BOX_BOUNDS = (-10.0, 10.0)
+
+
+def from_worker(value: Any) -> Observation | None:
+    """Return the observation that a worker's JSON states, None for a frame that it could not read.
+
+    Raises NonsenseError for anything that an honest worker would not say.
+    """
+    if value == "unreadable":
+        return None
+    match value:
+        case {"faces": 0 | 2 as faces, **rest} if not rest:
+            return Observation(faces, None)
+        case {"faces": 1, "face": dict(face), **rest} if not rest:
+            return Observation(1, _face(face))
+    raise NonsenseError("not an observation")
+
+
+def _face(value: Mapping[str, Any]) -> Face:
+    if set(value) != {field.name for field in fields(Face)}:
+        raise NonsenseError("not a face")
+    numbers = {name: _number(value[name], *bounds) for name, bounds in _BOUNDS.items() if name != "live"}
+    live = None if value["live"] is None else _number(value["live"], *_BOUNDS["live"])
+    return Face(**numbers, box=_box(value["box"]), live=live)
+
+
+def _box(value: Any) -> Box:
+    if not isinstance(value, list) or len(value) != len(fields(Box)):
+        raise NonsenseError("not a box")
+    box = Box(*(_number(item, *_BOX_BOUNDS) for item in value))
+    if box.width <= 0 or box.height <= 0:
+        raise NonsenseError("a box without area")
+    return box
+
+
+def _number(value: Any, least: float, most: float) -> float:
+    if type(value) not in {int, float} or not math.isfinite(value) or not least <= value <= most:
+        raise NonsenseError("a number out of bounds")
+    return float(value)
+
+
+class FrameAnalyser(Protocol):
+    """Looks at frames."""
+
+    async def observe(self, frames: Sequence[bytes], *, passive: Sequence[bool]) -> list[Observation | None]:
+        """Answer each JPEG, in order, with None when it cannot be read; `passive` says of which model A is asked.
+
+        Raises FinIdError when the answer cannot be had now.
+        """
+        ...
+
+    async def keyframe(self, frame: bytes) -> bytes:
+        """Return a JPEG made anew from the pixels of `frame`.
+
+        Raises FinIdError when it cannot be had now.
+        """
+        ...

@@ -1,0 +1,61 @@
+"""What a person is asked to do, and how it is answered. Values are the public proto's names without their prefix."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Prompt(StrEnum):
+    """One thing to do. Left and right are the person's own.
+
+    Frames are what the camera sees, not mirrored as a preview on a screen is: the person's own left is on the right of
+    the picture. A client that sends mirrored frames turns TURN_LEFT into TURN_RIGHT, and fails.
+    """
+
+    NEUTRAL = "NEUTRAL"
+    SMILE = "SMILE"
+    BLINK = "BLINK"
+    OPEN_MOUTH = "OPEN_MOUTH"
+    LOOK_DOWN = "LOOK_DOWN"
+    TURN_LEFT = "TURN_LEFT"
+    TURN_RIGHT = "TURN_RIGHT"
+
+
+GESTURES = tuple(prompt for prompt in Prompt if prompt is not Prompt.NEUTRAL)
+
+
+class Hint(StrEnum):
+    """What helps an honest person, without teaching an attacker."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    NO_FACE = "NO_FACE"
+    SEVERAL_FACES = "SEVERAL_FACES"
+    FACE_NOT_WHOLE = "FACE_NOT_WHOLE"
+    COME_CLOSER = "COME_CLOSER"
+    MOVE_BACK = "MOVE_BACK"
+    TOO_DARK = "TOO_DARK"
+    TOO_BRIGHT = "TOO_BRIGHT"
+    HOLD_STILL = "HOLD_STILL"
+    DO_THE_PROMPT = "DO_THE_PROMPT"
+
+
+class State(StrEnum):
+    """Where an attempt stands. ABANDONED: another was started, or nobody came back; it counts as one that failed."""
+
+    RUNNING = "RUNNING"
+    PASSED = "PASSED"
+    FAILED = "FAILED"
+    ABANDONED = "ABANDONED"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to do next; times are milliseconds of server time."""
+
+    state: State
+    prompt: Prompt
+    prompt_index: int
+    prompt_count: int
+    prompt_window_ms: int
+    hint: Hint
+    attempt: int
+    attempts_left: int

@@ -1,0 +1,57 @@
+"""LivenessService: protobuf in, domain, protobuf out."""
+
+from typing import Any
+
+import grpc
+from finid.auth.v1 import liveness_step_pb2 as step_pb
+from finid.liveness.v1 import liveness_pb2 as pb
+from finid.liveness.v1 import liveness_pb2_grpc as rpc
+
+from services.liveness.examiner import Examiner, Frame
+from services.liveness.prompts import Step
+
+
+class LivenessServicer(rpc.LivenessServiceServicer):
+    """The public face of `Examiner`."""
+
+    def __init__(self, examiner: Examiner) -> None:
+        self._examiner = examiner
+
+    async def StartSession(
+        self, request: pb.StartSessionRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> pb.StartSessionResponse:
+        """Start an attempt."""
+        session, step = await self._examiner.start(request.transaction, request.subject)
+        return pb.StartSessionResponse(session=session, step=_step(step))
+
+    async def SubmitFrames(
+        self, request: pb.SubmitFramesRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> pb.SubmitFramesResponse:
+        """Judge frames."""
+        frames = [Frame(frame.jpeg, frame.captured_at_ms) for frame in request.frames]
+        return pb.SubmitFramesResponse(step=_step(await self._examiner.submit(request.session, frames)))
+
+    async def Conclude(
+        self, request: pb.ConcludeRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> pb.ConcludeResponse:
+        """Give the receipt and the keyframes of an attempt that passed."""
+        concluded = await self._examiner.conclude(request.session)
+        return pb.ConcludeResponse(
+            receipt=concluded.receipt,
+            keyframes=concluded.keyframes,
+            score_passive_ppm=concluded.passive_ppm,
+            score_prompts_ppm=concluded.prompts_ppm,
+        )
+
+
+def _step(step: Step) -> step_pb.LivenessStep:
+    return step_pb.LivenessStep(
+        state=step_pb.LivenessState.Value(f"LIVENESS_STATE_{step.state}"),
+        prompt=step_pb.Prompt.Value(f"PROMPT_{step.prompt}"),
+        prompt_index=step.prompt_index,
+        prompt_count=step.prompt_count,
+        prompt_window_ms=step.prompt_window_ms,
+        hint=step_pb.Hint.Value(f"HINT_{step.hint}"),
+        attempt=step.attempt,
+        attempts_left=step.attempts_left,
+    )

@@ -1,0 +1,118 @@
+"""An attempt as it is remembered between calls, and the port of what remembers it."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from mesh.transaction import Channel
+from services.liveness.attempt import Failure, Progress
+from services.liveness.gestures import Baseline
+from services.liveness.observation import Box, Face
+from services.liveness.prompts import Prompt, State
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """An attempt about to begin. `subject` is the caller's opaque name of the person, for all applications the same."""
+
+    id: str
+    txn: bytes
+    subject: str
+    policy: str
+    channel: Channel
+    nonce: bytes
+    started_at: datetime
+    expires_at: datetime
+    progress: Progress = field(default_factory=Progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An attempt. `version` counts its changes; `progress` is None once it has ended."""
+
+    id: str
+    txn: bytes
+    policy: str
+    channel: Channel
+    attempt: int
+    nonce: bytes
+    state: State
+    version: int
+    progress: Progress | None
+    started_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a batch changes. `keyframe` is the JPEG of the prompt answered with it, at `keyframe_position` from 0."""
+
+    state: State
+    progress: Progress
+    failure: Failure | None = None
+    keyframe: bytes | None = field(default=None, repr=False)
+    keyframe_position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What an attempt that passed leaves: keyframes in the prompts' order, and its receipt once there is one."""
+
+    keyframes: tuple[bytes, ...] = field(repr=False)
+    passive_ppm: int
+    prompts_ppm: int
+    receipt: str | None
+
+
+class Sessions(Protocol):
+    """Remembers attempts, for all replicas of the service."""
+
+    async def begin(self, new: NewSession, *, max_attempts: int, max_per_day: int) -> int:
+        """Record an attempt and return its number, from 1; the transaction's running one is abandoned.
+
+        Raises AttemptsExhaustedError and PersonLimitError.
+        """
+        ...
+
+    async def load(self, session: str) -> Session:
+        """Return an attempt. Raises SessionUnknownError."""
+        ...
+
+    async def change(self, session: Session, change: Change, now: datetime) -> None:
+        """Record what a batch changed. Raises SessionBusyError when the attempt has changed since it was loaded."""
+        ...
+
+    async def evidence(self, session: str) -> Evidence:
+        """Return what an attempt that passed leaves. Raises NotPassedError and EvidenceErasedError."""
+        ...
+
+    async def keep_receipt(self, session: str, receipt: str, now: datetime) -> str:
+        """Keep a receipt unless there is one, and return the one kept. Keyframes are erased a while later."""
+        ...
+
+    async def erase_expired(self, now: datetime) -> int:
+        """Erase what is not needed any more; return how many keyframes were."""
+        ...
+
+
+def to_json(progress: Progress) -> str:
+    """Progress as it is stored: numbers and the names of gestures, nothing of a picture."""
+    return json.dumps(asdict(progress) | {"rested": sorted(progress.rested)}, allow_nan=False)
+
+
+def from_json(text: str) -> Progress:
+    """What `to_json` made text of."""
+    value = json.loads(text)
+    return Progress(
+        **value
+        | {
+            "delay_ms": None if value["delay_ms"] is None else tuple(value["delay_ms"]),
+            "last_face": None if value["last_face"] is None else (value["last_face"][0], Box(**value["last_face"][1])),
+            "neutral": tuple(Face(**face | {"box": Box(**face["box"])}) for face in value["neutral"]),
+            "baseline": None if value["baseline"] is None else Baseline(**value["baseline"]),
+            "rested": frozenset(Prompt(name) for name in value["rested"]),
+            "peaks": tuple(value["peaks"]),
+            "live": tuple(value["live"]),
+        }
+    )

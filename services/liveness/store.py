@@ -1,0 +1,212 @@
+"""All of the liveness service's SQL."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Never
+
+from mesh.postgres import Database, Transaction
+from mesh.sealing import Seal
+from mesh.transaction import Channel
+from services.liveness.errors import (
+    AttemptsExhaustedError,
+    EvidenceErasedError,
+    NotPassedError,
+    PersonLimitError,
+    SessionBusyError,
+    SessionUnknownError,
+)
+from services.liveness.prompts import State
+from services.liveness.session import Change, Evidence, NewSession, Session, from_json, to_json
+
+_DAY = timedelta(days=1)
+_KEYFRAME = "liveness.keyframes.sealed"
+
+
+class SessionStore:
+    """Attempts in PostgreSQL, keyframes sealed. See `session.Sessions`.
+
+    `keep_evidence` is how long keyframes stay after the receipt was given, for a caller that lost the answer;
+    `keep_attempts` how long attempts stay at all.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        seal: Seal,
+        *,
+        keep_evidence: timedelta = timedelta(minutes=2),
+        keep_attempts: timedelta = timedelta(days=30),
+    ) -> None:
+        if keep_attempts < _DAY:
+            raise ValueError("attempts are counted over a day, so they stay at least that long")
+        self._database = database
+        self._seal = seal
+        self._keep_evidence = keep_evidence
+        self._keep_attempts = keep_attempts
+
+    # The person's row is the lock under which attempts are counted and made, on whatever replica.
+    _LOCK_PERSON = """
+        INSERT INTO liveness.people (subject, last_started_at) VALUES ($1, $2)
+        ON CONFLICT (subject) DO UPDATE SET last_started_at = $2"""
+    _ABANDON = """
+        UPDATE liveness.sessions SET state = 'ABANDONED', progress = NULL, ended_at = $2
+        WHERE txn = $1 AND state = 'RUNNING'"""
+    _BEGIN = """
+        INSERT INTO liveness.sessions (
+            session, txn, attempt, subject, policy, channel, nonce, progress, started_at, expires_at
+        )
+        SELECT $1, $2, 1 + count(*), $3, $4, $5, $6, $7::jsonb, $8, $9
+        FROM liveness.sessions WHERE txn = $2
+        HAVING count(*) < $10 AND (
+            SELECT count(*) FROM liveness.sessions WHERE subject = $3 AND started_at > $11 AND state <> 'PASSED'
+        ) < $12
+        RETURNING attempt"""
+
+    async def begin(self, new: NewSession, *, max_attempts: int, max_per_day: int) -> int:
+        """Record an attempt and return its number; the transaction's running one is abandoned."""
+        async with self._database.transaction() as transaction:
+            await transaction.run(self._LOCK_PERSON, new.subject, new.started_at)
+            await transaction.run(self._ABANDON, new.txn, new.started_at)
+            row = await transaction.one(
+                self._BEGIN,
+                new.id,
+                new.txn,
+                new.subject,
+                new.policy,
+                new.channel.value,
+                new.nonce,
+                to_json(new.progress),
+                new.started_at,
+                new.expires_at,
+                max_attempts,
+                new.started_at - _DAY,
+                max_per_day,
+            )
+            if row is None:
+                await self._refuse(transaction, new, max_attempts)
+            number: int = row["attempt"]
+            return number
+
+    _COUNT = """
+        SELECT (SELECT count(*) FROM liveness.sessions WHERE txn = $1) AS of_transaction,
+               (SELECT min(started_at) FROM liveness.sessions
+                WHERE subject = $2 AND started_at > $3 AND state <> 'PASSED') AS earliest"""
+
+    async def _refuse(self, transaction: Transaction, new: NewSession, max_attempts: int) -> Never:
+        row = await transaction.one(self._COUNT, new.txn, new.subject, new.started_at - _DAY)
+        if row is not None and row["of_transaction"] >= max_attempts:
+            raise AttemptsExhaustedError("All attempts of this request are used up.")
+        earliest = new.started_at if row is None or row["earliest"] is None else row["earliest"]
+        wait = earliest + _DAY - new.started_at
+        raise PersonLimitError("Too many attempts failed lately.", retry_after_s=max(1.0, wait.total_seconds()))
+
+    _LOAD = """
+        SELECT session, txn, policy, channel, attempt, nonce, state, version, progress, started_at, expires_at
+        FROM liveness.sessions WHERE session = $1"""
+
+    async def load(self, session: str) -> Session:
+        """Return an attempt."""
+        row = await self._database.one(self._LOAD, session)
+        if row is None:
+            raise SessionUnknownError("There is no such liveness session.")
+        return Session(
+            id=row["session"],
+            txn=row["txn"],
+            policy=row["policy"],
+            channel=Channel(row["channel"]),
+            attempt=row["attempt"],
+            nonce=row["nonce"],
+            state=State(row["state"]),
+            version=row["version"],
+            progress=None if row["progress"] is None else from_json(row["progress"]),
+            started_at=row["started_at"],
+            expires_at=row["expires_at"],
+        )
+
+    _CHANGE = """
+        UPDATE liveness.sessions
+        SET version = version + 1, state = $3, progress = $4::jsonb, failure = $5, score_passive_ppm = $6,
+            score_prompts_ppm = $7, ended_at = $8
+        WHERE session = $1 AND version = $2 AND state = 'RUNNING'"""
+    _ADD_KEYFRAME = "INSERT INTO liveness.keyframes (session, position, sealed) VALUES ($1, $2, $3)"
+    _ERASE_KEYFRAMES = "DELETE FROM liveness.keyframes WHERE session = $1"
+
+    async def change(self, session: Session, change: Change, now: datetime) -> None:
+        """Record what a batch changed."""
+        running = change.state is State.RUNNING
+        async with self._database.transaction() as transaction:
+            changed = await transaction.run(
+                self._CHANGE,
+                session.id,
+                session.version,
+                change.state.value,
+                to_json(change.progress) if running else None,
+                change.failure.value if change.failure else "",
+                None if running else change.progress.passive_ppm,
+                None if running else change.progress.prompts_ppm,
+                None if running else now,
+            )
+            if changed == 0:
+                raise SessionBusyError("Other frames of this session were judged meanwhile.")
+            if change.keyframe is not None:
+                sealed = self._seal.seal(change.keyframe, column=_KEYFRAME, row=session.id)
+                await transaction.run(self._ADD_KEYFRAME, session.id, change.keyframe_position, sealed)
+            if change.state is State.FAILED:
+                await transaction.run(self._ERASE_KEYFRAMES, session.id)
+
+    _EVIDENCE = """
+        SELECT s.state, s.score_passive_ppm, s.score_prompts_ppm, s.receipt,
+               ARRAY(
+                   SELECT k.sealed FROM liveness.keyframes k WHERE k.session = s.session ORDER BY k.position
+               ) AS sealed
+        FROM liveness.sessions s WHERE s.session = $1"""
+
+    async def evidence(self, session: str) -> Evidence:
+        """Return what an attempt that passed leaves."""
+        row = await self._database.one(self._EVIDENCE, session)
+        if row is None or State(row["state"]) is not State.PASSED:
+            raise NotPassedError("This liveness session has not passed.")
+        sealed: Sequence[bytes] = row["sealed"]
+        if not sealed:
+            raise EvidenceErasedError("The keyframes of this liveness session are erased.")
+        return Evidence(
+            keyframes=tuple(self._seal.open(value, column=_KEYFRAME, row=session) for value in sealed),
+            passive_ppm=row["score_passive_ppm"],
+            prompts_ppm=row["score_prompts_ppm"],
+            receipt=row["receipt"],
+        )
+
+    _KEEP_RECEIPT = """
+        UPDATE liveness.sessions SET receipt = $2, concluded_at = $3
+        WHERE session = $1 AND state = 'PASSED' AND receipt IS NULL"""
+    _RECEIPT = "SELECT receipt FROM liveness.sessions WHERE session = $1 AND receipt IS NOT NULL"
+
+    async def keep_receipt(self, session: str, receipt: str, now: datetime) -> str:
+        """Keep a receipt unless there is one, and return the one kept."""
+        await self._database.run(self._KEEP_RECEIPT, session, receipt, now)
+        row = await self._database.one(self._RECEIPT, session)
+        if row is None:
+            raise NotPassedError("This liveness session has not passed.")
+        kept: str = row["receipt"]
+        return kept
+
+    _ABANDON_EXPIRED = """
+        UPDATE liveness.sessions SET state = 'ABANDONED', progress = NULL, ended_at = $1
+        WHERE state = 'RUNNING' AND expires_at <= $1"""
+    _ERASE_EXPIRED = """
+        DELETE FROM liveness.keyframes USING liveness.sessions
+        WHERE keyframes.session = sessions.session AND (
+            sessions.state IN ('FAILED', 'ABANDONED') OR sessions.expires_at <= $1 OR sessions.concluded_at <= $2
+        )"""
+    _FORGET_SESSIONS = "DELETE FROM liveness.sessions WHERE started_at <= $1 AND expires_at <= $1"
+    _FORGET_PEOPLE = """
+        DELETE FROM liveness.people WHERE last_started_at <= $1
+        AND NOT EXISTS (SELECT FROM liveness.sessions WHERE sessions.subject = people.subject)"""
+
+    async def erase_expired(self, now: datetime) -> int:
+        """Erase what is not needed any more; return how many keyframes were."""
+        await self._database.run(self._ABANDON_EXPIRED, now)
+        erased = await self._database.run(self._ERASE_EXPIRED, now, now - self._keep_evidence)
+        await self._database.run(self._FORGET_SESSIONS, now - self._keep_attempts)
+        await self._database.run(self._FORGET_PEOPLE, now - self._keep_attempts)
+        return erased
