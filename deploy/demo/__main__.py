@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from grpc.aio import AioRpcError
+
 import services.registry
 from deploy.demo.narrator import Narrator
 from deploy.demo.person import SamplePerson
@@ -76,7 +78,7 @@ def main() -> int:
     failures: list[BaseException] = []
     try:
         asyncio.run(demonstrate(LocalSettings.from_environment(), Display()))
-    except* (LocalMeshError, DemonstrationFailedError, CallRefusedError) as group:
+    except* (LocalMeshError, DemonstrationFailedError, CallRefusedError, AioRpcError) as group:
         failures.extend(group.exceptions)
     for failure in failures:
         print(f"FAILED: {failure}", file=sys.stderr)

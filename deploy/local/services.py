@@ -14,7 +14,7 @@ from deploy.local.tokens import DevelopmentToken
 # A few sample people stand in for everybody: limits per person would end the demonstrations of a day.
 _MANY: Final = "10000"
 
-ROOMS_WITH_DATABASE: Final = tuple(room for room in SERVICES if room not in {"facematch", "liveness"})
+ROOMS_WITH_DATABASE: Final = tuple(room for room in SERVICES if room != "facematch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,16 @@ def _auth_gateway(parts: Parts) -> dict[str, str]:
     }
 
 
+def _liveness(parts: Parts) -> dict[str, str]:
+    return {
+        "FINID_FIELD_KEY_FILE": parts.key("liveness"),
+        "FINID_SCRIPT_KEY_FILE": parts.key("liveness-scripts"),
+        "FINID_LANDMARKER_FILE": parts.model("face_landmarker.task"),
+        "FINID_PASSIVE_MODEL_FILE": parts.model("fr_liveness.onnx"),
+        "FINID_LIVENESS_ATTEMPTS_PER_DAY": _MANY,
+    }
+
+
 def _facematch(parts: Parts) -> dict[str, str]:
     private, _ = keys.photo_keys(parts.state)
     return {
@@ -167,6 +177,7 @@ def _portal(parts: Parts) -> dict[str, str]:
 
 _OWN: Final[Mapping[str, Callable[[Parts], dict[str, str]]]] = {
     "auth_gateway": _auth_gateway,
+    "liveness": _liveness,
     "facematch": _facematch,
     "otp": _otp,
     "registry": _registry,
