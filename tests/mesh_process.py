@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -79,13 +80,10 @@ def running_mesh(**environment: str) -> Iterator[RunningMesh]:
     """Start the mesh and wait until all are ready; stop it as Ctrl-C does, and remove what it kept."""
     # Not under pytest's tmp_path: those folders are 0700, and PostgreSQL's user must be able to pass through.
     folder = Path(tempfile.mkdtemp(prefix="finid-tests-", dir="/var/tmp"))
-    output = folder.with_suffix(".log")
-    own = {"FINID_STATE": str(folder), "FINID_PORT_BASE": str(ports.free_base())}
-    command = [sys.executable, "-m", "deploy.local", "run"]
-    with output.open("wb") as file:
-        process = subprocess.Popen(command, cwd=CHECKOUT, env=os.environ | own | environment, stdout=file, stderr=file)
+    output = output_of(folder)
+    process = start_mesh(folder, FINID_PORT_BASE=str(ports.free_base()), **environment)
     try:
-        addresses = _addresses(process, folder / "run" / READY_FILE, output)
+        addresses = wait_until_ready(process, folder)
         yield RunningMesh(
             process=process,
             folder=folder,
@@ -106,11 +104,27 @@ def running_mesh(**environment: str) -> Iterator[RunningMesh]:
     assert exit_code == 0, written[-4000:]
 
 
-def _addresses(process: subprocess.Popen[bytes], ready: Path, output: Path) -> dict[str, str]:
+def start_mesh(folder: Path, **environment: str) -> subprocess.Popen[bytes]:
+    """Start `make run`'s command; its output goes beside the folder."""
+    command = [sys.executable, "-m", "deploy.local", "run"]
+    own = {"FINID_STATE": str(folder)}
+    with output_of(folder).open("wb") as output:
+        return subprocess.Popen(command, cwd=CHECKOUT, env=os.environ | own | environment, stdout=output, stderr=output)
+
+
+def output_of(folder: Path) -> Path:
+    """Where `start_mesh` lets the mesh write what it prints."""
+    return folder.with_suffix(".log")
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], folder: Path) -> dict[str, Any]:
+    """What this process wrote down when all were ready; AssertionError if it ends before or takes too long."""
+    ready = folder / "run" / READY_FILE
     deadline = time.monotonic() + _START_TIMEOUT_S
-    while not ready.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise AssertionError(f"the mesh did not start:\n{output.read_text()[-8000:]}")
+    while process.poll() is None and time.monotonic() < deadline:
+        if ready.exists():
+            addresses: dict[str, Any] = json.loads(ready.read_text())
+            if addresses["pid"] == process.pid:
+                return addresses
         time.sleep(0.1)
-    addresses: dict[str, str] = json.loads(ready.read_text())
-    return addresses
+    raise AssertionError(f"the mesh did not start:\n{output_of(folder).read_text()[-8000:]}")

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ def addresses(mesh: Mesh) -> dict[str, Any]:
     """What another process needs to talk to the mesh."""
     parts = mesh.parts
     return {
+        "pid": os.getpid(),  # tells this file from one that a killed mesh left
         "web_url": parts.web_url,
         "web_root_file": str(parts.web.root),
         "pki_url": parts.pki_url,

@@ -18,8 +18,8 @@ import pytest
 from deploy.local import ports
 from deploy.local.memory import processes_of
 from deploy.local.services import ROOMS
-from deploy.local.state import CHECKOUT, READY_FILE
-from tests.mesh_process import RunningMesh
+from deploy.local.state import CHECKOUT
+from tests.mesh_process import RunningMesh, output_of, start_mesh, wait_until_ready
 
 pytestmark = [pytest.mark.mesh, pytest.mark.timeout(300)]
 
@@ -95,6 +95,7 @@ def folder() -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="finid-tests-", dir="/var/tmp"))
     yield made
     shutil.rmtree(made)
+    output_of(made).unlink(missing_ok=True)
 
 
 def run_to_its_end(**environment: str) -> subprocess.CompletedProcess[str]:
@@ -121,22 +122,6 @@ def test_a_wrong_setting_is_named(name: str, value: str) -> None:
     assert name in run_to_its_end(**{name: value}).stderr
 
 
-def start(folder: Path, base: int) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"FINID_STATE": str(folder), "FINID_PORT_BASE": str(base)}
-    command = [sys.executable, "-m", "deploy.local", "run"]
-    return subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=subprocess.DEVNULL)
-
-
-def wait_until_ready(process: subprocess.Popen[bytes], folder: Path) -> dict[str, str]:
-    for _ in range(1800):
-        if (folder / "run" / READY_FILE).exists():
-            facts: dict[str, str] = json.loads((folder / "run" / READY_FILE).read_text())
-            return facts
-        assert process.poll() is None
-        time.sleep(0.1)
-    raise AssertionError("not ready")
-
-
 def wait_until_gone(pids: list[int]) -> None:
     for _ in range(600):
         alive = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
@@ -147,22 +132,22 @@ def wait_until_gone(pids: list[int]) -> None:
 
 
 def test_killed_while_it_prepares_and_while_it_runs_it_leaves_nothing_and_goes_on_the_next_time(folder: Path) -> None:
-    base = ports.free_base()
+    base = str(ports.free_base())
     for seconds in (1.0, 3.0, 6.0):
-        half = start(folder, base)
+        half = start_mesh(folder, FINID_PORT_BASE=base)
         time.sleep(seconds)
         made = processes_of(half.pid)
         half.kill()
         half.wait()
         wait_until_gone(made[1:])
-    first = start(folder, base)
+    first = start_mesh(folder, FINID_PORT_BASE=base)
     credentials = wait_until_ready(first, folder)
     running = processes_of(first.pid)
     assert len(running) > len(ROOMS)
     first.kill()
     first.wait()
     wait_until_gone(running[1:])
-    second = start(folder, base)
+    second = start_mesh(folder, FINID_PORT_BASE=base)
     assert wait_until_ready(second, folder)["client_secret_file"] == credentials["client_secret_file"]
     running = processes_of(second.pid)
     second.send_signal(signal.SIGINT)
