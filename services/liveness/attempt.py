@@ -1,8 +1,8 @@
 """One attempt as a pure state machine: frames in, what to do next out. No clock, no store, no model.
 
 First the person's own neutral face is learnt, then each prompt is judged against it, in order, within its window of
-server time. A gesture counts only from rest to done within its own window, so that nothing done before it was asked
-for answers it.
+server time. A gesture counts only from rest to done, without a break, within its own window: nothing done before it was
+asked for answers it, and no cut between two recordings does.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ _MIN_STEP_MS = 5
 # Batches travel for different times; a device's clock may seem so far ahead of its first batch's, or behind its best.
 _MAX_AHEAD_MS = 3000
 _MAX_LATE_MS = 5000
-# A face that leaps by more than this share of its width, or grows by more than this factor, from one frame to the next
-# is another recording. A quick head moves by half its width in that time.
-_CUT_WITHIN_MS = 200
-_CUT_WIDTHS = 0.75
-_CUT_FACTOR = 1.6
+# A face that leaps by more than this share of its size, or grows by more than this factor, within this time is a cut. A
+# quick head moves by half its width in it.
+_LEAP_WITHIN_MS = 200
+_LEAP_SHARE = 0.75
+_LEAP_FACTOR = 1.6
 _MAX_BLINK_MS = 1000
 # People smile and blink of themselves: neither is a wrong answer.
 _NEVER_WRONG = frozenset({Prompt.SMILE, Prompt.BLINK})
@@ -38,7 +38,6 @@ class Failure(StrEnum):
 
     TIMEOUT = "TIMEOUT"
     WRONG_GESTURE = "WRONG_GESTURE"
-    CUT = "CUT"
     PASSIVE = "PASSIVE"
 
 
@@ -134,8 +133,8 @@ def advance(progress: Progress, script: Script, policy: Policy, batch: Sequence[
         if face is None or framing_hint(seen.observation, policy.framing) is not Hint.UNSPECIFIED:
             progress = _interrupted(progress)
             continue
-        if _is_cut(progress, seen.captured_at_ms, face.box):
-            return _failed(progress, Failure.CUT)
+        if _leaps(progress, seen.captured_at_ms, face.box):
+            progress = _interrupted(progress)
         progress = replace(progress, last_face=(seen.captured_at_ms, face.box))
         if progress.baseline is None:
             progress = _learn(progress, policy, face)
@@ -240,18 +239,18 @@ def _next_prompt(progress: Progress, now_ms: int) -> Progress:
 
 
 def _interrupted(progress: Progress) -> Progress:
-    """After a frame that shows no face, several, or a bad one, everything begins from rest again."""
+    """After a frame without a face, with several, a bad one or a leap, the gesture begins from rest again."""
     return replace(progress, last_face=None, neutral=(), rested=frozenset(), held=0, wrong_since_ms=None)
 
 
-def _is_cut(progress: Progress, time_ms: int, box: Box) -> bool:
-    if progress.last_face is None or time_ms - progress.last_face[0] > _CUT_WITHIN_MS:
+def _leaps(progress: Progress, time_ms: int, box: Box) -> bool:
+    if progress.last_face is None or time_ms - progress.last_face[0] > _LEAP_WITHIN_MS:
         return False
     last = progress.last_face[1]
     across = abs(box.left + box.width / 2 - last.left - last.width / 2) / last.width
     down = abs(box.top + box.height / 2 - last.top - last.height / 2) / last.height
     factor = max(box.height / last.height, last.height / box.height)
-    return across > _CUT_WIDTHS or down > _CUT_WIDTHS or factor > _CUT_FACTOR
+    return across > _LEAP_SHARE or down > _LEAP_SHARE or factor > _LEAP_FACTOR
 
 
 def _failed(progress: Progress, failure: Failure) -> Advance:

@@ -39,14 +39,12 @@ class Scripts:
             raise ValueError(f"the key of scripts has {_KEY_BYTES} bytes")
 
     def write(self, txn: bytes, nonce: bytes, policy: Policy) -> Script:
-        """Return the script of one attempt: `policy.length` prompts, no two alike in a row."""
+        """Return the script of one attempt: `policy.length` of the policy's prompts in any order, none twice."""
         name = hmac.digest(self.key, b"finid-liveness-script-id-v1\0" + txn + nonce, "sha256")[:_ID_BYTES]
         randoms = self._numbers(txn, nonce)
-        prompts: list[Prompt] = []
-        while len(prompts) < policy.length:
-            choices = [prompt for prompt in policy.prompts if prompt not in prompts[-1:]]
-            prompts.append(choices[_below(len(choices), randoms)])
-        return Script(base64.b32encode(name).decode().rstrip("=").lower(), tuple(prompts))
+        left = list(policy.prompts)
+        prompts = tuple(left.pop(_below(len(left), randoms)) for _ in range(policy.length))
+        return Script(base64.b32encode(name).decode().rstrip("=").lower(), prompts)
 
     def _numbers(self, txn: bytes, nonce: bytes) -> Iterator[int]:
         """Endless bytes that only the key's holder can tell: HMAC of a counter."""

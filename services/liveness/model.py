@@ -106,9 +106,10 @@ class FrameModel:
         points_px = np.array([(point.x * width, point.y * height) for point in found.face_landmarks[0]])
         expression = {shape.category_name: shape.score for shape in found.face_blendshapes[0]}
         yaw, pitch, roll = pose_deg(found.facial_transformation_matrixes[0])
-        (left, top), (right, bottom) = points_px.min(axis=0), points_px.max(axis=0)
+        left, top = (float(value) for value in points_px.min(axis=0))
+        right, bottom = (float(value) for value in points_px.max(axis=0))
         forehead = _FOREHEAD * (bottom - top)
-        box_px = (float(left), float(top - forehead), float(right - left), float(bottom - top + forehead))
+        box_px = (left, top - forehead, right - left, bottom - top + forehead)
         return {
             "faces": 1,
             "face": {
@@ -176,9 +177,8 @@ def _model_file(path: str, sha256: str) -> bytes:
 
 def _eye_openness(eye_px: npt.NDArray[np.float64]) -> float:
     """Height over width of one eye (Soukupova and Cech, Real-Time Eye Blink Detection using Facial Landmarks, 2016)."""
-    width = np.linalg.norm(eye_px[0] - eye_px[3])
-    heights = np.linalg.norm(eye_px[1] - eye_px[5]) + np.linalg.norm(eye_px[2] - eye_px[4])
-    return float(heights / (2 * max(width, 1e-6)))
+    heights = _distance(eye_px, 1, 5) + _distance(eye_px, 2, 4)
+    return heights / (2 * _distance(eye_px, 0, 3))
 
 
 def _distance(points_px: npt.NDArray[np.float64], one: int, other: int) -> float:
@@ -196,10 +196,11 @@ def _luma(frame_bgr: MatLike, box_px: tuple[float, float, float, float]) -> floa
 
 def _enlarged(frame_bgr: MatLike, box_px: tuple[float, float, float, float]) -> MatLike:
     """The box enlarged about its centre, less where the frame is too small, and moved to lie within it."""
-    height, width = frame_bgr.shape[:2]
+    height: int = frame_bgr.shape[0]
+    width: int = frame_bgr.shape[1]
     left, top, box_width, box_height = box_px
-    scale = min((height - 1) / box_height, (width - 1) / box_width, _PASSIVE_BOX_SCALE)
+    scale: float = min((height - 1) / box_height, (width - 1) / box_width, _PASSIVE_BOX_SCALE)
     crop_width, crop_height = box_width * scale, box_height * scale
-    x = int(min(max(left + box_width / 2 - crop_width / 2, 0), width - 1 - crop_width))
-    y = int(min(max(top + box_height / 2 - crop_height / 2, 0), height - 1 - crop_height))
+    x = int(min(max(left + box_width / 2 - crop_width / 2, 0.0), width - 1 - crop_width))
+    y = int(min(max(top + box_height / 2 - crop_height / 2, 0.0), height - 1 - crop_height))
     return frame_bgr[y : y + int(crop_height) + 1, x : x + int(crop_width) + 1]

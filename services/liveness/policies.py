@@ -9,7 +9,6 @@ from services.liveness.prompts import GESTURES, Prompt
 
 _PPM = 1_000_000
 _MIN_PROMPTS = 3  # the rules for banks (2026) ask for at least three
-_MAX_PROMPTS = 10  # facematch takes at most twelve keyframes
 _MAX_ATTEMPTS = 3  # and say that three failed attempts mean refusal
 
 
@@ -63,8 +62,7 @@ class Policy:
     def __post_init__(self) -> None:
         rules = (
             ("prompts", set(self.prompts) <= set(GESTURES) and len(set(self.prompts)) == len(self.prompts)),
-            ("prompts", len(self.prompts) > 1),
-            ("length", _MIN_PROMPTS <= self.length <= _MAX_PROMPTS),
+            ("length", _MIN_PROMPTS <= self.length <= len(self.prompts)),
             ("attempts", 1 <= self.attempts <= _MAX_ATTEMPTS),
             ("passive_threshold_ppm", 0 < self.passive_threshold_ppm <= _PPM),
         )

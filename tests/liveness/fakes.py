@@ -1,0 +1,139 @@
+"""Stand-ins for what liveness reaches over a wire: a store in memory, a worker without a process, a clock."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from services.liveness.errors import (
+    AttemptsExhaustedError,
+    EvidenceErasedError,
+    NotPassedError,
+    PersonLimitError,
+    SessionBusyError,
+    SessionUnknownError,
+)
+from services.liveness.observation import Observation, from_worker
+from services.liveness.prompts import State
+from services.liveness.session import Change, Evidence, NewSession, Session, from_json, to_json
+from tests.bundles import NOW
+
+
+@dataclass
+class Clock:
+    """Time that moves when it is told to, or when somebody sleeps."""
+
+    at: datetime = field(default_factory=lambda: datetime.fromtimestamp(NOW - 60, UTC))
+
+    def now(self) -> datetime:
+        return self.at
+
+    def seconds(self) -> float:
+        return self.at.timestamp()
+
+    async def sleep(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+
+@dataclass
+class _Kept:
+    session: Session
+    subject: str
+    keyframes: dict[int, bytes] = field(default_factory=dict)
+    scores: tuple[int, int] = (0, 0)
+    receipt: str | None = None
+    failure: str = ""
+
+
+class SessionsInMemory:
+    """See session.Sessions."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, _Kept] = {}
+
+    async def begin(self, new: NewSession, *, max_attempts: int, max_per_day: int) -> int:
+        of_transaction = [kept for kept in self.kept.values() if kept.session.txn == new.txn]
+        for kept in of_transaction:
+            if kept.session.state is State.RUNNING:
+                kept.session = replace(kept.session, state=State.ABANDONED, progress=None)
+        if len(of_transaction) >= max_attempts:
+            raise AttemptsExhaustedError("")
+        counted = [
+            kept
+            for kept in self.kept.values()
+            if kept.subject == new.subject
+            and kept.session.state is not State.PASSED
+            and kept.session.started_at > new.started_at - timedelta(days=1)
+        ]
+        if len(counted) >= max_per_day:
+            raise PersonLimitError("")
+        session = Session(
+            id=new.id,
+            txn=new.txn,
+            policy=new.policy,
+            channel=new.channel,
+            attempt=len(of_transaction) + 1,
+            nonce=new.nonce,
+            state=State.RUNNING,
+            version=0,
+            progress=from_json(to_json(new.progress)),
+            started_at=new.started_at,
+            expires_at=new.expires_at,
+        )
+        self.kept[new.id] = _Kept(session, new.subject)
+        return session.attempt
+
+    async def load(self, session: str) -> Session:
+        if session not in self.kept:
+            raise SessionUnknownError("")
+        return self.kept[session].session
+
+    async def change(self, session: Session, change: Change, now: datetime) -> None:
+        kept = self.kept[session.id]
+        if kept.session.version != session.version or kept.session.state is not State.RUNNING:
+            raise SessionBusyError("")
+        running = change.state is State.RUNNING
+        progress = from_json(to_json(change.progress)) if running else None
+        kept.session = replace(session, version=session.version + 1, state=change.state, progress=progress)
+        kept.scores = (change.progress.passive_ppm, change.progress.prompts_ppm)
+        kept.failure = change.failure.value if change.failure else ""
+        if change.keyframe is not None:
+            kept.keyframes[change.keyframe_position] = change.keyframe
+        if change.state is State.FAILED:
+            kept.keyframes.clear()
+
+    async def evidence(self, session: str) -> Evidence:
+        kept = self.kept[session]
+        if kept.session.state is not State.PASSED:
+            raise NotPassedError("")
+        if not kept.keyframes:
+            raise EvidenceErasedError("")
+        keyframes = tuple(keyframe for _, keyframe in sorted(kept.keyframes.items()))
+        return Evidence(keyframes, *kept.scores, kept.receipt)
+
+    async def keep_receipt(self, session: str, receipt: str, now: datetime) -> str:
+        self.kept[session].receipt = self.kept[session].receipt or receipt
+        return str(self.kept[session].receipt)
+
+    async def erase_expired(self, now: datetime) -> int:
+        return 0
+
+    def only(self) -> _Kept:
+        (kept,) = self.kept.values()
+        return kept
+
+
+class ModelInProcess:
+    """The real model, or anything with its methods, called without a process."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    async def observe(self, frames: Sequence[bytes], *, passive: Sequence[bool]) -> list[Observation | None]:
+        header, _ = self._model.observe({"passive": list(passive)}, frames)
+        return [from_worker(answer) for answer in json.loads(json.dumps(header))["frames"]]
+
+    async def keyframe(self, frame: bytes) -> bytes:
+        _, blobs = self._model.keyframe({}, [frame])
+        return bytes(blobs[0])
