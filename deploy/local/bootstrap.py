@@ -27,6 +27,7 @@ SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 OS_PACKAGES = {
     "bookworm": {
         "ca-certificates": "certificates of the package registries",
+        "curl": "the calls that `make run` prints",
         "libegl1": "mediapipe",
         "libgl1": "mediapipe",
         "libgles2": "mediapipe",
