@@ -199,7 +199,7 @@ class Server:
     async def run(self, *background: Callable[[], Awaitable[None]]) -> None:
         """Serve until SIGTERM or SIGINT, then drain: health first, then running calls, at most `drain_s`.
 
-        `background` are loops that live as long as the service; one that raises ends it.
+        `background` are loops that live as long as the service; one that raises ends it, with exit status 1.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -208,17 +208,37 @@ class Server:
         self.grpc.add_secure_port(self._settings.listen, credentials(self._settings))
         await self.grpc.start()
         telemetry.logger().info("listening", address=self._settings.listen)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._health.watch())]
-            tasks += [group.create_task(_forever(work)) for work in background]
-            await self._stop.wait()
-            telemetry.logger().info("draining")
-            await self._health.drain()
-            await self.grpc.stop(grace=self._settings.drain_s)
-            for task in tasks:
-                task.cancel()
-        await self._health.stop()
+        failed: list[Exception] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._health.watch())]
+                tasks += [group.create_task(_forever(work)) for work in background]
+                await self._stop.wait()
+                telemetry.logger().info("draining")
+                await self._health.drain()
+                await self.grpc.stop(grace=self._settings.drain_s)
+                for task in tasks:
+                    task.cancel()
+        except* Exception as errors:  # noqa: BLE001  told below, by class and place
+            failed.extend(_leaves(errors))
+        finally:
+            await self.grpc.stop(grace=0)
+            await self._health.stop()
+        for error in failed:
+            # Not the error itself: its text may hold what no log may.
+            telemetry.logger().critical(
+                "ended by a background task", error_class=type(error).__name__, stack=telemetry.stack_of(error)
+            )
         telemetry.stop()
+        if failed:
+            raise SystemExit(1)
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> list[Exception]:
+    leaves: list[Exception] = []
+    for error in group.exceptions:
+        leaves.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return leaves
 
 
 async def _forever(work: Callable[[], Awaitable[None]]) -> None:

@@ -202,3 +202,19 @@ async def test_health_follows_a_lost_dependency_within_two_seconds() -> None:
         await _until(channel, health_pb2.HealthCheckResponse.SERVING)
     watch.cancel()
     await health.stop()
+
+
+async def test_failing_background_task_ends_the_service_without_showing_its_text(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def fails() -> None:
+        raise LookupError("phone +77010000000 of a person")
+
+    server = Server("portal", Authority(tmp_path).settings("portal"), {}, probes=[])
+    with pytest.raises(SystemExit) as ended:
+        async with asyncio.timeout(5):
+            await server.run(fails)
+    captured = capfd.readouterr()
+    assert ended.value.code == 1
+    assert "LookupError" in captured.out + captured.err
+    assert "+77010000000" not in captured.out + captured.err
