@@ -49,7 +49,7 @@ def _answer(target: object, call: frames.Frame) -> tuple[dict[str, Any], list[by
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent must learn that this call failed
         # Where, and of which class, but never the message: it may quote what was being analysed.
         place = traceback.extract_tb(error.__traceback__)[-1]
-        return {"id": call_id, "error": f"{type(error).__name__} at {place.name}:{place.lineno}"}, []
+        return {"id": call_id, "error": {"class": type(error).__name__, "where": f"{place.name}:{place.lineno}"}}, []
     return {"id": call_id, "result": result}, blobs
 
 

@@ -1,24 +1,23 @@
 """A fixed number of worker processes behind one bounded queue."""
 
 import asyncio
-import logging
-import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
+
+import structlog
 
 from mesh.errors import Code, DependencyUnavailableError, FinIdError
 from mesh.worker import frames
 from mesh.worker.frames import Frame, FrameError
 from mesh.worker.process import WorkerGoneError, WorkerProcess
 
-_log = logging.getLogger(__name__)
+_log = structlog.stdlib.get_logger()
 
 _RESTART_DELAY_S: Final = 0.2
 _MAX_RESTART_DELAY_S: Final = 5.0
 _SMOOTHING: Final = 0.1
-# What an honest worker says of an exception; the rest is not logged, since it could quote what is analysed.
-_FAULT: Final = re.compile(r"[A-Za-z]{1,64} at [\w<>]{1,64}:\d{1,6}")
 
 
 class WorkersBusyError(FinIdError):
@@ -160,9 +159,7 @@ class WorkerPool:
             self._unanswered.discard(reply)
         result = frame.header.get("result")
         if not isinstance(result, dict):
-            fault = str(frame.header.get("error", ""))
-            where = fault if _FAULT.fullmatch(fault) else "unknown"
-            _log.error("worker_call_failed target=%s method=%s fault=%s", self._target, method, where)
+            _log_fault(frame.header.get("error"))
             raise WorkerCallFailedError("the analysis failed")
         return result, frame.blobs
 
@@ -179,7 +176,9 @@ class WorkerPool:
                     timeout_s=self._start_timeout_s,
                 )
             except WorkerGoneError as error:
-                _log.error("worker_start_failed target=%s why=%s", self._target, error)
+                # It has seen nobody's data yet, so what it said may be shown, and it is all there is to go by.
+                sys.stderr.write(f"a worker of {self._target} does not start: {error}\n")
+                _log.error("a worker does not start", dependency="worker")
                 if not first_start.done():
                     first_start.set_exception(WorkerLostError("a worker does not start"))
                     return
@@ -195,7 +194,7 @@ class WorkerPool:
             finally:
                 del self._ready[worker.pid]
                 await worker.end()
-            _log.warning("worker_replaced target=%s pid=%d", self._target, worker.pid)
+            _log.warning("a worker is replaced", dependency="worker")
 
     async def _give_calls(self, worker: WorkerProcess) -> None:
         """Hand calls to the worker until it is gone."""
@@ -222,7 +221,7 @@ class WorkerPool:
             _fail(call, WorkerCallFailedError("the call is larger than a worker takes"))
             return True
         except WorkerGoneError as error:
-            _log.warning("worker_lost target=%s pid=%d why=%s", self._target, worker.pid, error)
+            _log.warning("a call lost its worker", dependency="worker", reason=error.reason.name)
             _fail(call, WorkerLostError("the worker of this call was lost", retry_after_s=1.0))
             return False
         self._usual_call_s += _SMOOTHING * (loop.time() - started_s - self._usual_call_s)
@@ -234,3 +233,14 @@ class WorkerPool:
 def _fail(call: _Call, error: FinIdError) -> None:
     if not call.reply.done():
         call.reply.set_exception(error)
+
+
+def _log_fault(fault: object) -> None:
+    """Log where a method raised; what it said of it stays unknown, since it could quote what is analysed."""
+    where = fault if isinstance(fault, dict) else {}
+    _log.error(
+        "a worker's method raised",
+        dependency="worker",
+        error_class=str(where.get("class")),
+        where=str(where.get("where")),
+    )

@@ -7,6 +7,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any, Final
 
 from mesh.worker import frames
@@ -24,8 +25,21 @@ _START_MESSAGES_BYTES: Final = 4096
 _CHUNK_BYTES: Final = 64 * 1024
 
 
+class Loss(Enum):
+    """How a worker was lost."""
+
+    NOT_STARTED = "no process can be started"
+    ENDED = "it ended"
+    TOO_SLOW = "it did not answer in time"
+    NONSENSE = "it sent no proper answer"
+
+
 class WorkerGoneError(Exception):
-    """The process ended, spoke no frame, or took too long; it is of no use any more. The message is for operators."""
+    """The process is of no use any more; the message adds what it said before it was ready."""
+
+    def __init__(self, reason: Loss, messages: str = "") -> None:
+        super().__init__(f"{reason.value}\n{messages}".rstrip())
+        self.reason = reason
 
 
 class WorkerProcess:
@@ -67,7 +81,7 @@ class WorkerProcess:
             )
             worker = cls(process, os.pidfd_open(process.pid))
         except OSError as error:
-            raise WorkerGoneError(f"no process can be started: {error.strerror}") from error
+            raise WorkerGoneError(Loss.NOT_STARTED, error.strerror or "") from error
         try:
             await worker._exchange({"arguments": dict(arguments)}, (), timeout_s)
         except BaseException:
@@ -128,13 +142,13 @@ class WorkerProcess:
                 await self._stdin.drain()
                 reply = await self._read()
         except TimeoutError:
-            raise WorkerGoneError(f"no answer within {timeout_s} s") from None
+            raise WorkerGoneError(Loss.TOO_SLOW, self._messages_before_ready()) from None
         except (OSError, EOFError):
-            raise WorkerGoneError(self._why_it_ended()) from None
-        except FrameError as error:
-            raise WorkerGoneError(f"it sent no proper frame: {error}") from None
+            raise WorkerGoneError(Loss.ENDED, self._messages_before_ready()) from None
+        except FrameError:
+            raise WorkerGoneError(Loss.NONSENSE) from None
         if reply.header.get("id") != self._last_id:
-            raise WorkerGoneError("it answered a call that was not made")
+            raise WorkerGoneError(Loss.NONSENSE)
         return reply
 
     async def _read(self) -> Frame:
@@ -157,7 +171,5 @@ class WorkerProcess:
             self._messages = b"" if self._ready else (self._messages + chunk)[-_START_MESSAGES_BYTES:]
         self._kill()
 
-    def _why_it_ended(self) -> str:
-        if self._ready:
-            return "it ended"
-        return "it ended before it was ready: " + self._messages.decode(errors="replace")
+    def _messages_before_ready(self) -> str:
+        return "" if self._ready else self._messages.decode(errors="replace")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyseccomp
 import pytest
+from structlog.testing import capture_logs
 
 from mesh.worker import WorkerCallFailedError, WorkerLostError, WorkerPool, WorkersBusyError, sandbox
 
@@ -62,13 +63,14 @@ async def test_prints_of_libraries_do_not_disturb_the_protocol(pool: WorkerPool)
 
 
 async def test_exception_in_a_worker_fails_the_call_without_its_message_and_costs_no_worker(
-    pool: WorkerPool, caplog: pytest.LogCaptureFixture
+    pool: WorkerPool,
 ) -> None:
     before = pool.worker_pids
-    with pytest.raises(WorkerCallFailedError) as failure:
+    with capture_logs() as lines, pytest.raises(WorkerCallFailedError) as failure:
         await pool.call("raise_error", {})
-    assert "secret detail" not in failure.value.message + caplog.text
-    assert "ValueError at raise_error" in caplog.text
+    assert "secret detail" not in failure.value.message + str(lines)
+    assert [line["error_class"] for line in lines] == ["ValueError"]
+    assert lines[0]["where"].startswith("raise_error:")
     assert pool.worker_pids == before
 
 
@@ -248,10 +250,13 @@ async def test_one_of_two_workers_keeps_the_pool_healthy() -> None:
         assert other in pool.worker_pids
 
 
-async def test_pool_whose_worker_cannot_start_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_pool_whose_worker_cannot_start_says_why_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pool = WorkerPool(TARGET, arguments={"die_unless": str(tmp_path / "absent")})
     with pytest.raises(WorkerLostError):
         await pool.start()
+    assert "RuntimeError: told not to start" in capsys.readouterr().err
     assert not pool.healthy
     with pytest.raises(WorkerLostError):
         await pool.call("echo", {})
