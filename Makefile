@@ -15,6 +15,10 @@ help: ## List the targets
 setup: ## Install what is missing: Debian packages, the locked .venv, models and sample people
 	@$(PYTHON) deploy/local/bootstrap.py
 
+.PHONY: demo
+demo: setup ## Authentication, certificate, signatures and four refusals, on the whole mesh; files in var/demo/
+	@exec $(BIN)/python -m deploy.demo
+
 .PHONY: run
 run: setup ## Run the whole mesh until Ctrl-C; prints addresses, credentials, and calls to paste
 	@exec $(BIN)/python -m deploy.local run

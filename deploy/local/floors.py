@@ -18,10 +18,11 @@ from mesh.transaction import Channel, Purpose
 # Liveness and facematch both know it, in their policies.toml.
 POLICY: Final = "sandbox-standard"
 _MIN_SIMILARITY_PPM: Final = 425_000  # one false match in 10,000 comparisons; services/facematch/policies.toml says how
-_MIN_PASSIVE_PPM: Final = 500_000
-_MIN_PROMPTS_PPM: Final = 500_000
+# As services/liveness/policies.toml, which says what the numbers come from.
+_MIN_PASSIVE_PPM: Final = 900_000
+_MIN_PROMPTS_PPM: Final = 500_000  # by liveness's scale, the least clear prompt just answered
 _MODELS: Final = {
-    Factor.LIVENESS: ("models/face_landmarker.task", "models/fr_liveness.onnx", "models/FaceAntiSpoofing.tflite"),
+    Factor.LIVENESS: ("models/face_landmarker.task", "models/fr_liveness.onnx"),
     Factor.FACE_MATCH: ("models/face_detection_yunet_2023mar.onnx", "models/face_recognition_sface_2021dec.onnx"),
 }
 _SERVED: Final = {
