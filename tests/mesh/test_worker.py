@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pyseccomp
 import pytest
+import pytest_asyncio
 from structlog.testing import capture_logs
 
 from mesh.worker import WorkerCallFailedError, WorkerLostError, WorkerPool, WorkersBusyError, sandbox
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TARGET = "tests.mesh.worker_targets:serve"
 
@@ -29,8 +32,16 @@ def pool_of(processes: int = 1, *, queue_limit: int = 4, call_timeout_s: float =
     )
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def pool() -> AsyncIterator[WorkerPool]:
+    """A pool for a test that costs workers their lives."""
+    async with pool_of() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def confined() -> AsyncIterator[WorkerPool]:
+    """A pool for the tests that leave its worker alive."""
     async with pool_of() as running:
         yield running
 
@@ -49,34 +60,34 @@ async def until(condition: Callable[[], bool], within_s: float = 5) -> None:
 # What a worker is for.
 
 
-async def test_call_carries_json_and_bytes_both_ways(pool: WorkerPool) -> None:
-    result, blobs = await pool.call("echo", {"number": 1.5, "text": "тіл"}, [b"\x00\xff" * 500_000, b""])
+async def test_call_carries_json_and_bytes_both_ways(confined: WorkerPool) -> None:
+    result, blobs = await confined.call("echo", {"number": 1.5, "text": "тіл"}, [b"\x00\xff" * 500_000, b""])
     assert result["header"] == {"number": 1.5, "text": "тіл"}
     assert result["arguments"] == {"greeting": "hello"}
     assert blobs == [b"\x00\xff" * 500_000, b""]
 
 
-async def test_prints_of_libraries_do_not_disturb_the_protocol(pool: WorkerPool) -> None:
-    assert await pool.call("print_to_stdout", {}) == ({"read": 0}, [])
-    result, _ = await pool.call("echo", {"still": "in step"})
+async def test_prints_of_libraries_do_not_disturb_the_protocol(confined: WorkerPool) -> None:
+    assert await confined.call("print_to_stdout", {}) == ({"read": 0}, [])
+    result, _ = await confined.call("echo", {"still": "in step"})
     assert result["header"] == {"still": "in step"}
 
 
 async def test_exception_in_a_worker_fails_the_call_without_its_message_and_costs_no_worker(
-    pool: WorkerPool,
+    confined: WorkerPool,
 ) -> None:
-    before = pool.worker_pids
+    before = confined.worker_pids
     with capture_logs() as lines, pytest.raises(WorkerCallFailedError) as failure:
-        await pool.call("raise_error", {})
+        await confined.call("raise_error", {})
     assert "secret detail" not in failure.value.message + str(lines)
     assert [line["error_class"] for line in lines] == ["ValueError"]
     assert lines[0]["where"].startswith("raise_error:")
-    assert pool.worker_pids == before
+    assert confined.worker_pids == before
 
 
-async def test_unknown_method_fails_the_call(pool: WorkerPool) -> None:
+async def test_unknown_method_fails_the_call(confined: WorkerPool) -> None:
     with pytest.raises(WorkerCallFailedError):
-        await pool.call("no_such_method", {})
+        await confined.call("no_such_method", {})
 
 
 # What a worker has given up.
@@ -84,9 +95,9 @@ async def test_unknown_method_fails_the_call(pool: WorkerPool) -> None:
 
 @pytest.mark.parametrize("family", ["AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_PACKET"])
 @pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_DGRAM", "SOCK_RAW"])
-async def test_worker_cannot_make_a_socket(pool: WorkerPool, family: str, kind: str) -> None:
+async def test_worker_cannot_make_a_socket(confined: WorkerPool, family: str, kind: str) -> None:
     numbers = {"family": int(getattr(socket, family)), "kind": int(getattr(socket, kind))}
-    assert await outcome(pool, "open_socket", **numbers) == "EPERM"
+    assert await outcome(confined, "open_socket", **numbers) == "EPERM"
 
 
 @pytest.mark.parametrize("ci", [None, "true"])
@@ -119,8 +130,8 @@ async def test_worker_cannot_connect_whether_or_not_ci_is_set(ci: str | None, mo
         ("read_parent_memory", "EACCES"),
     ],
 )
-async def test_worker_is_refused(pool: WorkerPool, attempt: str, refusal: str) -> None:
-    assert await outcome(pool, attempt) == refusal
+async def test_worker_is_refused(confined: WorkerPool, attempt: str, refusal: str) -> None:
+    assert await outcome(confined, attempt) == refusal
 
 
 async def test_worker_that_calls_through_another_abi_is_killed(pool: WorkerPool) -> None:
@@ -128,14 +139,14 @@ async def test_worker_that_calls_through_another_abi_is_killed(pool: WorkerPool)
         await pool.call("call_through_32_bit_abi", {})
 
 
-async def test_worker_cannot_write_a_file(pool: WorkerPool, tmp_path: Path) -> None:
+async def test_worker_cannot_write_a_file(confined: WorkerPool, tmp_path: Path) -> None:
     path = tmp_path / "kept"
-    assert await outcome(pool, "write_file", path=str(path)) in {"EACCES", "EFBIG"}
+    assert await outcome(confined, "write_file", path=str(path)) in {"EACCES", "EFBIG"}
     assert _size_bytes(path) == 0
 
 
-async def test_worker_memory_is_bounded(pool: WorkerPool) -> None:
-    assert await outcome(pool, "allocate", bytes=8 * 1024**3) == "MemoryError"
+async def test_worker_memory_is_bounded(confined: WorkerPool) -> None:
+    assert await outcome(confined, "allocate", bytes=8 * 1024**3) == "MemoryError"
 
 
 async def test_worker_inherits_no_secret_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +194,7 @@ async def test_worker_whose_parent_is_already_gone_does_not_start() -> None:
     assert await _run(program) == 7
 
 
-def test_no_refused_syscall_is_misspelt() -> None:
+async def test_no_refused_syscall_is_misspelt() -> None:
     """libseccomp answers an unknown name with -1; every name must be known here."""
     names = (*sandbox.REFUSED_SYSCALLS, "clone", "clone3")
     assert [name for name in names if pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name) == -1] == []
@@ -369,11 +380,11 @@ async def test_result_that_is_no_object_fails_the_call(pool: WorkerPool) -> None
         await pool.call("answer_raw", {"seconds": 1}, [frame(b'{"id":2,"result":"PASS"}')])
 
 
-async def test_call_larger_than_a_frame_may_be_is_refused_and_costs_no_worker(pool: WorkerPool) -> None:
-    before = pool.worker_pids
+async def test_call_larger_than_a_frame_may_be_is_refused_and_costs_no_worker(confined: WorkerPool) -> None:
+    before = confined.worker_pids
     with pytest.raises(WorkerCallFailedError):
-        await pool.call("echo", {}, [bytes(17 * 1024 * 1024)])
-    assert pool.worker_pids == before
+        await confined.call("echo", {}, [bytes(17 * 1024 * 1024)])
+    assert confined.worker_pids == before
 
 
 def _size_bytes(path: Path) -> int:
