@@ -9,7 +9,8 @@ from finid.signer.v1 import signer_pb2 as pb
 from finid.signer.v1 import signer_pb2_grpc as rpc
 
 from deploy.local.database import Database as Provisioned
-from mesh import base64url
+from mesh import base64url, pins
+from mesh.pins import Pins
 from tests.bundles import NOW, SentBundle
 from tests.deployed import Deployed
 from tests.mtls import Authority
@@ -25,6 +26,10 @@ class Place:
     environment: dict[str, str]
     ca: TestCa
     provisioned: Provisioned
+
+    @property
+    def pins(self) -> Pins:
+        return pins.parse(Path(self.environment["FINID_PINS_FILE"]).read_bytes(), WORLD.env)
 
 
 def make_place(softhsm: SoftHsm, token: TokenPlace, provisioned: Provisioned, folder: Path) -> Place:
