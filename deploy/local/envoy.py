@@ -29,28 +29,31 @@ def program(configuration: Path) -> list[str]:
     ]  # fmt: skip
 
 
+def edge(parts: Parts) -> Edge:
+    """The edge of this mesh."""
+    own = parts.identities["envoy"]
+    return Edge(
+        host=HOST,
+        https_port=parts.ports["envoy https"],
+        pki_port=parts.ports["envoy pki"],
+        admin_port=parts.ports["envoy admin"],
+        descriptors=CHECKOUT / "gen" / "descriptors.binpb",
+        web_certificate=parts.web.certificate,
+        web_key=parts.web.key,
+        mesh_certificate=own.certificate,
+        mesh_key=own.key,
+        mesh_root=own.root,
+        gateway=_upstream("auth_gateway", parts.ports["auth_gateway"]),
+        portal=_upstream("portal", parts.ports["portal https"]),
+        token_issuer=parts.web_url,
+        token_audience=_AUDIENCE,
+        otlp_address=parts.otlp_endpoint,
+    )
+
+
 def configuration(parts: Parts) -> str:
     """The edge of this mesh, as Envoy reads it."""
-    own = parts.identities["envoy"]
-    return render(
-        Edge(
-            host=HOST,
-            https_port=parts.ports["envoy https"],
-            pki_port=parts.ports["envoy pki"],
-            admin_port=parts.ports["envoy admin"],
-            descriptors=CHECKOUT / "gen" / "descriptors.binpb",
-            web_certificate=parts.web.certificate,
-            web_key=parts.web.key,
-            mesh_certificate=own.certificate,
-            mesh_key=own.key,
-            mesh_root=own.root,
-            gateway=_upstream("auth_gateway", parts.ports["auth_gateway"]),
-            portal=_upstream("portal", parts.ports["portal https"]),
-            token_issuer=parts.web_url,
-            token_audience=_AUDIENCE,
-            otlp_address=parts.otlp_endpoint,
-        )
-    )
+    return render(edge(parts))
 
 
 def _upstream(service: str, port: int) -> Upstream:
