@@ -88,15 +88,16 @@ async def walk(given: Surroundings, out: Path, say: Say) -> None:
     try:
         say("stage", "One FinID authentication, over one gRPC stream")
         await _identify(run)
-        say("stage", "A registration certificate, through the hosted page")
-        # The impostor is at another device meanwhile; what comes of it is shown at its place below.
-        impostor = asyncio.create_task(_impostor(run))
-        certificate = await _certificate(run)
-        say("stage", "Cloud signatures on a contract, through the hosted page")
-        evidence = await _sign(run, certificate)
-        say("stage", "What must be refused")
-        await _attacks(run, evidence)
-        say("refusal", ("a live person who claims another's identity", *await impostor))
+        async with asyncio.TaskGroup() as group:
+            # An impostor is at another device meanwhile; what comes of it is shown at its place.
+            impostor = group.create_task(_impostor(run))
+            say("stage", "A registration certificate, through the hosted page")
+            certificate = await _certificate(run)
+            say("stage", "Cloud signatures on a contract, through the hosted page")
+            evidence = await _sign(run, certificate)
+            say("stage", "What must be refused")
+            await _attacks(run, evidence)
+            say("refusal", ("a live person who claims another's identity", *await impostor))
         say("stage", "What relying parties fetch")
         await _public_files(run, certificate)
     finally:
@@ -200,8 +201,8 @@ async def _verified(run: _Run, name: str, signed: bytes, contract: bytes) -> Non
 
 
 def _flipped(content: bytes) -> bytes:
-    """Return the content with one bit changed in the text that a reader sees first."""
-    at = len(content) // 8
+    """Return a PDF with one bit changed in the size of its page: it opens as before and shows something else."""
+    at = content.index(b"/MediaBox") + len(b"/MediaBox [ 0 0 ")
     return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
 
