@@ -138,11 +138,12 @@ class DigestSigner:
         """Return one ECDSA-Sig-Value (DER) for each digest, in order.
 
         A repeat with the same request id returns the first answer, and asks for no fresh receipts: it was released
-        before. Raises PreconditionError, the errors of this module and of `credential`, DependencyUnavailableError.
+        before. Under another request id only who could have signed learns that the transaction was used. Raises
+        PreconditionError, the errors of this module and of `credential`, DependencyUnavailableError.
         """
         digests = tuple(digests_sha256)
         earlier = await self._signings.find(txn_of(transaction_bytes))
-        if earlier is not None:
+        if earlier is not None and earlier.request_id == request_id:
             return await self._repeat(earlier, request_id, digests)
 
         now = self._now()
@@ -151,6 +152,8 @@ class DigestSigner:
         )
         if digests != grant.digests_sha256:
             raise DigestsNotAuthorizedError("The digests are not those of the transaction.")
+        if earlier is not None:
+            raise TransactionAlreadyUsedError("The transaction was used before.")
         credential = existing(await self._credentials.find(grant.transaction.credential))
         self._require_usable(credential, grant)
 

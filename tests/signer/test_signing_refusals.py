@@ -236,6 +236,14 @@ async def test_a_grant_is_used_once() -> None:
     assert room.fake_keys.calls.count("sign") == 1
 
 
+async def test_only_who_could_have_signed_learns_that_a_transaction_was_used() -> None:
+    room = Room()
+    bundle = room.bundle(await room.enrol())
+    await room.sign(bundle)
+    weaker = bundle.without(Factor.SMS_OTP)
+    assert await refusal_of(room, lambda room: room.sign(weaker, "request-2")) == "FACTOR_MISSING"
+
+
 async def test_a_used_transaction_signs_no_other_digests_under_its_request_id() -> None:
     room = Room()
     bundle = room.bundle(await room.enrol())
