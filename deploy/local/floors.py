@@ -31,8 +31,8 @@ _SERVED: Final = {
     "ca": (Purpose.ISSUE, Purpose.REISSUE, Purpose.REVOKE),
 }
 _MAKES_KEY: Final = frozenset({Purpose.ISSUE, Purpose.REISSUE})
-# A code to a phone that the caller may name freely proves nothing of the person: one part that lies about the face would
-# be enough for the person's data (tests/security/test_absent_victim.py). Who lost her phone must be able to revoke.
+# A code to a phone that the caller may name freely proves nothing of the person: one part that lies about the face
+# would be enough for the person's data (tests/security/test_absent_victim.py). Who lost it must be able to revoke.
 _NEEDS_TRUSTED_PHONE: Final = frozenset(Purpose) - {Purpose.REVOKE}
 
 
