@@ -45,14 +45,22 @@ class Clip:
     jpegs: Mapping[tuple[int, bool], bytes]
 
 
-def load_segments(path: Path = SEGMENTS_FILE) -> tuple[str, dict[str, tuple[Segment, ...]]]:
-    """Return the clip's place in the assets' folder, and the segments of each gesture in the order of the file."""
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What of which clip is used: its place in the assets' folder, its first column, and each gesture's segments."""
+
+    clip: str
+    left_px: int
+    segments: Mapping[str, Sequence[Segment]]
+
+
+def load_cut(path: Path = SEGMENTS_FILE) -> Cut:
+    """Return the cut that a file of segments describes; a gesture's segments are in the order of the file."""
     table = tomllib.loads(path.read_text(encoding="utf-8"))
-    segments = defaultdict[str, tuple[Segment, ...]](tuple)
+    segments = defaultdict[str, list[Segment]](list)
     for item in table["segment"]:
-        segment = Segment(**item)
-        segments[segment.gesture] += (segment,)
-    return table["clip"], dict(segments)
+        segments[item["gesture"]].append(Segment(**item))
+    return Cut(table["clip"], table["left_px"], dict(segments))
 
 
 def as_filmed(frame_bgr: MatLike) -> MatLike:
@@ -63,14 +71,14 @@ def as_filmed(frame_bgr: MatLike) -> MatLike:
 @functools.cache
 def load_clip(assets: Path, seen: Seen = as_filmed) -> Clip:
     """Return the clip out of the assets' folder, as `seen`. Raises ClipError when it ends before the last segment."""
-    name, segments = load_segments()
-    wanted = {number for of_gesture in segments.values() for segment in of_gesture for number in segment.frames}
+    cut = load_cut()
+    wanted = {number for of_gesture in cut.segments.values() for segment in of_gesture for number in segment.frames}
     jpegs = {}
-    for number, frame_bgr in _frames(assets / name, wanted).items():
-        picture_bgr = seen(frame_bgr)
+    for number, frame_bgr in _frames(assets / cut.clip, wanted).items():
+        picture_bgr = seen(frame_bgr[:, cut.left_px :])
         jpegs[number, False] = jpeg(picture_bgr)
         jpegs[number, True] = jpeg(cv2.flip(picture_bgr, 1))
-    return Clip(segments, jpegs)
+    return Clip(cut.segments, jpegs)
 
 
 def jpeg(picture_bgr: MatLike, quality: int = JPEG_QUALITY) -> bytes:

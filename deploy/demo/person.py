@@ -77,7 +77,7 @@ class SamplePerson:
     def new_attempt(self) -> None:
         """Begin again: the clock starts at the next frame."""
         self._shutter.restart()
-        self._prompt = ""
+        self._prompt: str | None = None
         self._mirrored = False
         self._calm: Iterator[int] = itertools.cycle(_to_and_fro(self._clip.segments[_NEUTRAL]))
         self._acting: Iterator[int] = self._calm

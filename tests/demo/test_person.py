@@ -1,0 +1,157 @@
+"""The sample woman before the camera: when her frames are taken, and which they are."""
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+
+import pytest
+from finid.auth.v1 import liveness_step_pb2 as step_pb
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deploy.demo.camera import Person
+from deploy.demo.clip import Segment, load_clip
+from deploy.demo.person import CALM_FRAMES, FRAME_PERIOD_S, Frame, SamplePerson, UnknownPromptError
+from tests import samples
+from tests.demo.clock import Clock
+
+PERIOD_MS = round(FRAME_PERIOD_S * 1000)
+PROMPTS = sorted(set(step_pb.Prompt.keys()) - {"PROMPT_UNSPECIFIED"})
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def woman(clock: Clock) -> SamplePerson:
+    return SamplePerson(samples.assets_folder(), now=clock.now, sleep=clock.sleep)
+
+
+@pytest.fixture(scope="module")
+def segments() -> Mapping[str, Sequence[Segment]]:
+    return load_clip(samples.assets_folder()).segments
+
+
+def shown(frames: Sequence[Frame]) -> list[tuple[int, bool]]:
+    """Which frame of the clip each is, and whether mirrored."""
+    numbers = {picture: number for number, picture in load_clip(samples.assets_folder()).jpegs.items()}
+    return [numbers[frame.jpeg] for frame in frames]
+
+
+def times_ms(frames: Sequence[Frame]) -> list[int]:
+    return [frame.captured_at_ms for frame in frames]
+
+
+async def test_she_is_somebody_before_the_camera(woman: SamplePerson) -> None:
+    person: Person = woman
+    assert len(await person.frames("PROMPT_NEUTRAL", 3)) == 3
+
+
+async def test_frames_are_a_period_apart_from_zero_on(woman: SamplePerson) -> None:
+    first, second = await woman.frames("PROMPT_NEUTRAL", 3), await woman.frames("PROMPT_SMILE", 2)
+    assert times_ms([*first, *second]) == [0, PERIOD_MS, 2 * PERIOD_MS, 3 * PERIOD_MS, 4 * PERIOD_MS]
+
+
+async def test_frames_take_real_time() -> None:
+    woman = SamplePerson(samples.assets_folder())
+    started_s = time.monotonic()
+    frames = await woman.frames("PROMPT_NEUTRAL", 3)
+    passed_ms = (time.monotonic() - started_s) * 1000
+    assert 2 * PERIOD_MS - 20 <= frames[-1].captured_at_ms <= passed_ms + 1  # rounded
+
+
+async def test_frames_nobody_asked_for_in_time_are_missed(woman: SamplePerson, clock: Clock) -> None:
+    await woman.frames("PROMPT_NEUTRAL", 2)
+    clock.now_s += 1.03
+    assert times_ms(await woman.frames("PROMPT_NEUTRAL", 3)) == [1130, 1230, 1330]
+
+
+async def test_a_new_attempt_starts_the_clock_and_shows_her_as_filmed(woman: SamplePerson) -> None:
+    await woman.frames("PROMPT_TURN_LEFT", 9)
+    woman.new_attempt()
+    frames = await woman.frames("PROMPT_NEUTRAL", 3)
+    assert times_ms(frames) == [0, PERIOD_MS, 2 * PERIOD_MS]
+    assert not any(mirrored for _, mirrored in shown(frames))
+
+
+async def test_calm_is_played_to_and_fro_without_a_cut(
+    woman: SamplePerson, segments: Mapping[str, Sequence[Segment]]
+) -> None:
+    calm = segments["NEUTRAL"][0]
+    numbers = [number for number, _ in shown(await woman.frames("PROMPT_NEUTRAL", 50))]
+    assert set(numbers) == set(calm.frames)
+    assert all(abs(one - next_one) == calm.step for one, next_one in itertools.pairwise(numbers))
+
+
+@pytest.mark.parametrize("gesture", ["SMILE", "BLINK", "OPEN_MOUTH", "LOOK_DOWN", "TURN_RIGHT"])
+async def test_she_reacts_acts_and_acts_again_in_another_way(
+    woman: SamplePerson, segments: Mapping[str, Sequence[Segment]], gesture: str
+) -> None:
+    calm = set(segments["NEUTRAL"][0].frames)
+    for segment in (*segments[gesture], segments[gesture][0]):
+        reaction = shown(await woman.frames(f"PROMPT_{gesture}", CALM_FRAMES))
+        assert {number for number, _ in reaction} <= calm
+        acted = shown(await woman.frames(f"PROMPT_{gesture}", len(segment.frames)))
+        assert acted == [(number, False) for number in segment.frames]
+
+
+async def test_another_prompt_ends_the_gesture_with_a_calm_face(
+    woman: SamplePerson, segments: Mapping[str, Sequence[Segment]]
+) -> None:
+    await woman.frames("PROMPT_SMILE", CALM_FRAMES + 2)
+    numbers = [number for number, _ in shown(await woman.frames("PROMPT_BLINK", CALM_FRAMES + 1))]
+    assert set(numbers[:CALM_FRAMES]) <= set(segments["NEUTRAL"][0].frames)
+    assert numbers[CALM_FRAMES] == segments["BLINK"][0].first
+
+
+async def test_a_turn_to_the_left_is_the_mirrored_turn_to_the_right_and_changes_sides_once(
+    woman: SamplePerson, segments: Mapping[str, Sequence[Segment]]
+) -> None:
+    before = shown(await woman.frames("PROMPT_SMILE", 8))
+    turn = shown(await woman.frames("PROMPT_TURN_LEFT", CALM_FRAMES + 4))
+    after = shown(await woman.frames("PROMPT_SMILE", 8))
+    assert [number for number, _ in turn[CALM_FRAMES:]] == list(segments["TURN_RIGHT"][0].frames[:4])
+    assert [mirrored for _, mirrored in (*before, *turn, *after)] == [False] * 8 + [True] * (CALM_FRAMES + 4 + 8)
+
+
+async def test_a_turn_to_the_right_shows_her_as_filmed_again(woman: SamplePerson) -> None:
+    await woman.frames("PROMPT_TURN_LEFT", 6)
+    assert not any(mirrored for _, mirrored in shown(await woman.frames("PROMPT_TURN_RIGHT", 6)))
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+async def test_she_answers_every_prompt_of_the_public_api(woman: SamplePerson, prompt: str) -> None:
+    assert len(await woman.frames(prompt, 12)) == 12
+
+
+@pytest.mark.parametrize("prompt", ["PROMPT_UNSPECIFIED", "PROMPT_WINK", "", "SMILING"])
+async def test_a_prompt_that_the_clip_does_not_show_is_refused(woman: SamplePerson, prompt: str) -> None:
+    with pytest.raises(UnknownPromptError):
+        await woman.frames(prompt, 1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(PROMPTS), st.integers(1, 12), st.floats(0, 3, allow_nan=False)),
+        min_size=1,
+        max_size=12,
+    )
+)
+async def test_whatever_is_asked_time_goes_forward_and_sides_change_only_at_a_turn(
+    asked: list[tuple[str, int, float]],
+) -> None:
+    clock = Clock()
+    woman = SamplePerson(samples.assets_folder(), now=clock.now, sleep=clock.sleep)
+    last_ms, side = -PERIOD_MS, False
+    for prompt, count, pause_s in asked:
+        frames = await woman.frames(prompt, count)
+        side = {"PROMPT_TURN_LEFT": True, "PROMPT_TURN_RIGHT": False}.get(prompt, side)
+        assert {mirrored for _, mirrored in shown(frames)} == {side}
+        for frame in frames:
+            # A millisecond less than the period at most: times are rounded.
+            assert frame.captured_at_ms >= last_ms + PERIOD_MS - 1
+            last_ms = frame.captured_at_ms
+        clock.now_s += pause_s
