@@ -157,6 +157,7 @@ class _Gateway(grpc.GenericRpcHandler):
         behaviour, request = {
             "CreateAuthentication": (self._get, auth.CreateAuthenticationRequest),
             "GetAuthentication": (self._get, auth.GetAuthenticationRequest),
+            "GiveConsents": (self._get, auth.GiveConsentsRequest),
             "OpenCapture": (self._open, capture.OpenCaptureRequest),
             "GetCapture": (self._get, capture.GetCaptureRequest),
             "GetIssuingCrl": (self._crl, pki.GetIssuingCrlRequest),

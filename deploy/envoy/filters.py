@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 
-from deploy.envoy import routes
+from deploy.envoy import routes, strict_json
 from deploy.envoy.edge import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Edge, Json, typed
 
 
 def https_filters(edge: Edge) -> list[Json]:
-    """Rate limit, token, size, gRPC-Web, JSON, router."""
+    """Rate limit, token, size, strictness, gRPC-Web, JSON, router."""
     return [
         _filter("local_ratelimit", routes.rate_limit("https", edge.requests_per_second)),
         _filter("jwt_authn", _jwt_authn(edge)),
         _buffer_where_routes_ask(),
+        _strict_json(edge),
         _filter("grpc_web", typed("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb")),
         _transcoder(edge, routes.PUBLIC_SERVICES),
         _filter("router", typed("envoy.extensions.filters.http.router.v3.Router")),
@@ -56,6 +57,11 @@ def _jwt_authn(edge: Edge) -> Json:
         providers={"portal": provider},
         rules=[*unchecked, everything_else],
     )
+
+
+def _strict_json(edge: Edge) -> Json:
+    code = {"inline_string": strict_json.source(edge.descriptors, routes.PUBLIC_SERVICES)}
+    return _filter("lua", typed("envoy.extensions.filters.http.lua.v3.Lua", default_source_code=code))
 
 
 def _transcoder(edge: Edge, services: Sequence[str]) -> Json:

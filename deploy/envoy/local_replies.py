@@ -12,6 +12,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from deploy.envoy.edge import Json
+from deploy.envoy.strict_json import UNKNOWN_FIELD_HEADER
 
 _DOMAIN: Final = "finid"
 
@@ -65,7 +66,18 @@ _ANY_OTHER: Final = LocalReply(500, 2, "UNKNOWN", "The request could not be answ
 def configuration() -> Json:
     """`local_reply_config` of a connection manager."""
     mappers = [mapper for reply in LOCAL_REPLIES for mapper in (_over_grpc(reply), _over_http(reply))]
-    return {"mappers": mappers, "body_format": {"json_format": _ANY_OTHER.as_json()}}
+    return {"mappers": [_unknown_field(), *mappers], "body_format": {"json_format": _ANY_OTHER.as_json()}}
+
+
+def _unknown_field() -> Json:
+    reply = LocalReply(400, 3, "FIELD_UNKNOWN", "The JSON body has a field that is not known, or is there twice.")
+    body = reply.as_json()
+    body["details"][0]["metadata"] = {"field": f"%REQ({UNKNOWN_FIELD_HEADER})%"}
+    is_told = {"header_filter": {"header": {"name": UNKNOWN_FIELD_HEADER, "present_match": True}}}
+    return {
+        "filter": {"and_filter": {"filters": [is_told, _has_status(reply)]}},
+        "body_format_override": {"json_format": body},
+    }
 
 
 def _over_http(reply: LocalReply) -> Json:

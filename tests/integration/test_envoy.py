@@ -14,6 +14,7 @@ from finid.auth.v1 import auth_pb2 as auth
 from finid.auth.v1 import auth_pb2_grpc as auth_rpc
 from finid.capture.v1 import capture_pb2 as capture
 from finid.capture.v1 import capture_pb2_grpc as capture_rpc
+from google.protobuf import json_format
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 from joserfc.jwk import ECKey
@@ -117,6 +118,86 @@ class TestTranscoding:
             with pytest.raises(grpc.RpcError) as refused:
                 sign(b"", timeout=5, metadata=metadata)
         assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+class TestStrictJson:
+    """The transcoder drops unknown fields silently; ours does not."""
+
+    @pytest.mark.parametrize(
+        ("body", "field"),
+        [
+            ('{"requestID": "r-12345678"}', "requestID"),
+            ('{"subject": {"iin": "1", "fone": "2"}}', "subject.fone"),
+            ('{"subject": [{"fone": "2"}]}', "subject.fone"),
+            ('{"requestId": "r-12345678", "requestId": "other"}', "requestId"),
+            ('{"requestId": "r-12345678", "request_id": "other"}', "request_id"),
+            ('{"subject": {"iin": "1", "iin": "2"}}', "subject.iin"),
+            ('{"\\u0072equestId": "r-12345678"}', "?"),
+            ('{"a b": 1}', "?"),
+            ('  {"requestId" : "x\\"y{", "sub ject":{}}', "?"),
+        ],
+    )
+    def test_a_field_that_is_unknown_or_there_twice_is_refused_by_name(
+        self, edge: Harness, body: str, field: str
+    ) -> None:
+        before = len(edge.calls)
+        with edge.client() as client:
+            answer = client.post("/v1/authentications", content=body, headers={"content-type": "application/json"})
+        assert answer.status_code == 400
+        assert reason_of(answer) == "FIELD_UNKNOWN"
+        assert answer.json()["details"][0]["metadata"] == {"field": field}
+        assert len(edge.calls) == before
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "{'requestId': 'r-12345678'}",
+            '{"requestId": "r-12345678",}',
+            '{"requestId": "r-12345678"} {}',
+            '{"requestId": "r-12345678"',
+            "{requestId: 1}",
+            "[" * 100 + "]" * 100,
+            '{"requestId" "r-12345678"}',
+            '{"scopes": [1 2]}',
+            "nonsense",
+        ],
+    )
+    def test_what_is_no_json_is_refused(self, edge: Harness, body: str) -> None:
+        before = len(edge.calls)
+        with edge.client() as client:
+            answer = client.post("/v1/authentications", content=body, headers={"content-type": "application/json"})
+        assert answer.status_code == 400
+        assert reason_of(answer) == "REQUEST_MALFORMED"
+        assert len(edge.calls) == before
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"requestId": "r-12345678", "subject": {"iin": "990101300017", "phone": "+77015550101"}},
+            {"request_id": 'with "quotes" and \\ and { [ , :', "scopes": ["SCOPE_NAME", 2], "returnTo": {}},
+            {"returnTo": {"state": "ы" * 100, "redirectUri": ""}, "subject": None, "scopes": []},
+            {},
+        ],
+    )
+    def test_what_the_api_knows_passes_as_it_is(self, edge: Harness, body: dict[str, object]) -> None:
+        with edge.client() as client:
+            answer = client.post("/v1/authentications", json=body)
+        assert answer.status_code == 200
+        expected = auth.CreateAuthenticationRequest()
+        json_format.ParseDict(body, expected)
+        assert edge.last_call().request == expected
+
+    def test_fields_of_repeated_messages_are_checked_too(self, edge: Harness) -> None:
+        body = {"consents": [{"id": "a", "version": "1"}, {"id": "b", "versoin": "1"}]}
+        with edge.client() as client:
+            answer = client.post(f"/v1/{NAME}:giveConsents", json=body)
+        assert answer.json()["details"][0]["metadata"] == {"field": "consents.versoin"}
+
+    def test_a_forged_mark_changes_no_answer(self, edge: Harness) -> None:
+        with edge.client(**{"x-finid-unknown-field": "forged"}) as client:
+            answer = client.post("/v1/authentications", content=b"{", headers={"content-type": "application/json"})
+        assert reason_of(answer) == "REQUEST_MALFORMED"
+        assert "forged" not in answer.text
 
 
 class TestTokens:
