@@ -77,12 +77,12 @@ class Progress:
     @property
     def passive_ppm(self) -> int:
         """The median of the passive model's scores, in millionths; 0 when there are none."""
-        return int(median(self.live) * _PPM) if self.live else 0
+        return round(median(self.live) * _PPM) if self.live else 0
 
     @property
     def prompts_ppm(self) -> int:
         """How clearly the least clear prompt was answered: half a million just enough, a million twice that."""
-        return int(min(1.0, min(self.peaks) / 2) * _PPM) if self.peaks else 0
+        return round(min(1.0, min(self.peaks) / 2) * _PPM) if self.peaks else 0
 
 
 @dataclass(frozen=True, slots=True)

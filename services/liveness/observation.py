@@ -3,7 +3,6 @@
 The service and its worker share this module; it imports nothing that decodes a picture.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
@@ -78,6 +77,8 @@ def from_worker(value: Any) -> Observation | None:
     """
     if value == "unreadable":
         return None
+    if not isinstance(value, dict) or type(value.get("faces")) is not int:
+        raise NonsenseError("not an observation")
     match value:
         case {"faces": 0 | 2 as faces, **rest} if not rest:
             return Observation(faces, None)
@@ -104,7 +105,8 @@ def _box(value: Any) -> Box:
 
 
 def _number(value: Any, least: float, most: float) -> float:
-    if type(value) not in {int, float} or not math.isfinite(value) or not least <= value <= most:
+    # NaN fails the comparison, as it must; bool is an int to Python.
+    if type(value) not in {int, float} or not least <= value <= most:
         raise NonsenseError("a number out of bounds")
     return float(value)
 

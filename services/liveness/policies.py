@@ -74,16 +74,17 @@ def load(path: Path) -> Mapping[str, Policy]:
     """The policies in a TOML file, by id. Raises PoliciesError when one is not of this shape or stands there twice."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))["policy"]
-        read = [_policy(table) for table in tables]
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
+        policies = {policy.id: policy for policy in map(_policy, tables)}
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise PoliciesError(f"{path.name}: not a list of policies") from error
-    policies = {policy.id: policy for policy in read}
     if not policies or len(policies) != len(tables):
         raise PoliciesError(f"{path.name}: each policy stands there once, and at least one does")
     return policies
 
 
-def _policy(table: Mapping[str, object]) -> Policy:
+def _policy(table: object) -> Policy:
+    if not isinstance(table, dict):
+        raise PoliciesError("a policy is a table")
     values = dict(table)
     amplitudes = Amplitudes(**_floats(values.pop("amplitudes"), Amplitudes))
     framing = Framing(**_floats(values.pop("framing"), Framing))

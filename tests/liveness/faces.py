@@ -1,0 +1,56 @@
+"""Faces as a worker describes them, made to measure."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import services.liveness
+from services.liveness import policies
+from services.liveness.attempt import Seen
+from services.liveness.observation import Box, Face, Observation
+from services.liveness.policies import Policy
+from services.liveness.prompts import Prompt
+
+POLICY: Policy = policies.load(Path(services.liveness.__path__[0]) / "policies.toml")["sandbox-standard"]
+NOBODY = Observation(0, None)
+SEVERAL = Observation(2, None)
+NEUTRAL = Face(
+    yaw=2.0,
+    pitch=-3.0,
+    roll=0.0,
+    smile=0.1,
+    eyes=0.3,
+    mouth=0.02,
+    luma=120.0,
+    box=Box(0.3, 0.2, 0.3, 0.5),
+    live=0.99,
+)
+
+
+def doing(prompt: Prompt, much: float = 1.4, face: Face = NEUTRAL) -> Face:
+    """A face that does what is asked, `much` times as far as the policy asks."""
+    needed = POLICY.amplitudes
+    changed: dict[Prompt, dict[str, Any]] = {
+        Prompt.SMILE: {"smile": face.smile + (1 - face.smile) * needed.smile * much},
+        Prompt.BLINK: {"eyes": face.eyes * (1 - needed.blink * much)},
+        Prompt.OPEN_MOUTH: {"mouth": face.mouth + needed.open_mouth * much},
+        Prompt.LOOK_DOWN: {"pitch": face.pitch + needed.look_down_deg * much},
+        Prompt.TURN_LEFT: {"yaw": face.yaw + needed.turn_deg * much},
+        Prompt.TURN_RIGHT: {"yaw": face.yaw - needed.turn_deg * much},
+        Prompt.NEUTRAL: {},
+    }
+    return replace(face, **changed[prompt])
+
+
+def clip(faces: Sequence[Face | Observation], from_ms: int = 0, every_ms: int = 100) -> list[Seen]:
+    """Frames of these faces, one after the other."""
+    return [
+        Seen(from_ms + number * every_ms, face if isinstance(face, Observation) else Observation(1, face))
+        for number, face in enumerate(faces)
+    ]
+
+
+def answer(prompt: Prompt, much: float = 1.4) -> list[Face]:
+    """How an honest person answers: a moment of rest, the gesture, and back."""
+    return [NEUTRAL, NEUTRAL, doing(prompt, much), doing(prompt, much), NEUTRAL]

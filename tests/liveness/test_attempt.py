@@ -1,0 +1,340 @@
+"""The rules of an attempt: order, rest, hold, windows, wrong gestures, one face, times, passive scores."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.liveness import attempt, gestures
+from services.liveness.attempt import Advance, Failure, Progress, advance, check_times
+from services.liveness.challenge import Script
+from services.liveness.errors import FrameTimesError
+from services.liveness.observation import Box, Face, Observation
+from services.liveness.prompts import GESTURES, Hint, Prompt, State
+from services.liveness.session import from_json, to_json
+from tests.liveness.faces import NEUTRAL, NOBODY, POLICY, SEVERAL, answer, clip, doing
+
+SCRIPT = Script("s", (Prompt.SMILE, Prompt.TURN_LEFT, Prompt.LOOK_DOWN))
+CALM: list[Face | Observation] = [NEUTRAL] * POLICY.neutral_frames
+
+
+class Attempt:
+    """Feeds batches to `advance` as the service does, storing progress as JSON between them."""
+
+    def __init__(self, *prompts: Prompt) -> None:
+        self.script = Script("s", prompts) if prompts else SCRIPT
+        self.progress = Progress()
+        self.time_ms = 0
+
+    def show(self, faces: Sequence[Face | Observation], every_ms: int = 100) -> Advance:
+        batch = clip(faces, self.time_ms, every_ms)
+        self.time_ms += len(faces) * every_ms
+        advanced = advance(self.progress, self.script, POLICY, batch, self.time_ms)
+        self.progress = from_json(to_json(advanced.progress))
+        assert self.progress == advanced.progress
+        return advanced
+
+    def calm(self) -> "Attempt":
+        """Get past the neutral face."""
+        assert self.show(CALM).progress.index == 1
+        return self
+
+
+# What an honest person does.
+
+
+def test_person_who_answers_every_prompt_passes_with_one_keyframe_each() -> None:
+    person = Attempt().calm()
+    steps = [person.show(answer(prompt)) for prompt in SCRIPT.prompts]
+    assert [step.state for step in steps] == [State.RUNNING, State.RUNNING, State.PASSED]
+    assert [step.keyframe for step in steps] == [2, 2, 2]
+    assert person.progress.passive_ppm == 990_000
+    assert person.progress.prompts_ppm == 700_000
+
+
+@pytest.mark.parametrize("prompt", GESTURES)
+def test_each_gesture_answers_its_prompt(prompt: Prompt) -> None:
+    advanced = Attempt(prompt, Prompt.NEUTRAL).calm().show(answer(prompt))
+    assert advanced.progress.index == 2
+    assert advanced.keyframe is not None
+
+
+@pytest.mark.parametrize("prompt", GESTURES)
+def test_gesture_that_is_too_small_does_not(prompt: Prompt) -> None:
+    advanced = Attempt(prompt).calm().show(answer(prompt, much=0.9))
+    assert advanced.progress.index == 1
+    assert advanced.keyframe is None
+
+
+@pytest.mark.parametrize("prompt", GESTURES)
+@pytest.mark.parametrize("other", GESTURES)
+def test_gesture_answers_no_other_prompt(prompt: Prompt, other: Prompt) -> None:
+    if prompt is not other:
+        assert Attempt(prompt).calm().show(answer(other)).progress.index == 1
+
+
+def test_baseline_is_the_persons_own() -> None:
+    """Somebody whose face rests in a smile, turned and with narrow eyes, is measured from there."""
+    resting = replace(NEUTRAL, smile=0.5, yaw=-12.0, eyes=0.18, mouth=0.1)
+    person = Attempt()
+    person.show([resting] * POLICY.neutral_frames)
+    assert person.progress.baseline == gestures.Baseline(yaw=-12.0, pitch=-3.0, smile=0.5, eyes=0.18, mouth=0.1)
+    person.show([resting, *[doing(Prompt.SMILE, 1.2, resting)] * 2])
+    assert person.progress.index == 2
+
+
+def test_keyframe_is_the_one_turned_away_least_of_those_that_show_the_gesture() -> None:
+    person = Attempt(Prompt.TURN_LEFT, Prompt.SMILE).calm()
+    far, near = doing(Prompt.TURN_LEFT, 2.0), doing(Prompt.TURN_LEFT, 1.1)
+    assert person.show([NEUTRAL, far, near]).keyframe == 2
+    person = Attempt(Prompt.TURN_LEFT, Prompt.SMILE).calm()
+    assert person.show([NEUTRAL, near, far]).keyframe == 1
+
+
+def test_gesture_may_span_two_batches() -> None:
+    person = Attempt(Prompt.SMILE, Prompt.BLINK).calm()
+    assert person.show([NEUTRAL, doing(Prompt.SMILE)]).keyframe is None
+    assert person.show([doing(Prompt.SMILE)]).keyframe == 0
+
+
+# What does not count.
+
+
+def test_prompts_are_answered_in_their_order_only() -> None:
+    person = Attempt().calm()
+    for prompt in reversed(SCRIPT.prompts[1:]):
+        assert person.show(answer(prompt)).progress.index == 1
+
+
+def test_gesture_held_since_before_its_prompt_does_not_count() -> None:
+    person = Attempt(Prompt.TURN_LEFT, Prompt.SMILE).calm()
+    assert person.show([doing(Prompt.TURN_LEFT)] * 6).progress.index == 1
+    assert person.show(answer(Prompt.TURN_LEFT)).progress.index == 2
+
+
+def test_frames_beyond_an_answered_prompt_do_not_answer_the_next() -> None:
+    person = Attempt().calm()
+    ahead = person.show([*answer(Prompt.SMILE), *answer(Prompt.TURN_LEFT)])
+    assert ahead.progress.index == 2
+    assert ahead.progress.held == 0
+
+
+def test_one_frame_is_no_gesture() -> None:
+    advanced = Attempt(Prompt.TURN_LEFT).calm().show([NEUTRAL, doing(Prompt.TURN_LEFT), NEUTRAL, NEUTRAL])
+    assert advanced.progress.index == 1
+
+
+def test_closed_eyes_are_no_blink_until_they_have_opened_and_blinked() -> None:
+    person = Attempt(Prompt.BLINK, Prompt.SMILE).calm()
+    closed = doing(Prompt.BLINK)
+    assert person.show([NEUTRAL, *[closed] * 12]).progress.index == 1
+    assert person.show([NEUTRAL]).progress.index == 1
+    assert person.show([closed, NEUTRAL]).progress.index == 2
+
+
+def test_laugh_is_no_open_mouth() -> None:
+    laugh = doing(Prompt.OPEN_MOUTH, face=doing(Prompt.SMILE))
+    assert Attempt(Prompt.OPEN_MOUTH).calm().show([NEUTRAL, *[laugh] * 4]).progress.index == 1
+
+
+@pytest.mark.parametrize("interruption", [NOBODY, SEVERAL, replace(NEUTRAL, luma=10), replace(NEUTRAL, luma=250)])
+def test_gesture_begins_from_rest_again_after_frames_that_cannot_be_judged(interruption: Face | Observation) -> None:
+    smile = doing(Prompt.SMILE)
+    person = Attempt().calm()
+    assert person.show([NEUTRAL, smile, interruption, smile, smile, smile]).progress.index == 1
+    assert person.show([NEUTRAL, smile, smile]).progress.index == 2
+
+
+def test_gesture_cut_together_with_another_recording_does_not_count() -> None:
+    """At rest here, done there: the face leaps across the picture between the two."""
+    elsewhere = replace(doing(Prompt.SMILE), box=Box(0.62, 0.2, 0.3, 0.5))
+    nearer = replace(doing(Prompt.SMILE), box=Box(0.2, 0.05, 0.5, 0.9))
+    for cut in (elsewhere, nearer):
+        person = Attempt().calm()
+        assert person.show([NEUTRAL, NEUTRAL, *[cut] * 5]).progress.index == 1
+        rested = replace(NEUTRAL, box=cut.box)
+        assert person.show([rested, cut, cut]).progress.index == 2
+
+
+def test_face_that_moves_as_heads_do_is_no_cut() -> None:
+    moved = replace(doing(Prompt.SMILE), box=Box(0.45, 0.25, 0.3, 0.5))
+    assert Attempt().calm().show([NEUTRAL, moved, moved]).progress.index == 2
+
+
+def test_baseline_needs_a_calm_face_that_looks_ahead_with_open_eyes() -> None:
+    swaying = [replace(NEUTRAL, yaw=float(yaw)) for yaw in (0, 5, 10, 5, 0)]
+    restless: list[Sequence[Face | Observation]] = [
+        swaying,
+        [replace(NEUTRAL, yaw=30.0)] * 5,
+        [replace(NEUTRAL, roll=-30.0)] * 5,
+        [replace(NEUTRAL, eyes=0.05)] * 5,
+        [NEUTRAL, NEUTRAL, NOBODY, NEUTRAL, NEUTRAL],
+    ]
+    for faces in restless:
+        person = Attempt()
+        assert person.show(faces).progress.index == 0
+        assert person.show(CALM).progress.index == 1
+
+
+# What fails an attempt.
+
+
+@pytest.mark.parametrize("wrong", [Prompt.OPEN_MOUTH, Prompt.LOOK_DOWN, Prompt.TURN_LEFT, Prompt.TURN_RIGHT])
+def test_wrong_gesture_that_is_held_fails_the_attempt(wrong: Prompt) -> None:
+    advanced = Attempt(Prompt.SMILE).calm().show([NEUTRAL, *[doing(wrong)] * 9])
+    assert (advanced.state, advanced.failure) == (State.FAILED, Failure.WRONG_GESTURE)
+
+
+@pytest.mark.parametrize("natural", [Prompt.SMILE, Prompt.BLINK])
+def test_what_people_do_of_themselves_is_never_wrong(natural: Prompt) -> None:
+    assert Attempt(Prompt.TURN_LEFT).calm().show([NEUTRAL, *[doing(natural)] * 11]).state is State.RUNNING
+
+
+def test_gesture_that_mixes_with_the_right_one_is_not_wrong() -> None:
+    both = doing(Prompt.LOOK_DOWN, face=doing(Prompt.TURN_LEFT))
+    advanced = Attempt(Prompt.TURN_LEFT, Prompt.SMILE).calm().show([NEUTRAL, doing(Prompt.LOOK_DOWN), both, both])
+    assert advanced.progress.index == 2
+
+
+def test_gesture_still_held_from_the_prompt_before_is_not_wrong() -> None:
+    person = Attempt(Prompt.TURN_LEFT, Prompt.SMILE).calm()
+    person.show([NEUTRAL, *[doing(Prompt.TURN_LEFT)] * 2])
+    assert person.show([doing(Prompt.TURN_LEFT)] * 10).state is State.RUNNING
+
+
+def test_answers_from_a_picture_of_a_picture_fail_the_attempt() -> None:
+    person = Attempt().calm()
+    steps = [person.show([replace(face, live=0.1) for face in answer(prompt)]) for prompt in SCRIPT.prompts]
+    assert (steps[-1].state, steps[-1].failure) == (State.FAILED, Failure.PASSIVE)
+
+
+def test_few_low_scores_are_outvoted_by_the_median() -> None:
+    person = Attempt().calm()
+    person.show([replace(face, live=0.2) for face in answer(Prompt.SMILE)])
+    steps = [person.show(answer(prompt)) for prompt in SCRIPT.prompts[1:]]
+    assert steps[-1].state is State.PASSED
+
+
+def test_too_few_passive_scores_fail_the_attempt() -> None:
+    person = Attempt()
+    person.show([replace(NEUTRAL, live=None)] * POLICY.neutral_frames)
+    steps = [person.show([replace(face, live=None) for face in answer(prompt)]) for prompt in SCRIPT.prompts]
+    assert steps[-1].failure is Failure.PASSIVE
+
+
+def test_window_is_of_server_time() -> None:
+    progress = replace(Progress(), index=1, shown_at_ms=5000)
+    assert attempt.window_left_ms(progress, POLICY, 5000) == POLICY.prompt_window_ms
+    assert attempt.window_left_ms(progress, POLICY, 5000 + POLICY.prompt_window_ms) == 0
+    assert attempt.window_left_ms(Progress(), POLICY, 0) == POLICY.neutral_window_ms
+
+
+# Hints.
+
+
+@pytest.mark.parametrize(
+    ("last", "hint"),
+    [
+        (NOBODY, Hint.NO_FACE),
+        (SEVERAL, Hint.SEVERAL_FACES),
+        (replace(NEUTRAL, box=Box(0.4, 0.4, 0.1, 0.2)), Hint.COME_CLOSER),
+        (replace(NEUTRAL, box=Box(0.0, 0.0, 0.9, 0.97)), Hint.MOVE_BACK),
+        (replace(NEUTRAL, box=Box(-0.05, 0.2, 0.3, 0.5)), Hint.FACE_NOT_WHOLE),
+        (replace(NEUTRAL, box=Box(0.3, 0.6, 0.3, 0.5)), Hint.FACE_NOT_WHOLE),
+        (replace(NEUTRAL, luma=20.0), Hint.TOO_DARK),
+        (replace(NEUTRAL, luma=240.0), Hint.TOO_BRIGHT),
+        (NEUTRAL, Hint.UNSPECIFIED),
+    ],
+)
+def test_hint_says_what_is_wrong_with_the_last_frame(last: Any, hint: Hint) -> None:
+    assert Attempt().show([NEUTRAL, last]).hint is hint
+
+
+def test_hints_to_hold_still_and_to_do_the_prompt() -> None:
+    person = Attempt()
+    assert person.show([replace(NEUTRAL, yaw=9.0 * (number % 2)) for number in range(6)]).hint is Hint.HOLD_STILL
+    person = Attempt().calm()
+    assert person.show([NEUTRAL] * 6).hint is Hint.UNSPECIFIED
+    for _ in range(8):
+        last = person.show([NEUTRAL] * 6)
+    assert last.hint is Hint.DO_THE_PROMPT
+
+
+# Times.
+
+
+def at(times_ms: Sequence[int], now_ms: int, progress: Progress | None = None) -> Progress:
+    return check_times(progress or Progress(), times_ms, now_ms)
+
+
+def test_times_of_a_camera_are_taken_in() -> None:
+    progress = at([0, 100, 200], 450)
+    assert progress.last_captured_ms == 200
+    progress = at([300, 400], 640, progress)
+    assert progress.delay_ms == (250, 240)
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "wrong"),
+    [([0, 0], 1), ([0, 100, 50], 2), ([0, 3], 1), ([100, 0], 1)],
+)
+def test_times_that_do_not_increase_are_refused(times_ms: list[int], wrong: int) -> None:
+    with pytest.raises(FrameTimesError) as refusal:
+        at(times_ms, 1000)
+    assert refusal.value.violations[0].field == f"frames[{wrong}].captured_at_ms"
+
+
+def test_frames_sent_a_second_time_are_refused() -> None:
+    with pytest.raises(FrameTimesError):
+        at([100, 200], 900, at([0, 100, 200], 500))
+
+
+def test_clock_that_runs_ahead_of_the_servers_is_refused() -> None:
+    with pytest.raises(FrameTimesError):
+        at([0, 20_000], 1000)
+    with pytest.raises(FrameTimesError):
+        at([5_000], 1500, at([0, 500], 1000))
+
+
+def test_frames_of_long_ago_are_refused() -> None:
+    with pytest.raises(FrameTimesError):
+        at([600, 700], 9_000, at([0, 500], 1000))
+
+
+# Any sequence at all.
+
+OBSERVATIONS = st.one_of(
+    st.sampled_from([NOBODY, SEVERAL, NEUTRAL, *(doing(prompt) for prompt in GESTURES)]),
+    st.builds(
+        lambda yaw, smile, eyes, left, live: replace(
+            NEUTRAL, yaw=yaw, smile=smile, eyes=eyes, box=Box(left, 0.2, 0.3, 0.5), live=live
+        ),
+        st.floats(-180, 180),
+        st.floats(0, 1),
+        st.floats(0, 10),
+        st.floats(-1, 1),
+        st.none() | st.floats(0, 1),
+    ),
+)
+
+
+@settings(max_examples=150)
+@given(st.lists(st.lists(OBSERVATIONS, min_size=1, max_size=12), max_size=12))
+def test_no_sequence_breaks_an_attempt_or_passes_it_out_of_order(batches: list[list[Any]]) -> None:
+    person = Attempt()
+    keyframes = 0
+    for batch in batches:
+        before = person.progress.index
+        advanced = person.show(batch)
+        assert advanced.progress.index - before in {0, 1}
+        if advanced.keyframe is not None:
+            keyframes += 1
+            assert advanced.progress.index == before + 1
+            assert clip(batch)[advanced.keyframe].observation.face is not None
+        if advanced.state is State.PASSED:
+            assert keyframes == len(SCRIPT.prompts)
+        if advanced.state is not State.RUNNING:
+            return

@@ -1,0 +1,337 @@
+"""An attempt from its start to its receipt, over a scripted worker and a store in memory."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import pytest
+
+from mesh import receipts
+from mesh.errors import FieldViolation
+from mesh.facts import Factor, Liveness
+from mesh.names import new_id
+from mesh.refusal import PreconditionError, Refusal
+from mesh.transaction import Channel, Purpose
+from mesh.worker import WorkerLostError
+from services.liveness.challenge import Scripts
+from services.liveness.errors import (
+    AttemptsExhaustedError,
+    FramesTooLargeError,
+    FrameTimesError,
+    FrameUnreadableError,
+    NotPassedError,
+    PersonLimitError,
+    PolicyUnknownError,
+    SessionBusyError,
+    SessionUnknownError,
+)
+from services.liveness.examiner import MAX_BATCH_BYTES, Examiner, Frame
+from services.liveness.observation import Face, Observation
+from services.liveness.prompts import Prompt, State, Step
+from tests.bundles import NOW, SentBundle, World, digest_of
+from tests.liveness.faces import NEUTRAL, POLICY, answer
+from tests.liveness.fakes import Clock, SessionsInMemory
+
+WORLD = World()
+SUBJECT = "an opaque name of her"
+MODELS = (digest_of("landmarker"), digest_of("passive"))
+
+
+@dataclass
+class ScriptedWorker:
+    """Sees in a frame what the test says: the frame's bytes are the number of a face."""
+
+    faces: list[Face | Observation | None] = field(default_factory=list)
+    asked_passive: list[bool] = field(default_factory=list)
+    lost: bool = False
+
+    def frame_of(self, face: Face | Observation | None) -> bytes:
+        self.faces.append(face)
+        return str(len(self.faces) - 1).encode()
+
+    async def observe(self, frames: Sequence[bytes], *, passive: Sequence[bool]) -> list[Observation | None]:
+        if self.lost:
+            raise WorkerLostError("the worker of this call was lost")
+        await asyncio.sleep(0)
+        self.asked_passive += passive
+        seen = [self.faces[int(frame)] for frame in frames]
+        return [Observation(1, face) if isinstance(face, Face) else face for face in seen]
+
+    async def keyframe(self, frame: bytes) -> bytes:
+        return b"\xff\xd8\xff made anew from " + frame
+
+
+@dataclass
+class Place:
+    """An examiner, and a person before it who knows the clock."""
+
+    clock: Clock = field(default_factory=Clock)
+    sessions: SessionsInMemory = field(default_factory=SessionsInMemory)
+    worker: ScriptedWorker = field(default_factory=ScriptedWorker)
+    sent: SentBundle = field(default_factory=lambda: WORLD.bundle(Purpose.IDENTIFY))
+    max_per_day: int = 10
+    captured_at_ms: int = 0
+
+    @property
+    def examiner(self) -> Examiner:
+        return Examiner(
+            sessions=self.sessions,
+            analyser=self.worker,
+            scripts=Scripts(digest_of("script key")),
+            policies={POLICY.id: POLICY},
+            signer=WORLD.signer_of(Factor.LIVENESS),
+            models_sha256=MODELS,
+            max_per_day=self.max_per_day,
+            now=self.clock.now,
+        )
+
+    async def start(self, subject: str = SUBJECT) -> tuple[str, Step]:
+        self.captured_at_ms = 0
+        return await self.examiner.start(self.sent.transaction_bytes, subject)
+
+    def frames(self, faces: Sequence[Face | Observation | None]) -> list[Frame]:
+        made = []
+        for face in faces:
+            made.append(Frame(self.worker.frame_of(face), self.captured_at_ms))
+            self.captured_at_ms += 100
+        self.clock.at += timedelta(milliseconds=100 * len(faces))
+        return made
+
+    async def show(self, session: str, faces: Sequence[Face | Observation | None]) -> Step:
+        return await self.examiner.submit(session, self.frames(faces))
+
+    async def pass_all(self) -> tuple[str, Step]:
+        session, step = await self.start()
+        step = await self.show(session, [NEUTRAL] * POLICY.neutral_frames)
+        while step.state is State.RUNNING:
+            step = await self.show(session, answer(step.prompt))
+        return session, step
+
+
+async def test_attempt_reveals_one_prompt_at_a_time_and_ends_with_a_receipt_for_its_transaction() -> None:
+    place = Place()
+    session, step = await place.start()
+    assert (step.state, step.prompt, step.prompt_index, step.prompt_count) == (State.RUNNING, Prompt.NEUTRAL, 0, 4)
+    assert step.prompt_window_ms == POLICY.neutral_window_ms
+    assert (step.attempt, step.attempts_left) == (1, 2)
+    step = await place.show(session, [NEUTRAL] * POLICY.neutral_frames)
+    asked: list[Prompt] = []
+    while step.state is State.RUNNING:
+        assert step.prompt_index == len(asked) + 1
+        assert step.prompt_window_ms == POLICY.prompt_window_ms
+        asked.append(step.prompt)
+        step = await place.show(session, answer(step.prompt))
+    assert (step.state, step.prompt_index, step.prompt) == (State.PASSED, 3, Prompt.NEUTRAL)
+
+    concluded = await place.examiner.conclude(session)
+    proven = receipts.verify(
+        concluded.receipt,
+        Liveness,
+        WORLD.pins(),
+        txn=place.sent.txn,
+        now=int(place.clock.seconds()),
+    )
+    record = place.sessions.only().session
+    script = place.examiner.scripts.write(record.txn, record.nonce, POLICY)
+    assert asked == list(script.prompts)
+    assert proven.policy == POLICY.id
+    assert proven.facts == Liveness(
+        session=session,
+        attempt=1,
+        script=script.id,
+        keyframes_sha256=tuple(hashlib.sha256(keyframe).digest() for keyframe in concluded.keyframes),
+        score_passive_ppm=990_000,
+        score_prompts_ppm=700_000,
+        models_sha256=MODELS,
+        channel=Channel(place.sent.transaction.channel),
+    )
+    assert len(set(concluded.keyframes)) == 3
+    assert all(keyframe.startswith(b"\xff\xd8\xff made anew") for keyframe in concluded.keyframes)
+
+
+async def test_passive_model_is_asked_of_every_second_frame_of_the_whole_clip() -> None:
+    place = Place()
+    session, _ = await place.start()
+    await place.show(session, [replace(NEUTRAL, yaw=90.0)] * 3)
+    await place.show(session, [replace(NEUTRAL, yaw=90.0)] * 3)
+    assert place.worker.asked_passive == [True, False] * 3
+
+
+async def test_conclude_is_idempotent() -> None:
+    place = Place()
+    session, _ = await place.pass_all()
+    first = await place.examiner.conclude(session)
+    place.clock.at += timedelta(seconds=30)
+    assert await place.examiner.conclude(session) == first
+
+
+async def test_attempt_that_has_not_passed_has_no_receipt() -> None:
+    place = Place()
+    session, _ = await place.start()
+    with pytest.raises(NotPassedError):
+        await place.examiner.conclude(session)
+    with pytest.raises(SessionUnknownError):
+        await place.examiner.conclude(new_id())
+
+
+async def test_frames_for_an_attempt_that_has_ended_change_nothing() -> None:
+    """A caller whose answer was lost asks again, and learns how it ended."""
+    place = Place()
+    session, step = await place.pass_all()
+    before = await place.examiner.conclude(session)
+    assert await place.examiner.submit(session, place.frames([NEUTRAL])) == step
+    assert await place.examiner.conclude(session) == before
+
+
+async def test_prompt_that_is_not_answered_in_its_window_fails_the_attempt() -> None:
+    place = Place()
+    session, _ = await place.start()
+    step = await place.show(session, [NEUTRAL] * POLICY.neutral_frames)
+    place.clock.at += timedelta(milliseconds=POLICY.prompt_window_ms)
+    step = await place.show(session, answer(step.prompt))
+    assert (step.state, step.attempts_left) == (State.FAILED, 2)
+    assert place.sessions.only().failure == "TIMEOUT"
+    assert place.sessions.only().keyframes == {}
+
+
+async def test_attempt_ends_with_its_transaction() -> None:
+    place = Place(sent=WORLD.bundle(Purpose.IDENTIFY, transaction={"expires_at": NOW - 50}))
+    session, _ = await place.start()
+    place.clock.at += timedelta(seconds=15)
+    assert (await place.show(session, [NEUTRAL])).state is State.FAILED
+
+
+async def test_three_failed_attempts_are_all_there_are() -> None:
+    place = Place()
+    for number in (1, 2, 3):
+        session, step = await place.start()
+        assert (step.attempt, step.attempts_left) == (number, 3 - number)
+        place.clock.at += timedelta(milliseconds=POLICY.neutral_window_ms // 10)
+        record = place.sessions.kept[session]
+        assert record.session.progress is not None
+        late = replace(record.session.progress, shown_at_ms=-POLICY.neutral_window_ms)
+        record.session = replace(record.session, progress=late)
+        assert (await place.show(session, [NEUTRAL])).state is State.FAILED
+    with pytest.raises(AttemptsExhaustedError):
+        await place.start()
+
+
+async def test_abandoned_attempts_count_and_cannot_go_on() -> None:
+    place = Place()
+    first, _ = await place.start()
+    second, step = await place.start()
+    assert step.attempts_left == 1
+    assert (await place.show(first, [NEUTRAL])).state is State.FAILED
+    assert (await place.show(second, [NEUTRAL])).state is State.RUNNING
+
+
+async def test_attempts_to_be_one_person_are_limited_over_all_transactions() -> None:
+    place = Place(max_per_day=2)
+    await place.start()
+    place.sent = WORLD.bundle(Purpose.IDENTIFY)
+    await place.start()
+    place.sent = WORLD.bundle(Purpose.IDENTIFY)
+    with pytest.raises(PersonLimitError):
+        await place.start()
+    await place.start(subject="somebody else entirely")
+
+
+async def test_attempts_that_passed_do_not_count_against_a_person() -> None:
+    place = Place(max_per_day=1)
+    for _ in range(3):
+        place.sent = WORLD.bundle(Purpose.IDENTIFY)
+        await place.pass_all()
+
+
+async def test_each_attempt_has_a_script_of_its_own() -> None:
+    place = Place()
+    nonces = set()
+    for _ in range(3):
+        session, _ = await place.start()
+        nonces.add(place.sessions.kept[session].session.nonce)
+    assert len(nonces) == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "refusal"),
+    [
+        ({"expires_at": NOW - 61}, Refusal.TRANSACTION_EXPIRED),
+        ({"created_at": NOW - 50}, Refusal.TRANSACTION_NOT_YET_VALID),
+        ({"env": "production"}, Refusal.ENV_MISMATCH),
+    ],
+)
+async def test_transaction_that_is_not_ours_or_not_current_is_refused(
+    changed: dict[str, object], refusal: Refusal
+) -> None:
+    place = Place(sent=WORLD.bundle(Purpose.IDENTIFY, transaction=changed))
+    with pytest.raises(PreconditionError) as error:
+        await place.start()
+    assert error.value.refusal is refusal
+    assert place.sessions.kept == {}
+
+
+async def test_transaction_that_is_no_transaction_is_refused() -> None:
+    with pytest.raises(PreconditionError):
+        await Place().examiner.start(b"{}", SUBJECT)
+
+
+async def test_unknown_policy_is_refused() -> None:
+    place = Place(sent=WORLD.bundle(Purpose.IDENTIFY, transaction={"policy": "no-such-policy"}))
+    with pytest.raises(PolicyUnknownError):
+        await place.start()
+
+
+async def test_frame_that_cannot_be_read_is_named_and_costs_nothing() -> None:
+    place = Place()
+    session, _ = await place.start()
+    with pytest.raises(FrameUnreadableError) as refusal:
+        await place.show(session, [NEUTRAL, None, NEUTRAL])
+    assert refusal.value.violations == (
+        FieldViolation("frames[1].jpeg", "must be a whole JPEG with sides of 64 to 2048 pixels"),
+    )
+    assert place.sessions.only().session.version == 0
+    assert (await place.show(session, [NEUTRAL])).state is State.RUNNING
+
+
+async def test_batch_of_too_many_bytes_is_refused_before_anything_looks_at_it() -> None:
+    place = Place()
+    session, _ = await place.start()
+    half = bytes(MAX_BATCH_BYTES // 2)
+    with pytest.raises(FramesTooLargeError):
+        await place.examiner.submit(session, [Frame(half, 0), Frame(half, 100), Frame(b"1", 200)])
+    assert place.worker.asked_passive == []
+
+
+async def test_implausible_times_are_refused_before_anything_looks_at_the_frames() -> None:
+    place = Place()
+    session, _ = await place.start()
+    with pytest.raises(FrameTimesError):
+        await place.examiner.submit(session, [Frame(b"0", 100), Frame(b"0", 0)])
+    assert place.worker.asked_passive == []
+
+
+async def test_lost_worker_costs_the_batch_and_the_attempt_goes_on() -> None:
+    place = Place()
+    session, _ = await place.start()
+    place.worker.lost = True
+    with pytest.raises(WorkerLostError):
+        await place.show(session, [NEUTRAL] * 3)
+    place.worker.lost = False
+    step = await place.show(session, [NEUTRAL] * POLICY.neutral_frames)
+    assert step.prompt_index == 1
+
+
+async def test_of_two_batches_at_once_one_is_refused() -> None:
+    place = Place()
+    session, _ = await place.start()
+    frames = place.frames([NEUTRAL] * POLICY.neutral_frames)
+    results = await asyncio.gather(*(place.examiner.submit(session, frames) for _ in range(2)), return_exceptions=True)
+    assert {type(result) for result in results} == {Step, SessionBusyError}
+    assert place.sessions.only().session.version == 1
+
+
+async def test_unknown_session_is_refused() -> None:
+    with pytest.raises(SessionUnknownError):
+        await Place().show(new_id(), [NEUTRAL])

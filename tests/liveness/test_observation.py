@@ -1,0 +1,82 @@
+"""A worker may be hijacked: what it says of a frame is believed only within what a face can be."""
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.liveness.observation import NonsenseError, Observation, from_worker
+from tests.liveness.faces import NEUTRAL
+
+
+def said(**changed: Any) -> dict[str, Any]:
+    face = asdict(NEUTRAL) | {"box": list(asdict(NEUTRAL.box).values())} | changed
+    return {"faces": 1, "face": face}
+
+
+def test_what_an_honest_worker_says_is_read() -> None:
+    assert from_worker(said()) == Observation(1, NEUTRAL)
+    assert from_worker({"faces": 0}) == Observation(0, None)
+    assert from_worker({"faces": 2}) == Observation(2, None)
+    assert from_worker("unreadable") is None
+    face = from_worker(said(live=None))
+    assert face is not None
+    assert face.face is not None
+    assert face.face.live is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        {},
+        "readable",
+        {"faces": 1},
+        {"faces": 3},
+        {"faces": -1},
+        {"faces": True, "face": said()["face"]},
+        {"faces": 0, "face": said()["face"]},
+        {"faces": 1, "face": said()["face"], "verdict": "PASS"},
+        said(extra=1),
+        said(yaw="0"),
+        said(yaw=math.nan),
+        said(yaw=math.inf),
+        said(yaw=181),
+        said(smile=1.01),
+        said(smile=-0.01),
+        said(eyes=True),
+        said(live=1.5),
+        said(live="1"),
+        said(box=[0, 0, 1]),
+        said(box=[0, 0, 0, 1]),
+        said(box=[0, 0, 1, -1]),
+        said(box=[0, 0, 1, 11]),
+        said(box={"left": 0}),
+        said(luma=10**400),
+    ],
+    ids=str,
+)
+def test_anything_else_is_nonsense(value: Any) -> None:
+    with pytest.raises(NonsenseError):
+        from_worker(value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["faces", "face", "box", "x"]), inner),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_no_json_does_worse_than_being_nonsense(value: Any) -> None:
+    try:
+        observation = from_worker(json.loads(json.dumps(value)))
+    except NonsenseError:
+        return
+    assert observation is None or observation.faces in {0, 2}

@@ -1,0 +1,279 @@
+"""Attempts in PostgreSQL, under the role of the service."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from deploy.local.database import Database as Made
+from mesh.names import new_id
+from mesh.postgres import Database
+from mesh.sealing import Seal
+from mesh.transaction import Channel
+from services.liveness.attempt import Failure, Progress
+from services.liveness.errors import (
+    AttemptsExhaustedError,
+    EvidenceErasedError,
+    NotPassedError,
+    PersonLimitError,
+    SessionBusyError,
+    SessionUnknownError,
+)
+from services.liveness.gestures import Baseline
+from services.liveness.prompts import Prompt, State
+from services.liveness.session import Change, NewSession, Session
+from services.liveness.store import SessionStore
+from tests.bundles import digest_of
+from tests.liveness.faces import NEUTRAL
+
+pytestmark = pytest.mark.postgres
+
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+JPEG = b"\xff\xd8\xff keyframe "
+PROGRESS = Progress(
+    index=2,
+    shown_at_ms=4200,
+    frames=17,
+    last_captured_ms=1700,
+    delay_ms=(120, 90),
+    last_face=(1700, NEUTRAL.box),
+    neutral=(NEUTRAL, replace(NEUTRAL, live=None)),
+    baseline=Baseline(1.0, 2.0, 0.1, 0.3, 0.02),
+    rested=frozenset({Prompt.SMILE, Prompt.BLINK}),
+    held=1,
+    held_since_ms=1600,
+    peak=1.25,
+    wrong_since_ms=1500,
+    peaks=(1.5,),
+    live=(0.99, 0.97, 0.95),
+)
+
+
+@pytest.fixture
+async def database_of_room(database: Callable[..., Made]) -> AsyncIterator[Database]:
+    opened = await Database.open(database("liveness").url("liveness"), service="liveness")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def store(database_of_room: Database) -> SessionStore:
+    return SessionStore(database_of_room, Seal(digest_of("field key")))
+
+
+def new(at: datetime = START, *, txn: str | None = None, subject: str | None = None) -> NewSession:
+    return NewSession(
+        id=new_id(),
+        txn=digest_of(txn or new_id()),
+        subject=subject or new_id(),
+        policy="sandbox-standard",
+        channel=Channel.STREAM,
+        nonce=b"n" * 16,
+        started_at=at,
+        expires_at=at + timedelta(minutes=15),
+    )
+
+
+async def begun(store: SessionStore, session: NewSession | None = None) -> Session:
+    wanted = session or new()
+    await store.begin(wanted, max_attempts=3, max_per_day=10)
+    return await store.load(wanted.id)
+
+
+async def passed(store: SessionStore, session: NewSession | None = None) -> Session:
+    running = await begun(store, session)
+    for position in range(3):
+        last = position == 2
+        change = Change(
+            State.PASSED if last else State.RUNNING,
+            replace(PROGRESS, peaks=(1.5,) * (position + 1)),
+            keyframe=JPEG + str(position).encode(),
+            keyframe_position=position,
+        )
+        await store.change(running, change, START)
+        running = await store.load(running.id)
+    return running
+
+
+async def test_attempt_is_remembered_as_it_was(store: SessionStore) -> None:
+    wanted = new()
+    assert await store.begin(wanted, max_attempts=3, max_per_day=10) == 1
+    assert await store.load(wanted.id) == Session(
+        id=wanted.id,
+        txn=wanted.txn,
+        policy="sandbox-standard",
+        channel=Channel.STREAM,
+        attempt=1,
+        nonce=b"n" * 16,
+        state=State.RUNNING,
+        version=0,
+        progress=Progress(),
+        started_at=START,
+        expires_at=START + timedelta(minutes=15),
+    )
+
+
+async def test_unknown_attempt_is_refused(store: SessionStore) -> None:
+    with pytest.raises(SessionUnknownError):
+        await store.load(new_id())
+    with pytest.raises(NotPassedError):
+        await store.evidence(new_id())
+    with pytest.raises(NotPassedError):
+        await store.keep_receipt(new_id(), "receipt", START)
+
+
+async def test_change_is_remembered_for_whatever_replica_judges_the_next_batch(store: SessionStore) -> None:
+    running = await begun(store)
+    await store.change(running, Change(State.RUNNING, PROGRESS), START)
+    changed = await store.load(running.id)
+    assert (changed.version, changed.progress) == (1, PROGRESS)
+
+
+async def test_of_two_changes_to_the_same_version_one_is_refused(store: SessionStore) -> None:
+    running = await begun(store)
+    results = await asyncio.gather(
+        *(store.change(running, Change(State.RUNNING, PROGRESS, keyframe=JPEG), START) for _ in range(5)),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results].count(SessionBusyError) == 4
+
+
+async def test_ended_attempt_keeps_no_progress_and_does_not_change(store: SessionStore) -> None:
+    running = await begun(store)
+    await store.change(running, Change(State.FAILED, PROGRESS, failure=Failure.WRONG_GESTURE), START)
+    ended = await store.load(running.id)
+    assert (ended.state, ended.progress) == (State.FAILED, None)
+    with pytest.raises(SessionBusyError):
+        await store.change(ended, Change(State.PASSED, PROGRESS), START)
+
+
+async def test_second_attempt_abandons_the_first_and_the_fourth_is_refused(store: SessionStore) -> None:
+    txn = new_id()
+    first = await begun(store, new(txn=txn))
+    numbers = [await store.begin(new(txn=txn), max_attempts=3, max_per_day=10) for _ in range(2)]
+    assert numbers == [2, 3]
+    assert (await store.load(first.id)).state is State.ABANDONED
+    with pytest.raises(AttemptsExhaustedError):
+        await store.begin(new(txn=txn), max_attempts=3, max_per_day=10)
+
+
+async def test_refused_attempt_does_not_abandon_the_one_that_runs(store: SessionStore) -> None:
+    txn, subject = new_id(), new_id()
+    running = await begun(store, new(txn=txn, subject=subject))
+    with pytest.raises(PersonLimitError):
+        await store.begin(new(txn=txn, subject=subject), max_attempts=3, max_per_day=1)
+    assert (await store.load(running.id)).state is State.RUNNING
+
+
+async def test_attempts_begun_at_once_are_counted_one_after_the_other(store: SessionStore) -> None:
+    subject = new_id()
+    results = await asyncio.gather(
+        *(store.begin(new(subject=subject), max_attempts=3, max_per_day=4) for _ in range(12)), return_exceptions=True
+    )
+    assert results.count(1) == 4
+    assert [type(result) for result in results].count(PersonLimitError) == 8
+
+
+async def test_persons_limit_ends_a_day_later_and_says_when(store: SessionStore) -> None:
+    subject = new_id()
+    await begun(store, new(subject=subject))
+    with pytest.raises(PersonLimitError) as refusal:
+        await store.begin(new(START + timedelta(hours=23), subject=subject), max_attempts=3, max_per_day=1)
+    assert refusal.value.retry_after_s == 3600
+    assert await store.begin(new(START + timedelta(hours=25), subject=subject), max_attempts=3, max_per_day=1) == 1
+
+
+async def test_attempts_that_passed_do_not_count_against_a_person(store: SessionStore) -> None:
+    subject = new_id()
+    await passed(store, new(subject=subject))
+    assert await store.begin(new(subject=subject), max_attempts=3, max_per_day=1) == 1
+
+
+async def test_evidence_of_an_attempt_that_passed(store: SessionStore) -> None:
+    ended = await passed(store)
+    evidence = await store.evidence(ended.id)
+    assert evidence.keyframes == tuple(JPEG + digit for digit in (b"0", b"1", b"2"))
+    assert (evidence.passive_ppm, evidence.prompts_ppm, evidence.receipt) == (970_000, 750_000, None)
+
+
+async def test_first_receipt_is_kept(store: SessionStore) -> None:
+    ended = await passed(store)
+    kept = await asyncio.gather(*(store.keep_receipt(ended.id, f"receipt {n}", START) for n in range(4)))
+    assert len(set(kept)) == 1
+    assert (await store.evidence(ended.id)).receipt == kept[0]
+
+
+async def test_running_attempt_has_no_evidence_and_takes_no_receipt(store: SessionStore) -> None:
+    running = await begun(store)
+    with pytest.raises(NotPassedError):
+        await store.evidence(running.id)
+    with pytest.raises(NotPassedError):
+        await store.keep_receipt(running.id, "receipt", START)
+
+
+async def count(database: Database, session: str) -> int:
+    row = await database.one("SELECT count(*) FROM liveness.keyframes WHERE session = $1", session)
+    return 0 if row is None else int(row["count"])
+
+
+async def test_keyframes_are_sealed_and_bound_to_their_attempt(store: SessionStore, database_of_room: Database) -> None:
+    ended = await passed(store)
+    rows = await database_of_room.all("SELECT sealed FROM liveness.keyframes WHERE session = $1", ended.id)
+    assert len(rows) == 3
+    assert not [row for row in rows if JPEG in row["sealed"]]
+
+
+async def test_keyframes_of_a_failed_attempt_are_erased_at_once(
+    store: SessionStore, database_of_room: Database
+) -> None:
+    running = await begun(store)
+    await store.change(running, Change(State.RUNNING, PROGRESS, keyframe=JPEG), START)
+    running = await store.load(running.id)
+    assert await count(database_of_room, running.id) == 1
+    await store.change(running, Change(State.FAILED, PROGRESS, failure=Failure.PASSIVE), START)
+    assert await count(database_of_room, running.id) == 0
+
+
+async def test_keyframes_are_erased_soon_after_the_receipt_and_the_receipt_stays(
+    store: SessionStore, database_of_room: Database
+) -> None:
+    ended = await passed(store)
+    await store.keep_receipt(ended.id, "receipt", START)
+    await store.erase_expired(START + timedelta(seconds=119))
+    assert await count(database_of_room, ended.id) == 3
+    await store.erase_expired(START + timedelta(seconds=121))
+    assert await count(database_of_room, ended.id) == 0
+    with pytest.raises(EvidenceErasedError):
+        await store.evidence(ended.id)
+
+
+async def test_attempts_that_nobody_came_back_to_end_with_their_transaction(
+    store: SessionStore, database_of_room: Database
+) -> None:
+    running = await begun(store)
+    await store.change(running, Change(State.RUNNING, PROGRESS, keyframe=JPEG), START)
+    ended = await passed(store)
+    await store.erase_expired(START + timedelta(minutes=16))
+    assert (await store.load(running.id)).state is State.ABANDONED
+    assert (await store.load(ended.id)).state is State.PASSED
+    assert await count(database_of_room, running.id) == await count(database_of_room, ended.id) == 0
+
+
+async def test_attempts_and_people_are_forgotten_in_the_end(store: SessionStore, database_of_room: Database) -> None:
+    subject = new_id()
+    ended = await passed(store, new(subject=subject))
+    await store.erase_expired(START + timedelta(days=29))
+    assert (await store.load(ended.id)).state is State.PASSED
+    await store.erase_expired(START + timedelta(days=31))
+    with pytest.raises(SessionUnknownError):
+        await store.load(ended.id)
+    row = await database_of_room.one("SELECT count(*) FROM liveness.people WHERE subject = $1", subject)
+    assert row is not None
+    assert row["count"] == 0
+
+
+def test_attempts_stay_for_as_long_as_they_are_counted(database_of_room: Database) -> None:
+    with pytest.raises(ValueError, match="at least that long"):
+        SessionStore(database_of_room, Seal(digest_of("field key")), keep_attempts=timedelta(hours=23))
