@@ -133,10 +133,9 @@ function envoy_on_request(handle)
   end)
   if walked then
     return
-  elseif type(problem) ~= "table" then
-    error(problem)
   end
-  local field = problem.field
+  -- An error of this script itself is no table, and is refused like any other body that was not walked to its end.
+  local field = type(problem) == "table" and problem.field
   if field then
     -- The answer's text is made in local_replies.py, which can read headers.
     -- Taken anew: waiting for the body has ended the life of `headers`.
