@@ -8,7 +8,7 @@ from dataclasses import asdict
 from mesh import base64url
 from mesh.postgres import Database, Row, UniqueViolationError
 from mesh.sealing import Seal
-from mesh.transaction import Openings
+from mesh.transaction import Openings, txn_of
 from services.auth_gateway.authentication import (
     Authentication,
     ConsentText,
@@ -223,6 +223,7 @@ class Store:
         return resource
 
     def _values(self, item: Authentication) -> tuple[object, ...]:
+        sealed_for = _bound(item.name, item.application, item.transaction_bytes)
         openings = {
             "iin": item.openings.iin,
             "iin_salt": base64url.encode(item.openings.iin_salt),
@@ -237,7 +238,7 @@ class Store:
             item.subject,
             item.transaction_bytes,
             item.txn,
-            self._seal.seal(json.dumps(openings).encode(), column="openings", row=item.name),
+            self._seal.seal(json.dumps(openings).encode(), column="openings", row=sealed_for),
             _json([asdict(text) for text in item.consents]),
             item.return_to.redirect_uri,
             item.return_to.state,
@@ -264,7 +265,8 @@ class Store:
 
     def _authentication(self, row: Row) -> Authentication:
         name = row["name"]
-        opened = json.loads(self._seal.open(bytes(row["openings"]), column="openings", row=name))
+        sealed_for = _bound(name, row["application"], bytes(row["transaction"]))
+        opened = json.loads(self._seal.open(bytes(row["openings"]), column="openings", row=sealed_for))
         person = row["person"]
         scores = json.loads(row["scores"])
         return Authentication(
@@ -416,7 +418,7 @@ class Store:
             certificate.name,
             certificate.subject,
             certificate.credential,
-            certificate.issued.certificate_der,
+            self._seal.seal(certificate.issued.certificate_der, column="certificate_der", row=certificate.name),
             list(certificate.issued.chain_der),
             at,
         )
@@ -427,7 +429,7 @@ class Store:
         if row is None:
             return None
         issued = IssuedCertificate(
-            bytes(row["certificate_der"]),
+            self._seal.open(bytes(row["certificate_der"]), column="certificate_der", row=name),
             tuple(bytes(der) for der in row["chain_der"]),
             name.removeprefix("certificates/"),
         )
@@ -451,6 +453,11 @@ def _operation(row: Row | None) -> Operation | None:
     if row is None:
         return None
     return Operation(row["name"], row["application"], row["authentication"], row["preparation"])
+
+
+def _bound(name: str, application: str, transaction_bytes: bytes) -> str:
+    """What openings are sealed for: who edits the table gives no application another's authentication to read."""
+    return f"{name} {application} {txn_of(transaction_bytes).hex()}"
 
 
 def _json(value: object) -> str:

@@ -139,7 +139,7 @@ class ESignServicer(rpc.ESignServiceServicer):
         if operation is None or operation.application != call.application:
             raise OperationNotFoundError("There is no such operation.")
         current = await self._desk.records.get(operation.authentication)
-        if current is None:
+        if current is None or current.application != call.application:
             raise OperationNotFoundError("There is no such operation.")
         return operation, current
 

@@ -8,7 +8,7 @@ CREATE TABLE auth_gateway.authentication (
     subject text NOT NULL,
     transaction bytea NOT NULL,
     txn bytea NOT NULL UNIQUE,
-    -- IIN, phone and salts, sealed
+    -- IIN, phone and salts, sealed for this name, application and transaction
     openings bytea NOT NULL,
     -- [{"id", "version", "text"}]: what the person is shown; the transaction holds their digests
     consents jsonb NOT NULL,
@@ -54,6 +54,7 @@ CREATE TABLE auth_gateway.certificate (
     name text PRIMARY KEY,
     subject text NOT NULL,
     credential text NOT NULL UNIQUE,
+    -- names the person, so it is sealed
     certificate_der bytea NOT NULL,
     chain_der bytea[] NOT NULL,
     created_at timestamptz NOT NULL
