@@ -10,7 +10,7 @@ _MASKED = frozenset(
     {
         "iin", "phone", "token", "code", "resultCode", "codeVerifier", "access_token", "client_secret", "iinSalt",
         "phoneSalt", "captureUri", "redirectUri", "familyName", "givenName", "patronymic", "familyNameLatin",
-        "givenNameLatin", "birthDate", "documentNumber", "maskedPhone", "receipts", "transaction",
+        "givenNameLatin", "birthDate", "documentNumber", "maskedPhone", "receipts", "transaction", "signerSubject",
     }
 )  # fmt: skip
 _LONG = 200

@@ -19,7 +19,8 @@ from deploy.local import ports
 from deploy.local.memory import processes_of
 from deploy.local.services import ROOMS
 from deploy.local.state import CHECKOUT
-from tests.mesh_process import RunningMesh, output_of, start_mesh, wait_until_ready
+from tests.mesh_process import RunningMesh, output_of, running_mesh, start_mesh, wait_until_ready
+from tests.postgres import running_cluster
 
 pytestmark = [pytest.mark.mesh, pytest.mark.timeout(300)]
 
@@ -88,6 +89,14 @@ def test_all_serve_again_after_supervisord_was_killed(mesh: RunningMesh) -> None
 def test_a_second_mesh_in_the_same_folder_is_refused(mesh: RunningMesh) -> None:
     done = run_to_its_end(FINID_STATE=str(mesh.folder), FINID_PORT_BASE=str(ports.free_base()))
     assert f"{mesh.folder} is in use by process {mesh.process.pid}" in done.stderr
+
+
+def test_an_existing_server_is_used_where_database_url_names_one() -> None:
+    with running_cluster() as server, running_mesh(DATABASE_URL=server.admin_url) as mesh:
+        assert not (mesh.folder / "postgresql").exists()
+        headers = {"authorization": f"Bearer {mesh.access_token()}"}
+        with mesh.client() as client:
+            assert client.get("/v1/documents", headers=headers).status_code == 200
 
 
 @pytest.fixture
