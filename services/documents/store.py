@@ -64,7 +64,7 @@ FROM moved, unnest($4::text[], $5::text[], $6::integer[], $7::bytea[]) AS s (doc
 
 _SIGNED = """
 SELECT s.document, s.created_at, s.size_bytes, s.object, s.sha256, d.sealed_title, d.format, d.content_sha256,
-    p.preparation, p.signature, p.sealed_content_key
+    p.preparation, p.application, p.signature, p.sealed_content_key
 FROM documents.signed AS s
 JOIN documents.prepared AS d ON d.document = s.document
 JOIN documents.preparations AS p ON p.preparation = d.preparation
@@ -74,15 +74,19 @@ _SIGNED_OF = _SIGNED + "WHERE p.preparation = $1 ORDER BY d.position"
 
 _SIGNED_BY = _SIGNED + "WHERE p.application = $1 AND p.signature = $2 ORDER BY d.position"
 
-_FIRST_PAGE = _SIGNED + "WHERE s.application = $1 ORDER BY s.created_at DESC, s.document DESC LIMIT $2"
+# Both tables name the application. The page is found by the one; the other is what the content key is sealed for.
+_OWN = "WHERE s.application = $1 AND p.application = $1"
+
+_FIRST_PAGE = _SIGNED + _OWN + " ORDER BY s.created_at DESC, s.document DESC LIMIT $2"
 
 _NEXT_PAGE = (
     _SIGNED
-    + "WHERE s.application = $1 AND (s.created_at, s.document) < ($3, $4)"
+    + _OWN
+    + " AND (s.created_at, s.document) < ($3, $4)"
     + " ORDER BY s.created_at DESC, s.document DESC LIMIT $2"
 )
 
-_GET = _SIGNED + "WHERE s.application = $1 AND s.document = $2"
+_GET = _SIGNED + _OWN + " AND s.document = $2"
 
 _FORGET = """
 WITH forgotten AS (
@@ -114,7 +118,9 @@ class Store:
             preparation.signature,
             preparation.signing_time,
             preparation.created_at,
-            self._seal.seal(preparation.content_key, column="content_key", row=preparation.id),
+            self._seal.seal(
+                preparation.content_key, column="content_key", row=_bound(preparation.id, preparation.application)
+            ),
             [
                 under_content_key.seal(der, column=f"certificate-{index}", row=preparation.id)
                 for index, der in enumerate(preparation.certificates_der)
@@ -189,7 +195,8 @@ class Store:
         return [row["object"] for row in rows]
 
     def _content_key(self, row: Row) -> bytes:
-        return _open(self._seal, row["sealed_content_key"], column="content_key", row=row["preparation"])
+        sealed_for = _bound(row["preparation"], row["application"])
+        return _open(self._seal, row["sealed_content_key"], column="content_key", row=sealed_for)
 
     def _preparation(self, rows: Sequence[Row]) -> Preparation | None:
         if not rows:
@@ -238,6 +245,11 @@ def _prepared(seal: Seal, row: Row) -> PreparedDocument:
         place=Place(row["place_start"], row["place_end"]) if placed else None,
         object=row["object"],
     )
+
+
+def _bound(preparation: str, application: str) -> str:
+    """What a content key is sealed for: who edits the tables gives no application another's documents."""
+    return f"{preparation} {application}"
 
 
 def _title(seal: Seal, row: Row) -> str:

@@ -4,6 +4,7 @@ The documents room is judged by what any authority of this shape issues, so noth
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
@@ -166,15 +167,22 @@ class Authority:
         )
 
     def time_stamp(
-        self, digest_sha256: bytes, *, at: datetime = NOW, tsa: Holder | None = None, algorithm: str = "sha256"
+        self,
+        digest_sha256: bytes,
+        *,
+        at: datetime = NOW,
+        tsa: Holder | None = None,
+        algorithm: str = "sha256",
+        embedded: Sequence[Holder] = (),
     ) -> bytes:
-        """A TimeStampToken (DER) for an imprint, by pyHanko's own dummy authority."""
+        """A TimeStampToken (DER) for an imprint, by pyHanko's own dummy authority; `embedded` go in besides."""
         by = tsa or self.tsa
         private = by.key.private_bytes(
             serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         issuing = SimpleCertificateStore()
-        issuing.register(asn1_x509.Certificate.load(self.issuing.der))
+        for holder in (self.issuing, *embedded):
+            issuing.register(asn1_x509.Certificate.load(holder.der))
         stamper = DummyTimeStamper(
             asn1_x509.Certificate.load(by.der),
             keys.PrivateKeyInfo.load(private),

@@ -60,6 +60,19 @@ def of_objects(*objects: bytes) -> bytes:
     return bytes(output)
 
 
+def hybrid() -> bytes:
+    """A PDF with a cross-reference table and, for newer viewers, a stream that says something else."""
+    content = of_objects(b"<</Type/Catalog/Pages 2 0 R>>", *_PAGES)
+    body, trailer = content[: content.index(b"xref\n")], content[content.index(b"trailer") :]
+    table = content[len(body) : content.index(b"trailer")]
+    row = b"\1" + content.index(b"2 0 obj").to_bytes(4, "big") + b"\0"
+    stream = b"4 0 obj\n<</Type/XRef/Size 4/W[1 4 1]/Index[2 1]/Root 1 0 R/Length 6>>\nstream\n" + row
+    stream += b"\nendstream\nendobj\n"
+    trailer = trailer.replace(b"/Root", b"/XRefStm %d/Root" % len(body))
+    start = len(body) + len(stream)
+    return body + stream + table + trailer.replace(b"startxref\n%d" % len(body), b"startxref\n%d" % start)
+
+
 def nested_arrays(depth: int) -> bytes:
     """A catalogue with an array in an array in an array …"""
     return of_objects(b"<</Type/Catalog/Pages 2 0 R/X " + b"[" * depth + b"]" * depth + b">>", *_PAGES)

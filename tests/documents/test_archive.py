@@ -126,6 +126,15 @@ async def test_altered_signed_document_is_not_handed_out(room: Room) -> None:
         await room.archive.fetch(APPLICATION, document.id)
 
 
+async def test_content_sealed_in_the_place_of_a_signed_document_is_not_handed_out(room: Room) -> None:
+    made = await room.preparing.prepare(room.order(cades()))
+    [document] = await room.assembling.assemble(made.id, *room.sign(made))
+    [name] = [item for item in room.stored_objects() if item.startswith("signed/")]
+    await room.vault.put(name, b"something else", key=made.content_key)
+    with pytest.raises(ContentUnreadableError):
+        await room.archive.fetch(APPLICATION, document.id)
+
+
 async def test_validation_takes_pdf_alone_and_detached_signature_with_content(room: Room, authority: Authority) -> None:
     [signed_pdf] = await room.signed(pdf(), request_id="request-0001")
     [signature] = await room.signed(cades(content=b"content"), request_id="request-0002")

@@ -181,6 +181,15 @@ async def test_rubbish_and_huge_time_stamps_are_refused(room: Room) -> None:
         assert isinstance(await _refused(room, made, [signature], [wrong]), TimeStampMalformedError)
 
 
+async def test_time_stamp_larger_than_its_room_is_refused(room: Room, authority: Authority) -> None:
+    made = await room.preparing.prepare(room.order(pdf()))
+    [signature], _ = room.sign(made)
+    padding = [issue("x" * 60, authority.issuing) for _ in range(18)]
+    token = authority.time_stamp(hashlib.sha256(signature).digest(), embedded=padding)
+    assert len(token) > TIME_STAMP_MAX_BYTES
+    assert isinstance(await _refused(room, made, [signature], [token]), TimeStampMalformedError)
+
+
 async def test_time_stamp_whose_own_signature_is_wrong_is_refused(room: Room) -> None:
     made = await room.preparing.prepare(room.order(cades()))
     [signature], [token] = room.sign(made)

@@ -21,6 +21,7 @@ from tests.documents.authority import NOW, Authority
 from tests.documents.pdfs import (
     BROKEN,
     encrypted_pdf,
+    hybrid,
     nested_arrays,
     packed_catalogue,
     with_object_streams,
@@ -102,6 +103,11 @@ async def test_room_suffices_for_the_largest_time_stamp(room: Room, authority: A
 def test_broken_pdf_is_refused(case: str) -> None:
     with pytest.raises(PdfBrokenError):
         reserve(BROKEN[case])
+
+
+def test_pdf_with_two_cross_references_is_refused() -> None:
+    with pytest.raises(PdfBrokenError, match="hybrid"):
+        reserve(hybrid())
 
 
 def test_encrypted_pdf_is_refused() -> None:

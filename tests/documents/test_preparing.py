@@ -148,10 +148,10 @@ async def test_more_documents_or_bytes_than_a_request_may_hold_are_refused(room:
         assert [violation.field for violation in refusal.value.violations] == ["documents"]
 
 
-@pytest.mark.parametrize("minutes", [-6, 6])
-async def test_back_dated_and_post_dated_signing_times_are_refused(room: Room, minutes: int) -> None:
+@pytest.mark.parametrize("off_by", [timedelta(minutes=-6), timedelta(minutes=6), timedelta(microseconds=1)])
+async def test_signing_time_far_from_now_or_between_two_seconds_is_refused(room: Room, off_by: timedelta) -> None:
     with pytest.raises(InvalidArgumentError) as refusal:
-        await room.preparing.prepare(room.order(signing_time=NOW + timedelta(minutes=minutes)))
+        await room.preparing.prepare(room.order(signing_time=NOW + off_by))
     assert [violation.field for violation in refusal.value.violations] == ["signing_time"]
 
 
@@ -217,6 +217,13 @@ async def test_content_of_an_unknown_preparation_or_document_is_not_found(room: 
     for identifier, index in ((made.id, 1), ("a" * 26, 0)):
         with pytest.raises(PreparationNotFoundError):
             await room.preparing.content(identifier, index)
+
+
+async def test_content_sealed_in_the_place_of_another_is_not_shown(room: Room) -> None:
+    made = await room.preparing.prepare(room.order(cades(content=b"what the transaction names")))
+    await room.vault.put(made.documents[0].object, b"something else", key=made.content_key)
+    with pytest.raises(ContentUnreadableError):
+        await room.preparing.content(made.id, 0)
 
 
 async def test_altered_or_lost_content_is_not_shown(room: Room) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -13,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.errors import FinIdError
-from services.documents import cms
+from services.documents import cms, pades
+from services.documents.confined import pdf as confined
 from services.documents.confined import validation
 from services.documents.confined.signature import Evidence
 from services.documents.errors import DocumentTooComplexError, NoSignatureError, PdfEncryptedError
@@ -193,6 +195,20 @@ def test_attached_content_is_judged_by_itself_and_against_what_is_given(authorit
     assert judged(attached, evidence(authority), b"other").sub_indication == "HASH_FAILURE"
 
 
+def test_more_signers_than_are_judged_are_refused(authority: Authority, detached: bytes) -> None:
+    envelope = asn1_cms.ContentInfo.load(detached)
+    infos = envelope["content"]["signer_infos"]
+    envelope["content"]["signer_infos"] = [infos[0].copy() for _ in range(validation.MAX_SIGNATURES + 1)]
+    with pytest.raises(DocumentTooComplexError):
+        validation.validate(envelope.dump(force=True), digests_of(CONTENT), evidence(authority))
+
+
+def test_signature_over_a_part_of_a_pdf_fails(authority: Authority) -> None:
+    report = judged(_partly_signed(authority), evidence(authority), None)
+    assert (report.indication, report.sub_indication) == (Indication.TOTAL_FAILED, "FORMAT_FAILURE")
+    assert "does not cover" in report.explanation
+
+
 def test_pdf_changed_after_signing_fails(authority: Authority, signed_pdf: bytes) -> None:
     report = judged(with_other_text(signed_pdf), evidence(authority), None)
     assert (report.indication, report.sub_indication) == (Indication.TOTAL_FAILED, "FORMAT_FAILURE")
@@ -293,6 +309,23 @@ def _signed(authority: Authority, content_sha256: bytes, certificate: bytes, sig
     signature = sign(hashlib.sha256(attributes).digest())  # type: ignore[operator]
     token = authority.time_stamp(hashlib.sha256(signature).digest())
     return cms.signed_data(attributes, signature, (certificate, *authority.chain), token)
+
+
+def _partly_signed(authority: Authority) -> bytes:
+    """A PDF whose signature is right, and leaves the last bytes out of its range."""
+    content = contract_pdf()
+    update = confined.reserve(content, field_name="part", signing_time=NOW, reserved_bytes=8000)
+    document, place = content + update.appended, update.place
+    found = re.search(rb"/ByteRange \[0 (\d+) (\d+) (\d+)\]", document[len(content) :])
+    assert found is not None
+    shorter = found[0].replace(found[3], b"%d" % (int(found[3]) - 30)).ljust(len(found[0]))
+    document = document.replace(found[0], shorter)
+    covered = document[: place.start] + document[place.end : -30]
+    attributes = cms.pades_attributes(hashlib.sha256(covered).digest(), authority.signer.der)
+    signature = authority.signer.sign_digest(hashlib.sha256(attributes).digest())
+    token = authority.time_stamp(hashlib.sha256(signature).digest())
+    chain = (authority.signer.der, *authority.chain)
+    return pades.fill(document, place, cms.signed_data(attributes, signature, chain, token))
 
 
 def _without_time_stamp(authority: Authority) -> bytes:

@@ -1,5 +1,6 @@
 """The object store: encrypted, bound to names, durable in a folder, and the same on S3."""
 
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -115,6 +116,15 @@ async def test_object_under_another_name_key_or_with_a_flipped_bit_does_not_open
     (tmp_path / "a").write_bytes(sealed[:-1] + bytes([sealed[-1] ^ 1]))
     with pytest.raises(ContentUnreadableError):
         await vault.get("a", key=KEY)
+
+
+async def test_object_in_a_folder_is_on_the_disk_before_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    await Vault(LocalStore(prefix=tmp_path)).put("prepared/a", b"content", key=KEY)
+    assert synced == [tmp_path / "prepared" / "a", tmp_path / "prepared", tmp_path]
 
 
 async def test_store_that_is_away_is_a_lost_dependency(s3: S3Store, tmp_path: Path) -> None:

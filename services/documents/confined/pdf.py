@@ -95,11 +95,8 @@ def reserve(content: bytes, *, field_name: str, signing_time: datetime, reserved
         )
         embedding.send(SigObjSetup(sig_placeholder=empty))
         prepared, output = embedding.send(SigIOSetup(md_algorithm="sha256"))
-        document = output.getvalue()
-    if not document.startswith(content):
-        raise PdfBrokenError("the PDF cannot be signed without altering its bytes")
-    place = Place(prepared.reserved_region_start, prepared.reserved_region_end)
-    return Update(document[len(content) :], place)
+        place = Place(prepared.reserved_region_start, prepared.reserved_region_end)
+        return Update(output.getvalue()[len(content) :], place)
 
 
 def _refuse_locked(reader: PdfFileReader) -> None:
