@@ -28,7 +28,7 @@ from services.documents.vault import Vault
 
 # A request of 32 MiB of documents, or a signed PDF, its content and the CRLs to validate it.
 _MAX_MESSAGE_KIB = 40 * 1024
-_MAX_CALLS = 32  # of that size, in memory at once
+_MAX_CALLS = 16  # of that size, in memory at once
 # Processor time that one upload may cost, and after how long a worker is taken for stuck.
 _CPU_BUDGET_S = 5.0
 _CALL_TIMEOUT_S = 20.0

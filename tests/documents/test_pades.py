@@ -8,15 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.pdf_utils.reader import PdfFileReader
-from pyhanko.sign.fields import FieldMDPAction, FieldMDPSpec, MDPPerm, SigFieldSpec
+from pyhanko.sign.fields import FieldMDPAction, FieldMDPSpec, MDPPerm, SigFieldSpec, SigSeedSubFilter
 from pyhanko.sign.signers.cms_embedder import PdfCMSEmbedder, SigIOSetup, SigMDPSetup, SigObjSetup
 from pyhanko.sign.signers.pdf_byterange import SignatureObject
 
 from mesh.errors import FinIdError
-from services.documents import pades
+from services.documents import cms, pades
 from services.documents.confined import pdf as confined
 from services.documents.errors import DocumentTooComplexError, PdfBrokenError, PdfEncryptedError, PdfLockedError
 from services.documents.pades import Place
+from services.documents.report import Indication
 from tests.documents.authority import NOW, Authority
 from tests.documents.pdfs import (
     BROKEN,
@@ -26,7 +27,7 @@ from tests.documents.pdfs import (
     packed_catalogue,
     with_object_streams,
 )
-from tests.documents.room import Room, cades, contract_pdf, pdf
+from tests.documents.room import Room, contract_pdf, pdf
 
 RESERVED = 4000
 
@@ -129,26 +130,37 @@ def test_pdf_with_object_streams_can_be_signed() -> None:
     assert reserve(content).place.start > len(content)
 
 
-def _locked(certify: bool) -> bytes:
-    """A signed PDF whose signature forbids every change, as certification or by the field's lock."""
+def signed_first(authority: Authority, permission: MDPPerm, *, certify: bool) -> bytes:
+    """A PDF whose first signature says what may still be changed: as a certification, or by its field's lock."""
     writer = IncrementalPdfFileWriter(BytesIO(contract_pdf()))
-    lock = FieldMDPSpec(FieldMDPAction.ALL)
-    spec = SigFieldSpec("first", field_mdp_spec=None if certify else lock, doc_mdp_update_value=MDPPerm.NO_CHANGES)
-    embedding = PdfCMSEmbedder(SigFieldSpec("first") if certify else spec).write_cms("first", writer)
+    lock = None if certify else FieldMDPSpec(FieldMDPAction.ALL)
+    spec = SigFieldSpec("first", field_mdp_spec=lock, doc_mdp_update_value=None if certify else permission)
+    embedding = PdfCMSEmbedder(spec).write_cms("first", writer)
     next(embedding)
-    setup = SigMDPSetup(md_algorithm="sha256", certify=certify, docmdp_perms=MDPPerm.NO_CHANGES)
-    embedding.send(SigObjSetup(sig_placeholder=SignatureObject(bytes_reserved=8000), mdp_setup=setup))
-    _, output = embedding.send(SigIOSetup(md_algorithm="sha256"))
-    return bytes(output.getvalue())
+    setup = SigMDPSetup(md_algorithm="sha256", certify=certify, docmdp_perms=permission)
+    empty = SignatureObject(timestamp=NOW, subfilter=SigSeedSubFilter.PADES, bytes_reserved=16_000)
+    embedding.send(SigObjSetup(sig_placeholder=empty, mdp_setup=setup))
+    prepared, output = embedding.send(SigIOSetup(md_algorithm="sha256"))
+    document, place = output.getvalue(), Place(prepared.reserved_region_start, prepared.reserved_region_end)
+    attributes = cms.pades_attributes(pades.range_sha256(document, place), authority.signer.der)
+    signature = authority.signer.sign_digest(hashlib.sha256(attributes).digest())
+    token = authority.time_stamp(hashlib.sha256(signature).digest())
+    chain = (authority.signer.der, *authority.chain)
+    return pades.fill(document, place, cms.signed_data(attributes, signature, chain, token))
 
 
-async def test_pdf_whose_signature_forbids_changes_is_refused(room: Room) -> None:
-    [signature] = await room.signed(cades())
-    for locked in (_locked(certify=True), _locked(certify=False)):
-        start = locked.index(b"/Contents <") + 10
-        end = locked.index(b">", start) + 1
-        with pytest.raises(PdfLockedError):
-            reserve(pades.fill(locked, Place(start, end), signature))
+@pytest.mark.parametrize("certify", [True, False], ids=["certified", "locked"])
+def test_pdf_whose_signature_forbids_changes_is_refused(authority: Authority, certify: bool) -> None:
+    with pytest.raises(PdfLockedError):
+        reserve(signed_first(authority, MDPPerm.NO_CHANGES, certify=certify))
+
+
+@pytest.mark.parametrize("certify", [True, False], ids=["certified", "locked"])
+async def test_signature_in_a_pdf_that_allows_forms_breaks_nothing(room: Room, certify: bool) -> None:
+    first = signed_first(room.authority, MDPPerm.FILL_FORMS, certify=certify)
+    [signed] = await room.signed(pdf(content=first))
+    report = await room.archive.validate(signed, b"", room.authority.crls())
+    assert [item.indication for item in report.signatures] == [Indication.TOTAL_PASSED] * 2
 
 
 @given(data=st.data())
