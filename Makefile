@@ -54,6 +54,11 @@ gen: setup ## Generate gen/ from proto/
 proto-release: gen ## Accept the protos of now as what later ones may not break
 	$(BIN)/python proto/generate.py --image proto/released.binpb
 
+.PHONY: bench
+bench: setup ## Measure each claim against its peer and its limit, in one run each
+	$(BIN)/python -m bench.sign_digests
+	$(BIN)/python -m bench.get_authentication
+
 .PHONY: clean
 clean: ## Remove the mesh's state and var/ (not .venv)
 	@$(PYTHON) -m deploy.local.clean

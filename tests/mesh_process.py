@@ -107,9 +107,11 @@ def running_mesh(**environment: str) -> Iterator[RunningMesh]:
 def start_mesh(folder: Path, **environment: str) -> subprocess.Popen[bytes]:
     """Start `make run`'s command; its output goes beside the folder."""
     command = [sys.executable, "-m", "deploy.local", "run"]
-    own = {"FINID_STATE": str(folder)}
+    # Not the server that DATABASE_URL may name: the tests' own roles are there, with other passwords.
+    inherited = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    own = inherited | {"FINID_STATE": str(folder)} | environment
     with output_of(folder).open("wb") as output:
-        return subprocess.Popen(command, cwd=CHECKOUT, env=os.environ | own | environment, stdout=output, stderr=output)
+        return subprocess.Popen(command, cwd=CHECKOUT, env=own, stdout=output, stderr=output)
 
 
 def output_of(folder: Path) -> Path:

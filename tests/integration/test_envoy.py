@@ -111,6 +111,15 @@ class TestTranscoding:
         assert (answer.status_code, answer.content) == (200, b"cba")
         assert answer.headers["content-type"] == "application/ocsp-response"
 
+    def test_grpc_web_reaches_the_method(self, edge: Harness) -> None:
+        message = auth.GetAuthenticationRequest(name=NAME).SerializeToString()
+        frame = b"\0" + len(message).to_bytes(4, "big") + message
+        with edge.client(**{"content-type": "application/grpc-web+proto"}) as client:
+            answer = client.post("/finid.auth.v1.FinIdService/GetAuthentication", content=frame)
+        length = int.from_bytes(answer.content[1:5], "big")
+        assert auth.Authentication.FromString(answer.content[5 : 5 + length]).name == NAME
+        assert b"grpc-status:0" in answer.content[5 + length :]
+
     def test_services_of_the_spokes_are_out_of_reach(self, edge: Harness) -> None:
         metadata = (("authorization", f"Bearer {edge.token()}"),)
         with edge.channel() as channel:

@@ -45,6 +45,8 @@ def test_the_contracts_are_kept(house: Path) -> None:
         ("services/signer/signing.py", "import asyncpg", "asyncpg only there"),
         ("services/signer/signing.py", "import pkcs11", "through mesh.hsm only"),
         ("services/facematch/compare.py", "import onnxruntime", "only in a worker"),
+        ("services/documents/preparing.py", "import pyhanko.sign", "known to documents' confined package"),
+        ("services/documents/preparing.py", "import services.documents.confined.pdf", "workers load it by name"),
         ("services/otp/codes.py", "import twilio.rest", "known to otp's sms.py only"),
         ("services/signer/signing.py", "import grpc", "neither gRPC"),
         ("services/signer/signing.py", "from finid.signer.v1 import signer_pb2", "neither gRPC"),
