@@ -30,7 +30,7 @@ from services.ca.ledger import Intent, State
 from services.facematch.compare import Matcher
 from services.facematch.photo import PhotoKey
 from services.facematch.policies import Policy
-from services.otp.challenge import Limits
+from services.otp.challenge import Challenges, Limits
 from services.otp.code import KeyedHash
 from services.otp.codes import Codes
 from services.otp.text import Language
@@ -305,10 +305,10 @@ class Scene:
             now=lambda: NOW,
         )
 
-    def codes(self, provider: FakeProvider) -> Codes:
+    def codes(self, provider: FakeProvider, challenges: Challenges | None = None) -> Codes:
         return Codes(
             env=Env.SANDBOX,
-            challenges=FakeChallenges(),
+            challenges=challenges or FakeChallenges(),
             provider=provider,
             keyed_hash=KeyedHash(digest_of("otp key")),
             signer=self.world.signer_of(Factor.SMS_OTP),
