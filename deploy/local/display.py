@@ -1,5 +1,6 @@
 """What a person sees of the mesh: steps as they happen, who is not ready yet, what died."""
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -30,15 +31,17 @@ class Display:
         """Say that a step begins (on a terminal), and that it is done and how long it took."""
         started = time.monotonic()
         self._set_status(f"  {name} …")
-        yield
-        self._set_status("")
+        try:
+            yield
+        finally:
+            self._set_status("")
         self.say(f"  {name}: {time.monotonic() - started:.1f} s")
 
     def waiting(self, reasons: Mapping[str, str]) -> None:
         """Say who is not ready yet and why."""
         line = "; ".join(f"{name} {reason}" for name, reason in sorted(reasons.items()))
         if self._is_terminal:
-            self._set_status(f"  waiting: {line}"[:160] if reasons else "")
+            self._set_status(f"  waiting: {line}" if reasons else "")
         elif reasons and time.monotonic() - self._last_plain > _PLAIN_EVERY_S:
             self._last_plain = time.monotonic()
             self.say(f"  waiting: {line}")
@@ -48,7 +51,8 @@ class Display:
         self._set_status("")
 
     def _set_status(self, status: str) -> None:
-        if self._is_terminal and status != self._status:
-            self._stream.write(_CLEAR_LINE + status)
+        if self._is_terminal:
+            # A line that wraps could not be cleared again.
+            self._status = status[: shutil.get_terminal_size().columns - 1]
+            self._stream.write(_CLEAR_LINE + self._status)
             self._stream.flush()
-            self._status = status

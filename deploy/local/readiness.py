@@ -69,19 +69,23 @@ async def wait_for_all(
     ready: Callable[[str, float], None],
     waiting: Callable[[Mapping[str, str]], None],
 ) -> NotReady | None:
-    """Ask everybody at once and again until all are ready; return None, or who was not ready within the time.
+    """Ask everybody at once and again until all are ready together; return None, or who was not within the time.
 
     `ready(name, after_s)` is called for each as it becomes ready, `waiting(reasons)` while somebody is not.
     """
     started = time.monotonic()
     reasons = dict.fromkeys(checks, "is starting")
 
-    async def follow(name: str, check: Check) -> None:
-        while reason := await check():
+    async def follow(name: str) -> None:
+        while reason := await checks[name]():
             reasons[name] = reason
             await asyncio.sleep(_PAUSE_S)
         del reasons[name]
         ready(name, time.monotonic() - started)
+
+    async def look_again(name: str) -> None:
+        if reason := await checks[name]():
+            reasons[name] = reason
 
     async def report() -> None:
         while reasons:
@@ -89,10 +93,16 @@ async def wait_for_all(
             await asyncio.sleep(_PAUSE_S * 5)
 
     try:
-        async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as group:
-            group.create_task(report())
-            for name, check in checks.items():
-                group.create_task(follow(name, check))
+        async with asyncio.timeout(timeout_s):
+            while reasons:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(report())
+                    for name in list(reasons):
+                        group.create_task(follow(name))
+                # Who was ready first may have died meanwhile.
+                async with asyncio.TaskGroup() as group:
+                    for name in checks:
+                        group.create_task(look_again(name))
     except TimeoutError:
         return NotReady(dict(reasons))
     return None
