@@ -1,0 +1,60 @@
+"""The gateway's public servicers over a room of tests/auth_gateway, called with tokens of a portal of tests/portal."""
+
+from dataclasses import dataclass, field, replace
+
+from services.auth_gateway.access import AccessTokens
+from services.auth_gateway.servicer.capture import CaptureServicer
+from services.auth_gateway.servicer.desk import Desk
+from services.auth_gateway.servicer.esign import ESignServicer
+from services.auth_gateway.servicer.finid import FinIdServicer
+from services.auth_gateway.servicer.front import Front
+from services.portal import access_token
+from services.portal.access_token import TokenKeys
+from services.portal.application import Service
+from tests.auth_gateway.room import Room
+from tests.bundles import digest_of
+from tests.portal import clients
+
+
+@dataclass
+class Context:
+    """The part of a call's context that servicers read."""
+
+    metadata: tuple[tuple[str, str], ...] = ()
+
+    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        return self.metadata
+
+
+@dataclass
+class PublicApi:
+    """What an application and the hosted page can reach."""
+
+    room: Room
+    portal: access_token.AccessTokens = field(init=False)
+
+    def __post_init__(self) -> None:
+        keys = TokenKeys(clients.TOKEN_KEY)
+        now = self.room.clock.now
+        self.portal = access_token.AccessTokens(keys=keys, issuer=clients.ISSUER, now=now)
+        self.room.portal.jwks = keys.jwks()
+        tokens = AccessTokens(
+            self.room.portal.token_keys, clients.ISSUER, lambda: int(now().timestamp()), self.room.clock.seconds
+        )
+        desk = Desk(
+            front=Front(tokens, self.room.store, now),
+            records=self.room.store,
+            creation=self.room.creation,
+            flow=self.room.flow,
+            results=self.room.results,
+            links=self.room.links,
+            request_key=digest_of("requests"),
+        )
+        self.finid = FinIdServicer(desk)
+        self.esign = ESignServicer(desk, self.room.documents, self.room.ca)
+        self.capture = CaptureServicer(desk, self.room.documents)
+
+    def as_application(self, name: str) -> Context:
+        """A call with a token that the portal made out to an application, whoever asked it to."""
+        token = self.portal.issue(replace(clients.APPLICATION, name=name), tuple(Service))
+        return Context((("authorization", f"Bearer {token}"),))
