@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
+
 from deploy.local import certificates, commands, envoy, floors, keys, ports, postgres, tokens
 from deploy.local.assets import prepare as assets
 from deploy.local.database import Database, ensure_roles, provision, random_password, role_names
@@ -80,6 +82,8 @@ def prepare(settings: LocalSettings, state: State, display: Display) -> Prepared
         state.write(f"secrets/{room}.url", database.url(room))
     programs = _programs(parts, server)
     checks: dict[str, Check] = {room: grpc_health(numbers[f"{room} health"]) for room in ROOMS}
+    if server is not None:
+        checks[_STORE] = postgres.check(server.admin_url)
     checks[_EDGE] = https_get(f"{parts.web_url}/.well-known/jwks.json", web.root)
     return Prepared(parts, server, database, programs, checks)
 
@@ -145,27 +149,39 @@ class Mesh:
 
     async def watch(self) -> None:
         """Say who died, why, and that it serves again, until cancelled; start all again if supervisord itself dies."""
+        again = False
         while True:
             async with asyncio.TaskGroup() as group:
-                reporter = group.create_task(self._report())
+                tasks = [group.create_task(self._report())]
+                if again:
+                    tasks.append(group.create_task(self._bring_up_again()))
                 code = await self._supervisor.wait()
-                reporter.cancel()
+                for task in tasks:
+                    task.cancel()
             how = f"terminated by signal {-code}" if code < 0 else f"exit status {code}"
             if not self._is_up:
                 raise LocalMeshError(f"supervisord died ({how}) before all were ready")
             self._display.say(f"supervisord died ({how}), and all processes with it; starting them again")
+            self._is_up, again = False, True
             await self._until_ports_are_free()
             await self.launch()
-            await self.bring_up()
-            self._display.say(f"all are serving again after {self.ready_after_s:.1f} s")
+
+    async def _bring_up_again(self) -> None:
+        await self.bring_up()
+        self._display.say(f"all are serving again after {self.ready_after_s:.1f} s")
 
     async def stop(self) -> None:
         """Stop all processes."""
         await self._supervisor.stop()
 
     def _migrate(self) -> None:
-        ensure_roles(self._prepared.database.admin_url, self._prepared.database.passwords)
-        provision(self._prepared.database, ROOMS_WITH_DATABASE, migrate)
+        database = self._prepared.database
+        try:
+            ensure_roles(database.admin_url, database.passwords)
+            provision(database, ROOMS_WITH_DATABASE, migrate)
+        except (psycopg.OperationalError, psycopg.errors.InsufficientPrivilege) as error:
+            where = "PostgreSQL" if self._prepared.server else "the server of DATABASE_URL"
+            raise LocalMeshError(f"{where} refused: {error}") from error
 
     async def _wait_until_ready(self) -> None:
         late = await wait_for_all(
@@ -199,11 +215,8 @@ class Mesh:
                         self._display.say(f"{name} ends after every start and is left alone; see {self.log_of(name)}")
 
     async def _say_when_ready(self, name: str) -> None:
-        check = self._prepared.checks.get(name)
-        if check is None:
-            return
         late = await wait_for_all(
-            {name: check},
+            {name: self._prepared.checks[name]},
             _READY_TIMEOUT_S,
             lambda _, after_s: self._display.say(f"{name} is serving again after {after_s:.1f} s"),
             lambda _: None,

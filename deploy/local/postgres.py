@@ -5,6 +5,7 @@ used here. They are copied into the state folder, because the user that runs the
 checkout. Every connection is TCP on 127.0.0.1 with SCRAM-SHA-256; there is no socket and no trusted role.
 """
 
+import asyncio
 import importlib.metadata
 import importlib.util
 import os
@@ -18,6 +19,7 @@ from urllib.parse import quote
 
 import psycopg
 
+from deploy.local.readiness import Check
 from deploy.local.state import LocalMeshError, State
 
 SYSTEM_USER = "finid-postgres"
@@ -83,18 +85,31 @@ def prepare(state: State, port: int, *, durable: bool = True) -> Server:
     return Server(tuple(command), dict(_ENVIRONMENT), folder, port, password)
 
 
+def check(admin_url: str) -> Check:
+    """Ready when the server answers a query."""
+
+    async def answers() -> str:
+        return "" if await asyncio.to_thread(_answers, admin_url) else "does not answer yet"
+
+    return answers
+
+
 def wait_until_ready(admin_url: str, timeout_s: float = 30.0) -> None:
     """Return when the server answers a query; raise LocalMeshError when it does not within the time."""
     deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            with psycopg.connect(admin_url, connect_timeout=2) as connection:
-                connection.execute("SELECT 1")
-            return
-        except psycopg.OperationalError as error:
-            if time.monotonic() > deadline:
-                raise LocalMeshError(f"PostgreSQL did not answer within {timeout_s:.0f} s") from error
-            time.sleep(0.05)
+    while not _answers(admin_url):
+        if time.monotonic() > deadline:
+            raise LocalMeshError(f"PostgreSQL did not answer within {timeout_s:.0f} s")
+        time.sleep(0.05)
+
+
+def _answers(admin_url: str) -> bool:
+    try:
+        with psycopg.connect(admin_url, connect_timeout=2) as connection:
+            connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def _account() -> Account:
