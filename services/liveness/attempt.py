@@ -2,7 +2,8 @@
 
 First the person's own neutral face is learnt, then each prompt is judged against it, in order, within its window of
 server time. A gesture counts only from rest to done, without a break, within its own window: nothing done before it was
-asked for answers it, and no cut between two recordings does.
+asked for answers it, and no cut between two recordings does. Another gesture that would have counted, had it been asked
+for, fails the attempt: otherwise a recording of all gestures, shown again and again, would answer every prompt.
 """
 
 from collections.abc import Sequence
@@ -29,8 +30,8 @@ _LEAP_WITHIN_MS = 200
 _LEAP_SHARE = 0.75
 _LEAP_FACTOR = 1.6
 _MAX_BLINK_MS = 1000
-# People smile and blink of themselves: neither is a wrong answer.
-_NEVER_WRONG = frozenset({Prompt.SMILE, Prompt.BLINK})
+# Nobody can help blinking.
+_NEVER_WRONG = frozenset({Prompt.BLINK})
 
 
 class Failure(StrEnum):
@@ -54,8 +55,9 @@ class Progress:
     """What later frames are judged by. `*_ms` of the server count from the start of the attempt.
 
     `index` is 0 for the neutral face, then 1 for the first prompt and so on. `delay_ms` are the first and the least
-    difference of server time and device time seen. `rested` are the gestures seen at rest in this window, `held` how
-    many frames the asked one has been done for, `peak` how far.
+    difference of server time and device time seen. `rested` are the gestures seen at rest in this window. The asked one
+    has been done for `held` frames, since `held_since_ms` of the device's clock, `peak` far; others since
+    `wrong_since_ms`.
     """
 
     index: int = 0
@@ -144,9 +146,7 @@ def advance(progress: Progress, script: Script, policy: Policy, batch: Sequence[
         progress, answered = _judge(progress, script, policy, seen.captured_at_ms, face)
         if answered:
             return _answered(progress, script, policy, batch, position, now_ms)
-        if progress.wrong_since_ms is not None and (
-            seen.captured_at_ms - progress.wrong_since_ms >= policy.wrong_gesture_ms
-        ):
+        if progress.wrong_since_ms is not None and (seen.captured_at_ms - progress.wrong_since_ms >= policy.hold_ms):
             return _failed(progress, Failure.WRONG_GESTURE)
     return Advance(progress, State.RUNNING, hint=_hint(progress, policy, batch[-1].observation, now_ms))
 
@@ -181,10 +181,11 @@ def _judge(progress: Progress, script: Script, policy: Policy, time_ms: int, fac
     others = [p for p in progress.rested - _NEVER_WRONG - {asked} if reached[p] >= DONE]
     wrong_since_ms = progress.wrong_since_ms if progress.wrong_since_ms is not None else time_ms
     rested = progress.rested | {prompt for prompt, amplitude in reached.items() if amplitude < AT_REST}
+    held_since_ms = progress.held_since_ms if progress.held else time_ms
     if asked is not Prompt.BLINK:
         held = progress.held + 1 if done else 0
-        answered = held >= policy.hold_frames
-    elif progress.held and time_ms - progress.held_since_ms > _MAX_BLINK_MS:
+        answered = done and time_ms - held_since_ms >= policy.hold_ms
+    elif time_ms - held_since_ms > _MAX_BLINK_MS:
         # Closed eyes are no blink: they must open first.
         held, answered, rested = 0, False, rested - {Prompt.BLINK}
     else:
@@ -195,7 +196,7 @@ def _judge(progress: Progress, script: Script, policy: Policy, time_ms: int, fac
             progress,
             rested=rested,
             held=held,
-            held_since_ms=progress.held_since_ms if progress.held else time_ms,
+            held_since_ms=held_since_ms,
             peak=max(progress.peak, reached[asked]) if held else progress.peak,
             wrong_since_ms=wrong_since_ms if others and reached[asked] < DONE else None,
         ),

@@ -42,7 +42,7 @@ class Framing:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How strict an attempt is. Times are milliseconds of server time, `*_frames` are counts of frames."""
+    """How strict an attempt is. `*_window_ms` are server time, `hold_ms` is the device's, `*_frames` are counts."""
 
     id: str
     prompts: tuple[Prompt, ...]
@@ -51,8 +51,7 @@ class Policy:
     neutral_window_ms: int
     prompt_window_ms: int
     neutral_frames: int
-    hold_frames: int
-    wrong_gesture_ms: int
+    hold_ms: int
     passive_every_frames: int
     passive_min_frames: int
     passive_threshold_ppm: int

@@ -53,4 +53,4 @@ def clip(faces: Sequence[Face | Observation], from_ms: int = 0, every_ms: int = 
 
 def answer(prompt: Prompt, much: float = 1.4) -> list[Face]:
     """How an honest person answers: a moment of rest, the gesture, and back."""
-    return [NEUTRAL, NEUTRAL, doing(prompt, much), doing(prompt, much), NEUTRAL]
+    return [NEUTRAL, NEUTRAL, *[doing(prompt, much)] * 3, NEUTRAL]
