@@ -1,0 +1,155 @@
+"""The service as it is deployed: its own process, mTLS, PostgreSQL, a worker that dies, a database that goes away."""
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from finid.auth.v1 import liveness_step_pb2 as step_pb
+from finid.liveness.v1 import liveness_pb2 as pb
+from finid.liveness.v1 import liveness_pb2_grpc as rpc
+
+from deploy.demo.camera import BATCH
+from deploy.demo.person import SamplePerson
+from deploy.local.database import Database
+from mesh import base64url, pins, receipts
+from mesh.facts import Liveness
+from mesh.pins import Pins
+from mesh.status import PeerError
+from mesh.transaction import Env, Purpose
+from tests import samples
+from tests.bundles import SentBundle, World, digest_of
+from tests.deployed import NOT_SERVING, SERVING, Deployed, deployed, lost
+from tests.mtls import Authority
+
+pytestmark = [pytest.mark.model, pytest.mark.postgres]
+
+WORLD = World()
+SUBJECT = "an opaque name of her"
+RUNNING, PASSED = step_pb.LIVENESS_STATE_RUNNING, step_pb.LIVENESS_STATE_PASSED
+
+
+@pytest.fixture
+async def running(database: Callable[..., Database], tmp_path: Path) -> AsyncIterator[Deployed]:
+    (tmp_path / "tls").mkdir()
+    WORLD.write_files(tmp_path)
+    secrets = {
+        "field.key": base64url.encode(digest_of("field key")),
+        "script.key": base64url.encode(digest_of("script key")),
+        "database.url": database("liveness").url("liveness"),
+    }
+    for name, content in secrets.items():
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o400)
+    models = samples.assets_folder() / "models"
+    environment = {
+        "FINID_DATABASE_URL_FILE": str(tmp_path / "database.url"),
+        "FINID_RECEIPT_KEY_FILE": str(tmp_path / "liveness.key"),
+        "FINID_FIELD_KEY_FILE": str(tmp_path / "field.key"),
+        "FINID_SCRIPT_KEY_FILE": str(tmp_path / "script.key"),
+        "FINID_LANDMARKER_FILE": str(models / "face_landmarker.task"),
+        "FINID_PASSIVE_MODEL_FILE": str(models / "fr_liveness.onnx"),
+    }
+    async with deployed("liveness", Authority(tmp_path / "tls"), environment) as liveness:
+        yield liveness
+    assert SUBJECT not in liveness.log
+
+
+def transaction() -> SentBundle:
+    return WORLD.bundle(Purpose.IDENTIFY, now=int(time.time()))
+
+
+def pinned_now() -> Pins:
+    now = int(time.time())
+    return pins.parse(WORLD.pins_json(not_before=now - 300, not_after=now + 60), Env.SANDBOX)
+
+
+def worker_of(service: Deployed) -> int:
+    """The service's one child: its worker."""
+    assert service.process is not None
+    pid = service.process.pid
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
+
+
+async def start(stub: Any, sent: SentBundle) -> Any:
+    return await stub.StartSession(
+        pb.StartSessionRequest(transaction=sent.transaction_bytes, subject=SUBJECT), timeout=5
+    )
+
+
+async def show(stub: Any, session: str, person: SamplePerson, step: step_pb.LivenessStep) -> step_pb.LivenessStep:
+    """Answer one prompt's batch."""
+    frames = await person.frames(step_pb.Prompt.Name(step.prompt), BATCH)
+    sent = [step_pb.Frame(jpeg=frame.jpeg, captured_at_ms=frame.captured_at_ms) for frame in frames]
+    answer = await stub.SubmitFrames(pb.SubmitFramesRequest(session=session, frames=sent), timeout=20)
+    result: step_pb.LivenessStep = answer.step
+    return result
+
+
+async def test_whole_attempt_over_mtls_survives_its_worker_and_notices_its_losses(
+    running: Deployed, database: Callable[..., Database]
+) -> None:
+    stub: Any = rpc.LivenessServiceStub(running.channel("auth_gateway"))
+    sent = transaction()
+    person = SamplePerson(samples.assets_folder())
+
+    # A worker that dies in the middle: health says so within 2 s, a new one comes, the attempt goes on.
+    started = await start(stub, sent)
+    assert (started.step.state, started.step.prompt, started.step.prompt_count) == (RUNNING, step_pb.PROMPT_NEUTRAL, 4)
+    step = await show(stub, started.session, person, started.step)
+    assert step.prompt_index == 1
+    os.kill(worker_of(running), signal.SIGKILL)
+    assert await running.becomes(NOT_SERVING, 2.0) < 2.0
+    await running.becomes(SERVING, 30)
+    while step.state == RUNNING:
+        step = await show(stub, started.session, person, step)
+    assert step.state == PASSED
+
+    # The receipt is the transaction's, and names the keyframes; asked again, it is the same.
+    concluded = await stub.Conclude(pb.ConcludeRequest(session=started.session), timeout=5)
+    proven = receipts.verify(concluded.receipt, Liveness, pinned_now(), txn=sent.txn, now=int(time.time()))
+    assert proven.facts.keyframes_sha256 == tuple(hashlib.sha256(frame).digest() for frame in concluded.keyframes)
+    assert len(concluded.keyframes) == 3
+    assert await stub.Conclude(pb.ConcludeRequest(session=started.session), timeout=5) == concluded
+
+    # A database that is away: health says so within 2 s, calls may be retried, and it comes back.
+    async with lost(database("liveness")):
+        assert await running.becomes(NOT_SERVING, 2.0) < 2.0
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await start(stub, sent)
+        assert PeerError("liveness", refusal.value).reason == "DEPENDENCY_UNAVAILABLE"
+    await running.becomes(SERVING, 10)
+    await start(stub, sent)
+
+
+async def test_refusals_reach_the_caller_as_they_are_meant(running: Deployed) -> None:
+    stub: Any = rpc.LivenessServiceStub(running.channel("auth_gateway"))
+    started = await start(stub, transaction())
+    cases = {
+        "FRAME_UNREADABLE": submit(stub, started.session, [0]),
+        "FRAME_TIMES_IMPLAUSIBLE": submit(stub, started.session, [100, 0]),
+        "INVALID_REQUEST": submit(stub, started.session, range(13)),
+        "LIVENESS_SESSION_UNKNOWN": submit(stub, "a" * 26, [0]),
+        "LIVENESS_NOT_PASSED": stub.Conclude(pb.ConcludeRequest(session=started.session), timeout=5),
+        "TRANSACTION_INVALID": stub.StartSession(pb.StartSessionRequest(transaction=b"{}", subject=SUBJECT), timeout=5),
+    }
+    for reason, call in cases.items():
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await call
+        assert PeerError("liveness", refusal.value).reason == reason
+    for caller in ("portal", "facematch", "liveness"):
+        other: Any = rpc.LivenessServiceStub(running.channel(caller))
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await start(other, transaction())
+        assert PeerError("liveness", refusal.value).reason == "CALLER_NOT_ALLOWED"
+
+
+def submit(stub: Any, session: str, times_ms: Iterable[int]) -> Any:
+    frames = [step_pb.Frame(jpeg=b"no picture", captured_at_ms=time_ms) for time_ms in times_ms]
+    return stub.SubmitFrames(pb.SubmitFramesRequest(session=session, frames=frames), timeout=20)
