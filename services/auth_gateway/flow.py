@@ -136,26 +136,28 @@ class Flow:
 
     async def _match(self, current: Authentication, step: LivenessStep, evidence: LivenessEvidence) -> LivenessStep:
         started = self._pace.clock()
-        match = await self._compare(current, evidence)
+        photo_jwe = await self._records.photo(current.name)
+        if photo_jwe is None:
+            return await self._judged_by_another(current, step)
+        match = await self._compare(current, photo_jwe or _NO_PHOTO, evidence)
         if match is None:
             await self._pace.until(started + _REFUSAL_S)
-            await self._records.drop_liveness(current.name, current.liveness_session)
+            if not await self._records.drop_liveness(current.name, current.liveness_session):
+                return await self._judged_by_another(current, step)
             if step.attempts_left == 0:
                 await self._fail(current, FailureReason.IDENTITY_NOT_CONFIRMED)
             return replace(step, state=LivenessState.FAILED)
         scores = Scores(
             evidence.score_passive_ppm, evidence.score_prompts_ppm, match.similarities_ppm, match.threshold_ppm
         )
-        accepted = await self._records.pass_biometrics(
+        if not await self._records.pass_biometrics(
             current.name, current.liveness_session, (evidence.receipt, match.receipt), scores, self._now()
-        )
-        if not accepted and (await self._reload(current)).state is not State.AWAITING_CODE:
-            raise await self._moved_on(current)
+        ):
+            return await self._judged_by_another(current, step)
         return step
 
-    async def _compare(self, current: Authentication, evidence: LivenessEvidence) -> FaceMatch | None:
+    async def _compare(self, current: Authentication, photo_jwe: str, evidence: LivenessEvidence) -> FaceMatch | None:
         """Return the match; None when the face is not the record's or there is no record, which look the same."""
-        photo_jwe = await self._records.photo(current.name) or _NO_PHOTO
         try:
             return await self._spokes.facematch.compare(current.transaction_bytes, photo_jwe, evidence.keyframes)
         except PeerError as error:
@@ -165,6 +167,16 @@ class Flow:
                 "face match refused", authentication=current.name, reason=error.reason or "NONE", code=error.code
             )
             return None
+
+    async def _judged_by_another(self, current: Authentication, step: LivenessStep) -> LivenessStep:
+        """Answer frames that came twice as the call that was first did; raise if the authentication has moved on."""
+        reloaded = await self._reload(current)
+        refusal = self._refusal(reloaded)
+        if reloaded.state is State.AWAITING_CODE:
+            return step
+        if reloaded.state is State.AWAITING_LIVENESS and not isinstance(refusal, AuthenticationExpiredError):
+            return replace(step, state=LivenessState.FAILED)
+        raise refusal
 
     async def send_code(self, current: Authentication) -> CodeSent:
         """Send, or send again, the code; otp renders the text from the transaction."""

@@ -102,8 +102,8 @@ class Records(Protocol):
         """Return an authentication, if the session is its own."""
         ...
 
-    async def photo(self, name: str) -> str:
-        """Return the reference photo as JWE, "" when there is none (any more). No other method reads it."""
+    async def photo(self, name: str) -> str | None:
+        """Return the reference photo as JWE, "" when there is none; None unless in AWAITING_LIVENESS."""
         ...
 
     async def give_consents(self, name: str, at: datetime.datetime) -> bool:

@@ -62,7 +62,7 @@ SELECT name, application, authentication, preparation FROM auth_gateway.operatio
 """
 _GET = f"SELECT {_COLUMNS} FROM auth_gateway.authentication WHERE name = $1"  # noqa: S608  columns are a constant
 _OF_SESSION = f"{_GET} AND capture_session_sha256 = $2"
-_PHOTO = "SELECT photo_jwe FROM auth_gateway.authentication WHERE name = $1"
+_PHOTO = "SELECT photo_jwe FROM auth_gateway.authentication WHERE name = $1 AND state = 'AWAITING_LIVENESS'"
 _GIVE_CONSENTS = """
 UPDATE auth_gateway.authentication SET state = 'AWAITING_LIVENESS', consented_at = $2
 WHERE name = $1 AND state = 'AWAITING_CONSENTS' AND expires_at > $2
@@ -258,10 +258,10 @@ class Store:
         row = await self._database.one(_OF_SESSION, name, session_sha256)
         return self._authentication(row) if row is not None else None
 
-    async def photo(self, name: str) -> str:
+    async def photo(self, name: str) -> str | None:
         """See records.Records."""
         row = await self._database.one(_PHOTO, name)
-        return str(row["photo_jwe"]) if row is not None else ""
+        return str(row["photo_jwe"]) if row is not None else None
 
     def _authentication(self, row: Row) -> Authentication:
         name = row["name"]

@@ -2,7 +2,7 @@
 
 import datetime
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,17 +117,18 @@ class Room:
 
     async def walk(self, current: Authentication, to: State, *, code: str = CODE) -> Authentication:
         """Take the person's steps, until the authentication stands at `to`."""
-        steps: dict[State, Callable[[Authentication], object]] = {
-            State.AWAITING_CONSENTS: self._consent,
+        steps: dict[State, Callable[[Authentication], Awaitable[None]]] = {
+            State.AWAITING_CONSENTS: self.consent,
             State.AWAITING_LIVENESS: self.show_face,
-            State.AWAITING_CODE: lambda item: self._enter_code(item, code),
+            State.AWAITING_CODE: lambda item: self.enter_code(item, code),
         }
         while current.state is not to:
-            await steps[current.state](current)  # type: ignore[misc]
+            await steps[current.state](current)
             current = await self.get(current.name)
         return current
 
-    async def _consent(self, current: Authentication) -> None:
+    async def consent(self, current: Authentication) -> None:
+        """Agree to everything."""
         await self.flow.give_consents(current, [(text.id, text.version) for text in current.consents])
 
     async def show_face(self, current: Authentication) -> None:
@@ -137,7 +138,8 @@ class Room:
         await self.flow.submit_frames(current, FRAMES)
         await self.flow.submit_frames(current, FRAMES)
 
-    async def _enter_code(self, current: Authentication, code: str) -> None:
+    async def enter_code(self, current: Authentication, code: str = CODE) -> None:
+        """Ask for a code and enter one."""
         await self.flow.send_code(current)
         await self.flow.verify_code(await self.get(current.name), code)
 
@@ -155,9 +157,9 @@ class Room:
         """A new authentication for a certificate."""
         return await self._of_operation(await self.creation.issue(ask_of(), "individual-sign"))
 
-    async def signing(self) -> Authentication:
+    async def signing(self, certificate: Certificate | None = None) -> Authentication:
         """A new authentication for signatures on DOCUMENTS."""
-        certificate = await self.certificate()
+        certificate = certificate or await self.certificate()
         return await self._of_operation(await self.creation.sign(ask_of(), certificate.name, DOCUMENTS))
 
     async def _of_operation(self, name: str) -> Authentication:

@@ -250,7 +250,6 @@ async def test_a_fresh_authentication_comes_back_as_it_was_stored(store: Store) 
     item = new()
     assert await add(store, item) == item.name
     assert await found(store, item.name) == item
-    assert await store.photo(item.name) == PHOTO_JWE
 
 
 async def test_what_was_collected_comes_back(store: Store) -> None:
@@ -263,23 +262,33 @@ async def test_what_was_collected_comes_back(store: Store) -> None:
 async def test_nothing_is_found_under_a_name_that_nobody_has(store: Store) -> None:
     name = f"authentications/{new_id()}"
     assert await store.get(name) is None
-    assert await store.photo(name) == ""
+    assert await store.photo(name) is None
     assert await store.operation(f"signatures/{new_id()}") is None
     assert await store.operation_of(name) is None
     assert await store.certificate("certificates/00") is None
 
 
-@pytest.mark.parametrize(
-    "state", [State.AWAITING_CODE, State.COMPLETING, State.FINISHED, State.CANCELLED, State.EXPIRED]
-)
-async def test_the_photo_is_erased_once_it_has_served(store: Store, state: State) -> None:
-    assert await store.photo(await at(store, state)) == ""
+def photo_in(made: local.Database, name: str) -> str:
+    with psycopg.connect(made.owner_url) as owner:
+        row = owner.execute("SELECT photo_jwe FROM auth_gateway.authentication WHERE name = %s", [name]).fetchone()
+    assert row is not None
+    return str(row[0])
 
 
-async def test_the_photo_is_erased_when_the_face_fails(store: Store) -> None:
+@pytest.mark.parametrize("state", State)
+async def test_the_photo_is_read_at_its_step_and_erased_once_it_has_served(
+    store: Store, made: local.Database, state: State
+) -> None:
+    name = await at(store, state)
+    assert await store.photo(name) == (PHOTO_JWE if state is State.AWAITING_LIVENESS else None)
+    before = {State.AWAITING_CONSENTS, State.AWAITING_LIVENESS}
+    assert photo_in(made, name) == (PHOTO_JWE if state in before else "")
+
+
+async def test_the_photo_is_erased_when_the_face_fails(store: Store, made: local.Database) -> None:
     name = await at(store, State.AWAITING_LIVENESS)
     await store.fail(name, State.AWAITING_LIVENESS, "IDENTITY_NOT_CONFIRMED", AT)
-    assert await store.photo(name) == ""
+    assert photo_in(made, name) == ""
 
 
 async def test_expiry_takes_only_what_is_due(store: Store) -> None:
