@@ -1,5 +1,6 @@
 """Channels from the hub to its spokes: mTLS, the spoke's name checked, deadlines passed on, errors typed."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -14,10 +15,17 @@ from mesh.status import PeerError
 _KIB = 1024
 # What a peer may use of the caller's time: the rest is for the answer's way back.
 _MARGIN_S = 0.05
+# How long a call waits for a peer that is away: a restarted peer is connected again within it.
+_CONNECT_WITHIN_S = 3.0
 
 
 class _SpendDeadline(grpc.aio.UnaryUnaryClientInterceptor):
-    """Gives every call the time that the current request has left, or `default_s` outside a request."""
+    """Gives every call the time that the current request has left, or `default_s` outside a request.
+
+    A call to a peer that is away waits a little for it. That is not a retry: nothing has been sent yet.
+    """
+
+    channel: grpc.aio.Channel
 
     def __init__(self, default_s: float) -> None:
         self._default_s = default_s
@@ -28,6 +36,7 @@ class _SpendDeadline(grpc.aio.UnaryUnaryClientInterceptor):
         client_call_details: grpc.aio.ClientCallDetails,
         request: Any,
     ) -> Any:
+        await self._connected()
         remaining_s = deadline.remaining_s()
         left_s = self._default_s if remaining_s is None else max(0.001, remaining_s - _MARGIN_S)
         asked_s = client_call_details.timeout
@@ -40,6 +49,13 @@ class _SpendDeadline(grpc.aio.UnaryUnaryClientInterceptor):
         )
         return await continuation(details, request)
 
+    async def _connected(self) -> None:
+        """Return when the peer is connected, or after a while: the call then says that it is not."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CONNECT_WITHIN_S):
+                while (state := self.channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+                    await self.channel.wait_for_state_change(state)
+
 
 def connect(
     settings: MeshSettings, service: str, address: str, *, max_message_kib: int = 4 * _KIB, default_s: float = 10.0
@@ -50,7 +66,8 @@ def connect(
         private_key=settings.tls_key_file.read_bytes(),
         certificate_chain=settings.tls_certificate_file.read_bytes(),
     )
-    return grpc.aio.secure_channel(
+    spend = _SpendDeadline(default_s)
+    channel = grpc.aio.secure_channel(
         address,
         channel_credentials,
         options=[
@@ -60,10 +77,12 @@ def connect(
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 2_000),
+            ("grpc.max_reconnect_backoff_ms", 1_000),
         ],
-        interceptors=[*aio_client_interceptors(), _SpendDeadline(default_s)],
+        interceptors=[*aio_client_interceptors(), spend],
     )
+    spend.channel = channel
+    return channel
 
 
 @contextlib.asynccontextmanager

@@ -218,3 +218,27 @@ async def test_failing_background_task_ends_the_service_without_showing_its_text
     assert ended.value.code == 1
     assert "LookupError" in captured.out + captured.err
     assert "+77010000000" not in captured.out + captured.err
+
+
+async def test_call_to_a_peer_that_is_away_waits_for_it_a_little(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    settings = authority.settings("portal")
+    channel = connect(authority.settings("auth_gateway"), "portal", settings.listen)
+    stub = rpc.PortalServiceStub(channel)
+    early = stub.GetApplication(pb.GetApplicationRequest(name=APPLICATION), timeout=10)
+    await asyncio.sleep(0.5)
+    server = Server(
+        "portal", settings, callers(pb.DESCRIPTOR.services_by_name["PortalService"], "auth_gateway"), probes=[]
+    )
+    rpc.add_PortalServiceServicer_to_server(Portal(), server.grpc)
+    running = asyncio.create_task(server.run())
+    assert (await early).name == APPLICATION
+    server.stop()
+    await asyncio.wait_for(running, 5)
+
+
+async def test_call_to_a_peer_that_stays_away_ends_as_unavailable(tmp_path: Path) -> None:
+    channel = connect(Authority(tmp_path).settings("auth_gateway"), "portal", f"127.0.0.1:{free_port()}")
+    stub = rpc.PortalServiceStub(channel)
+    refusal = await _refused(stub.GetApplication(pb.GetApplicationRequest(name=APPLICATION), timeout=10))
+    assert refusal.code == "UNAVAILABLE"
