@@ -29,6 +29,8 @@ _MAX_LATE_MS = 5000
 _LEAP_WITHIN_MS = 200
 _LEAP_SHARE = 0.75
 _LEAP_FACTOR = 1.6
+# Frames stop while a device waits for an answer; longer than this, and anything may have happened between.
+_MAX_GAP_MS = 1500
 _MAX_BLINK_MS = 1000
 # Nobody can help blinking.
 _NEVER_WRONG = frozenset({Prompt.BLINK})
@@ -62,7 +64,6 @@ class Progress:
 
     index: int = 0
     shown_at_ms: int = 0
-    frames: int = 0
     last_captured_ms: int | None = None
     delay_ms: tuple[int, int] | None = None
     last_face: tuple[int, Box] | None = None
@@ -130,23 +131,24 @@ def advance(progress: Progress, script: Script, policy: Policy, batch: Sequence[
     live = tuple(seen.observation.face.live for seen in batch if seen.observation.face is not None)
     progress = replace(progress, live=progress.live + tuple(score for score in live if score is not None))
     for position, seen in enumerate(batch):
-        progress = replace(progress, frames=progress.frames + 1)
         face = seen.observation.face
         if face is None or framing_hint(seen.observation, policy.framing) is not Hint.UNSPECIFIED:
             progress = _interrupted(progress)
             continue
-        if _leaps(progress, seen.captured_at_ms, face.box):
+        if _is_break(progress, seen.captured_at_ms, face.box):
             progress = _interrupted(progress)
         progress = replace(progress, last_face=(seen.captured_at_ms, face.box))
-        if progress.baseline is None:
+        baseline = progress.baseline
+        if baseline is None:
             progress = _learn(progress, policy, face)
             if progress.baseline is not None:
                 return Advance(_next_prompt(progress, now_ms), State.RUNNING)
             continue
-        progress, answered = _judge(progress, script, policy, seen.captured_at_ms, face)
+        progress, answered = _judge(progress, baseline, script, policy, seen.captured_at_ms, face)
         if answered:
-            return _answered(progress, script, policy, batch, position, now_ms)
-        if progress.wrong_since_ms is not None and (seen.captured_at_ms - progress.wrong_since_ms >= policy.hold_ms):
+            keyframe = _keyframe(progress, baseline, batch, position)
+            return _answered(progress, script, policy, keyframe, now_ms)
+        if progress.wrong_since_ms is not None and seen.captured_at_ms - progress.wrong_since_ms >= policy.hold_ms:
             return _failed(progress, Failure.WRONG_GESTURE)
     return Advance(progress, State.RUNNING, hint=_hint(progress, policy, batch[-1].observation, now_ms))
 
@@ -172,11 +174,12 @@ def _learn(progress: Progress, policy: Policy, face: Face) -> Progress:
     return replace(progress, neutral=() if baseline else neutral, baseline=baseline)
 
 
-def _judge(progress: Progress, script: Script, policy: Policy, time_ms: int, face: Face) -> tuple[Progress, bool]:
+def _judge(
+    progress: Progress, baseline: Baseline, script: Script, policy: Policy, time_ms: int, face: Face
+) -> tuple[Progress, bool]:
     """Take in one frame of a prompt's window; say whether the prompt is answered with it."""
-    assert progress.baseline is not None  # noqa: S101 - learnt before the first prompt
     asked = prompt_of(progress, script)
-    reached = gestures.amplitudes(progress.baseline, face, policy.amplitudes)
+    reached = gestures.amplitudes(baseline, face, policy.amplitudes)
     done = reached[asked] >= DONE and asked in progress.rested
     others = [p for p in progress.rested - _NEVER_WRONG - {asked} if reached[p] >= DONE]
     wrong_since_ms = progress.wrong_since_ms if progress.wrong_since_ms is not None else time_ms
@@ -204,10 +207,7 @@ def _judge(progress: Progress, script: Script, policy: Policy, time_ms: int, fac
     )
 
 
-def _answered(
-    progress: Progress, script: Script, policy: Policy, batch: Sequence[Seen], position: int, now_ms: int
-) -> Advance:
-    keyframe = _keyframe(progress, batch, position)
+def _answered(progress: Progress, script: Script, policy: Policy, keyframe: int, now_ms: int) -> Advance:
     progress = _next_prompt(replace(progress, peaks=(*progress.peaks, progress.peak)), now_ms)
     if progress.index <= len(script.prompts):
         return Advance(progress, State.RUNNING, keyframe=keyframe)
@@ -216,14 +216,13 @@ def _answered(
     return Advance(progress, State.PASSED, keyframe=keyframe)
 
 
-def _keyframe(progress: Progress, batch: Sequence[Seen], position: int) -> int:
+def _keyframe(progress: Progress, baseline: Baseline, batch: Sequence[Seen], position: int) -> int:
     """Of the frames of this batch that show the answer, the one whose head is turned away least, for the face match."""
-    first = max(0, position - max(progress.held, 1) + 1)
     turned_deg = {}
-    for index in range(first, position + 1):
+    for index in range(max(0, position - progress.held + 1), position + 1):
         face = batch[index].observation.face
-        if face is not None and progress.baseline is not None:
-            turned_deg[index] = abs(face.yaw) + abs(face.pitch - progress.baseline.pitch)
+        if face is not None:
+            turned_deg[index] = abs(face.yaw) + abs(face.pitch - baseline.pitch)
     return min(turned_deg, key=lambda index: turned_deg[index])
 
 
@@ -240,14 +239,17 @@ def _next_prompt(progress: Progress, now_ms: int) -> Progress:
 
 
 def _interrupted(progress: Progress) -> Progress:
-    """After a frame without a face, with several, a bad one or a leap, the gesture begins from rest again."""
+    """After a frame without a face, with several, a bad one, or a break, the gesture begins from rest again."""
     return replace(progress, last_face=None, neutral=(), rested=frozenset(), held=0, wrong_since_ms=None)
 
 
-def _leaps(progress: Progress, time_ms: int, box: Box) -> bool:
-    if progress.last_face is None or time_ms - progress.last_face[0] > _LEAP_WITHIN_MS:
+def _is_break(progress: Progress, time_ms: int, box: Box) -> bool:
+    """Whether a face is not known to be the one of the frame before: too much time has passed, or it leapt."""
+    if progress.last_face is None:
         return False
-    last = progress.last_face[1]
+    last_ms, last = progress.last_face
+    if time_ms - last_ms > _LEAP_WITHIN_MS:
+        return time_ms - last_ms > _MAX_GAP_MS
     across = abs(box.left + box.width / 2 - last.left - last.width / 2) / last.width
     down = abs(box.top + box.height / 2 - last.top - last.height / 2) / last.height
     factor = max(box.height / last.height, last.height / box.height)

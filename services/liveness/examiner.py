@@ -1,6 +1,7 @@
 """The work of this room: start an attempt, judge its frames, conclude it with a receipt."""
 
 import hashlib
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -43,7 +44,11 @@ class Concluded:
 
 @dataclass(frozen=True, slots=True)
 class Examiner:
-    """Examines liveness. `models_sha256` are the digests of the landmarker and of passive model A."""
+    """Examines liveness.
+
+    `models_sha256` are the digests of the landmarker and of passive model A; `max_per_day` is how many attempts to be
+    one person may fail or be abandoned; `pick(n)` is a number below n that nobody can foretell.
+    """
 
     sessions: Sessions
     analyser: FrameAnalyser
@@ -55,6 +60,7 @@ class Examiner:
     now: Callable[[], datetime]
     make_id: Callable[[], str] = new_id
     make_nonce: Callable[[], bytes] = new_nonce
+    pick: Callable[[int], int] = secrets.randbelow
 
     async def start(self, transaction_bytes: bytes, subject: str) -> tuple[str, Step]:
         """Start an attempt with a fresh script; return its name and the first step.
@@ -101,7 +107,7 @@ class Examiner:
         if sum(len(frame.jpeg) for frame in frames) > MAX_BATCH_BYTES:
             raise FramesTooLargeError(f"The frames are larger than {MAX_BATCH_BYTES} bytes together.")
         progress = attempts.check_times(session.progress, [frame.captured_at_ms for frame in frames], now_ms)
-        batch = await self._look(progress, policy, frames)
+        batch = await self._look(policy, frames)
 
         # 3. What they show is judged, and recorded before anybody learns of it.
         advanced = attempts.advance(progress, script, policy, batch, now_ms)
@@ -138,10 +144,16 @@ class Examiner:
             raise PolicyUnknownError("The transaction's policy is not known here.")
         return policy
 
-    async def _look(self, progress: Progress, policy: Policy, frames: Sequence[Frame]) -> list[Seen]:
-        passive = [(progress.frames + index) % policy.passive_every_frames == 0 for index in range(len(frames))]
+    async def _look(self, policy: Policy, frames: Sequence[Frame]) -> list[Seen]:
+        # The passive model is asked about one frame of every few, and nobody can tell about which.
+        asked = {
+            start + self.pick(policy.passive_every_frames)
+            for start in range(0, len(frames), policy.passive_every_frames)
+        }
         seen: list[Seen] = []
-        observed = await self.analyser.observe([frame.jpeg for frame in frames], passive=passive)
+        observed = await self.analyser.observe(
+            [frame.jpeg for frame in frames], passive=[index in asked for index in range(len(frames))]
+        )
         for index, (frame, observation) in enumerate(zip(frames, observed, strict=True)):
             if observation is None:
                 raise FrameUnreadableError(index)

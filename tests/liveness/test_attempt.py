@@ -163,6 +163,17 @@ def test_gesture_cut_together_with_another_recording_does_not_count() -> None:
         assert person.show([rested, cut, cut, cut]).progress.index == 2
 
 
+def test_gesture_begins_from_rest_again_after_a_gap_in_the_frames() -> None:
+    person = Attempt().calm()
+    person.show([NEUTRAL, NEUTRAL])
+    person.time_ms += 1600
+    assert person.show([doing(Prompt.SMILE)] * 5).progress.index == 1
+    person = Attempt().calm()
+    person.show([NEUTRAL, NEUTRAL])
+    person.time_ms += 1200
+    assert person.show([doing(Prompt.SMILE)] * 5).progress.index == 2
+
+
 def test_face_that_moves_as_heads_do_is_no_cut() -> None:
     moved = replace(doing(Prompt.SMILE), box=Box(0.45, 0.25, 0.3, 0.5))
     assert Attempt().calm().show([NEUTRAL, moved, moved, moved]).progress.index == 2

@@ -35,7 +35,6 @@ JPEG = b"\xff\xd8\xff keyframe "
 PROGRESS = Progress(
     index=2,
     shown_at_ms=4200,
-    frames=17,
     last_captured_ms=1700,
     delay_ms=(120, 90),
     last_face=(1700, NEUTRAL.box),
