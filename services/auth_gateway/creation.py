@@ -272,17 +272,18 @@ class Creation:
             expires_at=expires_at,
         )
         started = self._pace.clock()
-        attested = await self._attest(authentication)
-        created = await self._records.create(
-            replace(authentication, receipts=Receipts(state_record=attested.receipt)),
-            ask.request,
-            photo_jwe=attested.photo_jwe,
-            capture_token_sha256=capture.token_sha256(self._links.token(name)),
-            operation=Operation(operation[0], application.name, name, operation[1]) if operation else None,
-            max_open=_MAX_OPEN_PER_PERSON,
-        )
-        await self._pace.until(started + _CREATE_S)
-        return created
+        try:
+            attested = await self._attest(authentication)
+            return await self._records.create(
+                replace(authentication, receipts=Receipts(state_record=attested.receipt)),
+                ask.request,
+                photo_jwe=attested.photo_jwe,
+                capture_token_sha256=capture.token_sha256(self._links.token(name)),
+                operation=Operation(operation[0], application.name, name, operation[1]) if operation else None,
+                max_open=_MAX_OPEN_PER_PERSON,
+            )
+        finally:
+            await self._pace.until(started + _CREATE_S)  # whatever is refused, too
 
     async def _attest(self, authentication: Authentication) -> Attested:
         """Attest the record. Without one the authentication goes on and fails at the face, so that nobody can probe."""

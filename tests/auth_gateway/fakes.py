@@ -334,6 +334,7 @@ class FakeDocuments(Fake):
         self.preparations: dict[str, _Preparation] = {}
         self.lies: dict[str, Any] = {}
         self.crls: list[bytes] = []
+        self.stamps: list[bytes] = []
 
     async def prepare(
         self,
@@ -370,6 +371,7 @@ class FakeDocuments(Fake):
     ) -> tuple[SignedDocument, ...]:
         await self._called("assemble")
         found = self.preparations[preparation]
+        self.stamps = list(time_stamp_tokens)
         assert len(signatures) == len(time_stamp_tokens) == len(found.documents)
         if not found.signed:
             found.signatures = tuple(signatures)
