@@ -3,12 +3,17 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+import hypothesis
 import pytest
 
 from deploy.local.database import Database
 from tests.mesh_process import RunningMesh, running_mesh
 from tests.postgres import Cluster, running_cluster
 from tests.softhsm import SoftHsm, softhsm_of_this_process
+
+# How long an example takes depends on who else uses the machine; pytest's own timeout ends a test that hangs.
+hypothesis.settings.register_profile("finid", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("finid")
 
 
 @pytest.fixture(scope="session")
