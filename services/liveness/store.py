@@ -149,7 +149,8 @@ class SessionStore:
             if changed == 0:
                 raise SessionBusyError("Other frames of this session were judged meanwhile.")
             if change.keyframe is not None:
-                sealed = self._seal.seal(change.keyframe, column=_KEYFRAME, row=session.id)
+                row = _keyframe_row(session.id, change.keyframe_position)
+                sealed = self._seal.seal(change.keyframe, column=_KEYFRAME, row=row)
                 await transaction.run(self._ADD_KEYFRAME, session.id, change.keyframe_position, sealed)
             if change.state is State.FAILED:
                 await transaction.run(self._ERASE_KEYFRAMES, session.id)
@@ -170,7 +171,10 @@ class SessionStore:
         if not sealed:
             raise EvidenceErasedError("The keyframes of this liveness session are erased.")
         return Evidence(
-            keyframes=tuple(self._seal.open(value, column=_KEYFRAME, row=session) for value in sealed),
+            keyframes=tuple(
+                self._seal.open(value, column=_KEYFRAME, row=_keyframe_row(session, position))
+                for position, value in enumerate(sealed)
+            ),
             passive_ppm=row["score_passive_ppm"],
             prompts_ppm=row["score_prompts_ppm"],
             receipt=row["receipt"],
@@ -210,3 +214,7 @@ class SessionStore:
         await self._database.run(self._FORGET_SESSIONS, now - self._keep_attempts)
         await self._database.run(self._FORGET_PEOPLE, now - self._keep_attempts)
         return erased
+
+
+def _keyframe_row(session: str, position: int) -> str:
+    return f"{session}/{position}"

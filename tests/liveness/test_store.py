@@ -10,7 +10,7 @@ import pytest
 from deploy.local.database import Database as Made
 from mesh.names import new_id
 from mesh.postgres import Database
-from mesh.sealing import Seal
+from mesh.sealing import Seal, SealBrokenError
 from mesh.transaction import Channel
 from services.liveness.attempt import Failure, Progress
 from services.liveness.errors import (
@@ -218,10 +218,20 @@ async def count(database: Database, session: str) -> int:
 
 
 async def test_keyframes_are_sealed_and_bound_to_their_attempt(store: SessionStore, database_of_room: Database) -> None:
-    ended = await passed(store)
-    rows = await database_of_room.all("SELECT sealed FROM liveness.keyframes WHERE session = $1", ended.id)
+    ended, other = await passed(store), await passed(store)
+    rows = await database_of_room.all(
+        "SELECT sealed FROM liveness.keyframes WHERE session = $1 ORDER BY position", ended.id
+    )
     assert len(rows) == 3
     assert not [row for row in rows if JPEG in row["sealed"]]
+    empty = "DELETE FROM liveness.keyframes WHERE session = $1"
+    copy = "INSERT INTO liveness.keyframes (session, position, sealed) VALUES ($1, $2, $3)"
+    for victim, order in ((other, (0, 1, 2)), (ended, (2, 0, 1))):
+        await database_of_room.run(empty, victim.id)
+        for position, source in enumerate(order):
+            await database_of_room.run(copy, victim.id, position, rows[source]["sealed"])
+        with pytest.raises(SealBrokenError):
+            await store.evidence(victim.id)
 
 
 async def test_keyframes_of_a_failed_attempt_are_erased_at_once(

@@ -33,7 +33,7 @@ CREATE INDEX ON liveness.sessions (subject, started_at);
 CREATE UNIQUE INDEX ON liveness.sessions (txn) WHERE state = 'RUNNING';
 CREATE INDEX ON liveness.sessions (expires_at) WHERE state = 'RUNNING';
 
--- JPEG, AES-256-GCM, bound to the session; one for each prompt answered.
+-- JPEG, AES-256-GCM, bound to session and position; one for each prompt answered.
 CREATE TABLE liveness.keyframes (
     session text NOT NULL REFERENCES liveness.sessions ON DELETE CASCADE,
     position smallint NOT NULL,
