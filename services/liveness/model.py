@@ -10,6 +10,8 @@ frames of the two sample clips both modes gave the same numbers in the same time
 
 import hashlib
 import os
+import sys
+import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,10 @@ from typing import Any
 os.environ["OPENCV_IO_MAX_IMAGE_WIDTH"] = "2048"
 os.environ["OPENCV_IO_MAX_IMAGE_HEIGHT"] = "2048"
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+# MediaPipe imports matplotlib for plots that nobody asks for here. It would insist on a folder to write to, which a
+# worker has not, look for fonts, and take a second of every start.
+sys.modules["matplotlib"] = types.ModuleType("matplotlib")
+sys.modules["matplotlib.pyplot"] = types.ModuleType("matplotlib.pyplot")
 
 import cv2
 import mediapipe
