@@ -123,7 +123,8 @@ class AccessTokens:
         """Return keys that are younger than `live_s`, or the last ones if no newer can be had now."""
         async with self._fetching:
             now = self._clock()
-            if now - self._fetched_at > live_s and now - self._tried_at > _REFETCH_AFTER_S:
+            may_ask = self._keys is None or now - self._tried_at > _REFETCH_AFTER_S
+            if now - self._fetched_at > live_s and may_ask:
                 self._tried_at = now
                 await self._renew(now)
             if self._keys is None or now - self._fetched_at > _KEYS_DIE_S:
