@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local import supervise
 from deploy.local.state import CHECKOUT, State
 from deploy.local.supervise import Died, Event, GaveUp, Program, Spawned, Supervisor
 
@@ -149,7 +150,5 @@ async def test_a_killed_runner_takes_the_supervisor_and_its_processes_with_it(ow
 
 
 def test_giving_up_is_told() -> None:
-    from deploy.local.supervise import _event  # noqa: PLC0415
-
     line = "2026-03-01 10:00:00,000 INFO gave up: otp entered FATAL state, too many start retries too quickly"
-    assert _event(line) == GaveUp("otp")
+    assert supervise._event(line) == GaveUp("otp")
