@@ -86,3 +86,11 @@ class DependencyUnavailableError(FinIdError):
 
     code = Code.UNAVAILABLE
     reason = "DEPENDENCY_UNAVAILABLE"
+
+
+def leaves(group: BaseExceptionGroup[Exception]) -> list[Exception]:
+    """Return the errors in a group and in the groups within it."""
+    found: list[Exception] = []
+    for error in group.exceptions:
+        found.extend(leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found

@@ -21,7 +21,14 @@ from grpc_reflection.v1alpha import reflection
 from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
 from mesh import deadline, status, telemetry
-from mesh.errors import CallerNotAllowedError, DeadlineRequiredError, FieldViolation, FinIdError, InvalidArgumentError
+from mesh.errors import (
+    CallerNotAllowedError,
+    DeadlineRequiredError,
+    FieldViolation,
+    FinIdError,
+    InvalidArgumentError,
+    leaves,
+)
 from mesh.health import Health, Probe
 from mesh.settings import MeshSettings
 
@@ -220,7 +227,7 @@ class Server:
                 for task in tasks:
                     task.cancel()
         except* Exception as errors:  # noqa: BLE001  told below, by class and place
-            failed.extend(_leaves(errors))
+            failed.extend(leaves(errors))
         finally:
             await self.grpc.stop(grace=0)
             await self._health.stop()
@@ -232,13 +239,6 @@ class Server:
         telemetry.stop()
         if failed:
             raise SystemExit(1)
-
-
-def _leaves(group: BaseExceptionGroup[Exception]) -> list[Exception]:
-    leaves: list[Exception] = []
-    for error in group.exceptions:
-        leaves.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    return leaves
 
 
 async def _forever(work: Callable[[], Awaitable[None]]) -> None:

@@ -25,6 +25,7 @@ from deploy.local.mesh import running_mesh
 from deploy.local.ports import HOST
 from deploy.local.settings import LocalSettings
 from deploy.local.state import CHECKOUT, LocalMeshError, State
+from mesh.errors import leaves
 from mesh.settings import MeshSettings, read_secret
 from services.portal.sandbox import DEFAULT_REDIRECT_URI
 
@@ -75,11 +76,11 @@ async def demonstrate(settings: LocalSettings, display: Display) -> None:
 
 def main() -> int:
     """Return 0 when every step ended as it must."""
-    failures: list[BaseException] = []
+    failures: list[Exception] = []
     try:
         asyncio.run(demonstrate(LocalSettings.from_environment(), Display()))
     except* (LocalMeshError, DemonstrationFailedError, CallRefusedError, AioRpcError) as group:
-        failures.extend(group.exceptions)
+        failures = leaves(group)
     for failure in failures:
         print(f"FAILED: {failure}", file=sys.stderr)
     return 1 if failures else 0

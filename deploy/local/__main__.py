@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from deploy.local.display import Display
 from deploy.local.mesh import Mesh, running_mesh
 from deploy.local.settings import LocalSettings
 from deploy.local.state import CHECKOUT, READY_FILE, LocalMeshError
+from mesh.errors import leaves
 from services.portal.sandbox import CLIENT_ID
 
 _MIB = 1024 * 1024
@@ -101,22 +101,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.local", description=__doc__)
     parser.add_argument("command", choices=["run"])
     parser.parse_args()
-    failures: list[LocalMeshError] = []
+    failures: list[Exception] = []
     try:
         asyncio.run(run(LocalSettings.from_environment(), Display()))
     except* LocalMeshError as group:
-        failures = list(_leaves(group))
+        failures = leaves(group)
     for failure in failures:
         print(f"FAILED: {failure}", file=sys.stderr)
     return 1 if failures else 0
-
-
-def _leaves(group: BaseExceptionGroup[LocalMeshError]) -> Iterator[LocalMeshError]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
 
 
 if __name__ == "__main__":
