@@ -11,14 +11,15 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 
 from bench import closed_loop
 from bench.closed_loop import Measured, Timing
+from bench.gateway_parts import gateway_parts
 from bench.peers import start_echo, start_edge
 from bench.table import heading, table
-from bench.watched_gateway import WatchedGateway, watched_gateway
 from bench.ways import MAX_CALLERS, Clients, Way, access_token, new_authentication, published_keys
 from deploy.local import ports
 from deploy.local.display import Display
@@ -28,9 +29,9 @@ from services.portal.sandbox import CLIENT_ID
 
 CALLERS = (1, MAX_CALLERS)
 ROUNDS = 3
-ROUND_S, WARM_UP_S = 0.6, 0.3
-SPLIT_CALLS = 150
+ROUND_S, WARM_UP_S, PART_S = 0.6, 0.1, 0.2
 RAW = "gRPC, no TLS: echo"
+WHOLE, WIRE = "the round trip", "gRPC and mTLS, both ends (the echo's round trip)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +45,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What is measured, and the authentication and token it is asked with."""
+    """What is measured: the ways, the parts of a call, and the authentication that they are about."""
 
     rows: tuple[Row, ...]
-    watched: WatchedGateway
+    parts: dict[str, Way]
     name: str
-    token: str
 
 
 async def start(stack: AsyncExitStack) -> Bench:
@@ -82,17 +82,25 @@ async def start(stack: AsyncExitStack) -> Bench:
         Row("REST, Envoy: gateway", await clients.rest(https_port), "REST, Envoy: echo"),
     )
     token_keys = await published_keys(url, root)
-    watched = await stack.enter_async_context(watched_gateway(parts, token_keys, gateway, echo))
-    return Bench(rows, watched, name, token)
+    within = await stack.enter_async_context(gateway_parts(parts, token_keys, token, name))
+    return Bench(rows, {WHOLE: gateway, WIRE: echo, **within}, name)
 
 
-async def measure(bench: Bench, callers: int) -> dict[str, Measured]:
-    """Return each way's timings for a number of callers at once."""
-    rounds: dict[str, list[Timing]] = {row.name: [] for row in bench.rows}
+async def measure(ways: Mapping[str, Way], name: str, callers: int, round_s: float) -> dict[str, Measured]:
+    """Return the timings of each way for a number of callers at once."""
+    rounds: dict[str, list[Timing]] = {way: [] for way in ways}
     for _ in range(ROUNDS):
-        for row in bench.rows:
-            rounds[row.name].append(await closed_loop.run(row.way, itertools.repeat(bench.name), callers, ROUND_S))
-    return {name: Measured(timings) for name, timings in rounds.items()}
+        for way, call in ways.items():
+            rounds[way].append(await closed_loop.run(call, itertools.repeat(name), callers, round_s))
+    return {way: Measured(timings) for way, timings in rounds.items()}
+
+
+async def taken_apart(bench: Bench) -> dict[str, float]:
+    """Return the milliseconds of a call by what they go to, medians; what is left over, and the whole, come last."""
+    measured = await measure(bench.parts, bench.name, 1, PART_S)
+    parts_ms = {part: timings.percentile_ms(50) for part, timings in measured.items()}
+    whole_ms = parts_ms.pop(WHOLE)
+    return {**parts_ms, "tracing, guard, the rest": whole_ms - sum(parts_ms.values()), WHOLE: whole_ms}
 
 
 def lines(bench: Bench, measured: dict[str, Measured]) -> list[tuple[str, ...]]:
@@ -115,19 +123,17 @@ async def main() -> None:
     """Measure and print."""
     async with AsyncExitStack() as stack:
         bench = await start(stack)
-        for row in bench.rows:  # connections, prepared statements, keys
-            await closed_loop.run(row.way, itertools.repeat(bench.name), MAX_CALLERS, WARM_UP_S)
-        measured = {callers: await measure(bench, callers) for callers in CALLERS}
-        for _ in range(SPLIT_CALLS):
-            await bench.watched.call(bench.name, bench.token)
+        ways = {row.name: row.way for row in bench.rows}
+        await measure(ways, bench.name, MAX_CALLERS, WARM_UP_S)  # connections, prepared statements, keys
+        measured = {callers: await measure(ways, bench.name, callers, ROUND_S) for callers in CALLERS}
+        parts_ms = await taken_apart(bench)
 
     for callers in CALLERS:
         heading(f"GetAuthentication, {callers} at once")
         table(("way", "calls/s", "p50 ms", "p99 ms", "of its echo", "of raw"), lines(bench, measured[callers]))
     heading("Where the time of one call goes at the gateway, one at once, medians")
-    parts = bench.watched.parts_ms()
-    whole_ms = max(parts.values())
-    table(("part", "ms", "share"), [(part, f"{ms:.2f}", f"{ms / whole_ms:.0%}") for part, ms in parts.items()])
+    share = [(part, f"{ms:.2f}", f"{ms / parts_ms[WHOLE]:.0%}") for part, ms in parts_ms.items()]
+    table(("part", "ms", "share"), share)
 
 
 if __name__ == "__main__":
