@@ -1,12 +1,14 @@
-"""The gateway's tables in PostgreSQL, and a room over them."""
+"""The gateway's tables in PostgreSQL, a room over them, and its public services on a server."""
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 
 from deploy.local import database as local
 from mesh import postgres
 from services.auth_gateway.store import Store
+from tests.auth_gateway.edge import Edge, running
 from tests.auth_gateway.room import Room, store_over
 
 
@@ -25,3 +27,9 @@ async def store(made: local.Database) -> AsyncIterator[Store]:
 @pytest.fixture
 def room(store: Store) -> Room:
     return Room(store)
+
+
+@pytest.fixture
+async def edge(room: Room, tmp_path: Path) -> AsyncIterator[Edge]:
+    async with running(room, tmp_path) as made:
+        yield made

@@ -99,6 +99,7 @@ class Fake:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.waits: asyncio.Event | None = None
         self._failures: defaultdict[str, deque[BaseException]] = defaultdict(deque)
 
     def fails(self, method: str, *errors: BaseException) -> None:
@@ -108,6 +109,8 @@ class Fake:
     async def _called(self, method: str) -> None:
         self.calls.append(method)
         await asyncio.sleep(0)
+        if self.waits is not None:
+            await self.waits.wait()
         if self._failures[method]:
             raise self._failures[method].popleft()
 

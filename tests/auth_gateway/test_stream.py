@@ -1,0 +1,97 @@
+"""Authenticate, the one stream: its order, its end, and how it is gone on with."""
+
+from typing import Any
+
+import pytest
+from finid.auth.v1 import auth_pb2 as auth
+from finid.auth.v1 import liveness_step_pb2 as steps
+
+from tests.auth_gateway.edge import Edge
+from tests.auth_gateway.fakes import unavailable
+from tests.auth_gateway.visits import (
+    FRAMES,
+    Stream,
+    consents,
+    create,
+    entered,
+)
+
+pytestmark = pytest.mark.postgres
+
+
+async def test_one_stream_is_a_whole_authentication(edge: Edge) -> None:
+    stream = Stream(edge)
+    await stream.up_to_the_code(create(auth.CHANNEL_STREAM))
+    verified = await stream.ask(verify_code=entered())
+    assert verified.authentication.state == auth.AUTHENTICATION_STATE_FINISHED
+    result = (await stream.hears()).result
+    assert (result.verdict, result.person.given_name) == (auth.VERDICT_SUCCESS, "Айгерім")
+    await stream.ends()
+
+
+async def test_a_stream_waits_for_its_result_while_a_consumer_is_away(edge: Edge) -> None:
+    stream = Stream(edge)
+    await stream.up_to_the_code(create(auth.CHANNEL_STREAM))
+    edge.room.registry.fails("release", *(unavailable("registry") for _ in range(3)))
+    verified = await stream.ask(verify_code=entered())
+    assert verified.authentication.state == auth.AUTHENTICATION_STATE_COMPLETING
+    assert (await stream.hears()).result.verdict == auth.VERDICT_SUCCESS
+    await stream.ends()
+
+
+async def test_a_stream_ends_with_the_result_of_a_failure_too(edge: Edge) -> None:
+    edge.room.liveness.is_live = False
+    stream = Stream(edge)
+    created = (await stream.ask(create=create(auth.CHANNEL_STREAM))).authentication
+    await stream.ask(give_consents=auth.AuthenticateRequest.GiveConsents(consents=consents(created)))
+    for left in (2, 1, 0):
+        await stream.ask(start_liveness={})
+        step = (await stream.ask(frames=auth.AuthenticateRequest.Frames(frames=FRAMES))).liveness
+        assert (step.state, step.attempts_left) == (steps.LIVENESS_STATE_FAILED, left)
+    result = (await stream.hears()).result
+    assert (result.verdict, result.reason, result.person) == (
+        auth.VERDICT_FAILURE,
+        "LIVENESS_FAILED",
+        auth.Person(),
+    )
+    await stream.ends()
+
+
+async def test_a_stream_that_broke_is_gone_on_with_by_the_same_create(edge: Edge) -> None:
+    asked = create(auth.CHANNEL_STREAM)
+    stream = Stream(edge)
+    name = await stream.up_to_the_code(asked)
+    assert await stream.refused(verify_code=entered("000000")) == ("FAILED_PRECONDITION", "CODE_WRONG")
+    stream = Stream(edge)
+    again = (await stream.ask(create=asked)).authentication
+    assert (again.name, again.state) == (name, auth.AUTHENTICATION_STATE_AWAITING_CODE)
+    await stream.ask(verify_code=entered())
+    assert (await stream.hears()).result.name == name
+    stream = Stream(edge)  # the answer got lost
+    assert (await stream.ask(create=asked)).authentication.state == auth.AUTHENTICATION_STATE_FINISHED
+    assert (await stream.hears()).result.verdict == auth.VERDICT_SUCCESS
+    await stream.ends()
+
+
+async def test_the_first_message_of_a_stream_and_only_it_is_create(edge: Edge) -> None:
+    out_of_order = ("INVALID_ARGUMENT", "OUT_OF_ORDER")
+    assert await Stream(edge).refused(start_liveness={}) == out_of_order
+    stream = Stream(edge)
+    await stream.ask(create=create(auth.CHANNEL_STREAM))
+    assert await stream.refused(create=create(auth.CHANNEL_STREAM)) == out_of_order
+
+
+@pytest.mark.parametrize("step", [{"start_liveness": {}}, {"send_code": {}}, {"verify_code": entered()}])
+async def test_a_step_of_a_stream_out_of_its_place_is_refused(edge: Edge, step: dict[str, Any]) -> None:
+    stream = Stream(edge)
+    await stream.ask(create=create(auth.CHANNEL_STREAM))
+    assert await stream.refused(**step) == ("FAILED_PRECONDITION", "WRONG_STATE")
+
+
+async def test_a_message_without_a_step_is_refused(edge: Edge) -> None:
+    assert await Stream(edge).refused() == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+
+
+async def test_a_stream_without_a_token_is_refused(edge: Edge) -> None:
+    refusal_of = await Stream(edge, ()).refused(create=create(auth.CHANNEL_STREAM))
+    assert refusal_of == ("UNAUTHENTICATED", "TOKEN_INVALID")
