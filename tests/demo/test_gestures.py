@@ -121,7 +121,7 @@ async def attempted(
         if attempt.window_left_ms(progress, policy, now_ms) == 0:
             return Advance(progress, State.FAILED, failure=Failure.TIMEOUT), now_ms
         progress = attempt.check_times(progress, [frame.captured_at_ms for frame in frames], now_ms)
-        asked = [(progress.frames + index) % policy.passive_every_frames == 0 for index in range(len(frames))]
+        asked = [index % policy.passive_every_frames == 0 for index in range(len(frames))]
         observations = await workers.observe([frame.jpeg for frame in frames], passive=asked)
         seen = [
             Seen(frame.captured_at_ms, observation)
