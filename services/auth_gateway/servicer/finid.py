@@ -26,7 +26,7 @@ from services.auth_gateway.servicer.front import Call
 class OutOfOrderError(InvalidArgumentError):
     """A stream's first message is `create`, and no other one is."""
 
-    reason = "OUT_OF_ORDER"
+    reason = "STREAM_OUT_OF_ORDER"
 
 
 class FinIdServicer(rpc.FinIdServiceServicer):
