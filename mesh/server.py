@@ -123,7 +123,11 @@ class _Guard(grpc.aio.ServerInterceptor):
         except Exception as error:  # noqa: BLE001  the one place where an error leaves a service
             _log_refusal(method, error, (time.monotonic() - started) * 1000)
             code, answer = status.code_of(error), status.to_status(error)
-            await context.abort(code, answer.message, ((status.DETAILS_KEY, answer.SerializeToString()),))
+            try:
+                await context.abort(code, answer.message, ((status.DETAILS_KEY, answer.SerializeToString()),))
+            except grpc.aio.AbortError as aborted:
+                # The span records it with all that it came from; what an error says is for no trace.
+                raise aborted from None
 
     def _unary(self, method: str, behaviour: Callable[..., Awaitable[Message]]) -> Callable[..., Awaitable[Message]]:
         async def guarded(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Message:

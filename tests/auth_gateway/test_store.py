@@ -467,6 +467,12 @@ async def test_tables_hold_nothing_personal_in_clear(store: Store, made: local.D
         assert value.encode().hex() not in rows[0][0]
 
 
+async def test_nothing_personal_shows_in_a_repr(store: Store) -> None:
+    item = await found(store, await at(store, State.FINISHED))
+    for value in (IIN, PHONE, *PERSON.values(), repr(item.openings.iin_salt), PHOTO_JWE):
+        assert value not in repr(item)
+
+
 @pytest.mark.parametrize("column", ["openings", "person"])
 async def test_a_value_moved_to_another_row_or_column_does_not_open(
     store: Store, made: local.Database, column: str

@@ -6,7 +6,7 @@ import pytest
 from finid.auth.v1 import auth_pb2 as auth
 from finid.auth.v1 import liveness_step_pb2 as steps
 
-from tests.auth_gateway.edge import Edge
+from tests.auth_gateway.edge import Edge, told
 from tests.auth_gateway.fakes import unavailable
 from tests.auth_gateway.visits import (
     FRAMES,
@@ -61,7 +61,7 @@ async def test_a_stream_that_broke_is_gone_on_with_by_the_same_create(edge: Edge
     asked = create(auth.CHANNEL_STREAM)
     stream = Stream(edge)
     name = await stream.up_to_the_code(asked)
-    assert await stream.refused(verify_code=entered("000000")) == ("FAILED_PRECONDITION", "CODE_WRONG")
+    assert told(await stream.refused(verify_code=entered("000000"))) == ("FAILED_PRECONDITION", "CODE_WRONG")
     stream = Stream(edge)
     again = (await stream.ask(create=asked)).authentication
     assert (again.name, again.state) == (name, auth.AUTHENTICATION_STATE_AWAITING_CODE)
@@ -74,24 +74,24 @@ async def test_a_stream_that_broke_is_gone_on_with_by_the_same_create(edge: Edge
 
 
 async def test_the_first_message_of_a_stream_and_only_it_is_create(edge: Edge) -> None:
-    out_of_order = ("INVALID_ARGUMENT", "OUT_OF_ORDER")
-    assert await Stream(edge).refused(start_liveness={}) == out_of_order
+    out_of_order = ("INVALID_ARGUMENT", "STREAM_OUT_OF_ORDER")
+    assert told(await Stream(edge).refused(start_liveness={})) == out_of_order
     stream = Stream(edge)
     await stream.ask(create=create(auth.CHANNEL_STREAM))
-    assert await stream.refused(create=create(auth.CHANNEL_STREAM)) == out_of_order
+    assert told(await stream.refused(create=create(auth.CHANNEL_STREAM))) == out_of_order
 
 
 @pytest.mark.parametrize("step", [{"start_liveness": {}}, {"send_code": {}}, {"verify_code": entered()}])
 async def test_a_step_of_a_stream_out_of_its_place_is_refused(edge: Edge, step: dict[str, Any]) -> None:
     stream = Stream(edge)
     await stream.ask(create=create(auth.CHANNEL_STREAM))
-    assert await stream.refused(**step) == ("FAILED_PRECONDITION", "WRONG_STATE")
+    assert told(await stream.refused(**step)) == ("FAILED_PRECONDITION", "WRONG_STATE")
 
 
 async def test_a_message_without_a_step_is_refused(edge: Edge) -> None:
-    assert await Stream(edge).refused() == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+    assert told(await Stream(edge).refused()) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
 
 
 async def test_a_stream_without_a_token_is_refused(edge: Edge) -> None:
     refusal_of = await Stream(edge, ()).refused(create=create(auth.CHANNEL_STREAM))
-    assert refusal_of == ("UNAUTHENTICATED", "TOKEN_INVALID")
+    assert told(refusal_of) == ("UNAUTHENTICATED", "TOKEN_INVALID")

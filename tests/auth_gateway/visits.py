@@ -10,16 +10,17 @@ from finid.capture.v1 import capture_pb2 as page
 from finid.esign.v1 import esign_pb2 as esign
 
 from mesh.names import new_id
+from mesh.status import PeerError
 from mesh.transaction import Channel
 from services.auth_gateway.authentication import State
-from tests.auth_gateway.edge import Edge, Metadata, refused, told
+from tests.auth_gateway.edge import Edge, Metadata, refused
 from tests.auth_gateway.fakes import CODE, REDIRECT_URI
 from tests.auth_gateway.room import CHALLENGE, VERIFIER, ask_of
 from tests.bundles import IIN, PHONE
 
 SUBJECT = auth.Subject(iin=IIN, phone=PHONE)
 RETURN_TO = auth.ReturnTo(redirect_uri=REDIRECT_URI, state="of the bank", code_challenge=CHALLENGE)
-FRAMES = [steps.Frame(jpeg=b"a camera's jpeg", captured_at_ms=0), steps.Frame(jpeg=b"another", captured_at_ms=40)]
+FRAMES = [steps.Frame(jpeg=b"first frame of hers", captured_at_ms=0), steps.Frame(jpeg=b"second frame of hers", captured_at_ms=40)]
 
 
 def create(
@@ -106,9 +107,9 @@ class Stream:
         assert await self._call.read() is grpc.aio.EOF
         assert await self._call.code() is grpc.StatusCode.OK
 
-    async def refused(self, **step: Any) -> tuple[str, str]:
+    async def refused(self, **step: Any) -> PeerError:
         await self.says(**step)
-        return told(await refused(self._call.read()))
+        return await refused(self._call.read())
 
     async def up_to_the_code(self, asked: auth.CreateAuthenticationRequest) -> str:
         created = (await self.ask(create=asked)).authentication

@@ -1,7 +1,7 @@
 """The server that every service runs: who may call, with what, and how an error leaves. Real gRPC over real mTLS."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ from finid.portal.v1 import portal_pb2 as pb
 from finid.portal.v1 import portal_pb2_grpc as rpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from mesh import deadline
 from mesh.channel import answers_of, connect
@@ -181,6 +184,33 @@ async def test_untyped_error_leaves_as_internal_without_its_message(
     assert "990101300123" not in str(caught.value)
     captured = capfd.readouterr()
     assert "990101300123" not in captured.out + captured.err
+
+
+class _Kept(SpanExporter):
+    def __init__(self) -> None:
+        self.text = ""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.text += " ".join(span.to_json() for span in spans)
+        return SpanExportResult.SUCCESS
+
+
+@pytest.mark.parametrize("typed", [True, False])
+async def test_what_an_error_came_from_is_in_no_span(running: Running, typed: bool) -> None:
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        provider = TracerProvider()
+        trace.set_tracer_provider(provider)
+    kept = _Kept()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    cause = RuntimeError("iin 990101300123 of a person")
+    running.portal.fails_with = cause
+    if typed:
+        running.portal.fails_with = QuotaError("Too many.")
+        running.portal.fails_with.__cause__ = cause
+    await _refused(running.stub().GetApplication(pb.GetApplicationRequest(name=APPLICATION)))
+    assert "GetApplication" in kept.text
+    assert "990101300123" not in kept.text
 
 
 async def test_health_follows_a_lost_dependency_within_two_seconds() -> None:
