@@ -370,7 +370,7 @@ class TestTime:
             client.get(GET)
         remaining = edge.last_call().time_remaining_s
         assert remaining is not None
-        assert 25 < remaining <= 30
+        assert 25 < remaining < 30.1  # gRPC rounds up
 
     def test_a_callers_own_deadline_is_kept(self, edge: Harness) -> None:
         metadata = (("authorization", f"Bearer {edge.token()}"),)
@@ -379,7 +379,7 @@ class TestTime:
             stub.GetAuthentication(auth.GetAuthenticationRequest(name=NAME), timeout=4, metadata=metadata)
         remaining = edge.last_call().time_remaining_s
         assert remaining is not None
-        assert remaining <= 4
+        assert remaining < 4.1
 
     def test_a_late_answer_is_an_error_of_ours(self, edge: Harness) -> None:
         with edge.client(**{"grpc-timeout": "500m"}) as client:
@@ -400,7 +400,7 @@ class TestTime:
         assert len(answers) == 3
         remaining = edge.last_call().time_remaining_s
         assert remaining is not None
-        assert 290 < remaining <= 300
+        assert 290 < remaining < 300.1
 
 
 def test_the_access_log_holds_nothing_a_person_sent(edge: Harness) -> None:
