@@ -20,7 +20,10 @@ from tests.bundles import IIN, PHONE
 
 SUBJECT = auth.Subject(iin=IIN, phone=PHONE)
 RETURN_TO = auth.ReturnTo(redirect_uri=REDIRECT_URI, state="of the bank", code_challenge=CHALLENGE)
-FRAMES = [steps.Frame(jpeg=b"first frame of hers", captured_at_ms=0), steps.Frame(jpeg=b"second frame of hers", captured_at_ms=40)]
+FRAMES = [
+    steps.Frame(jpeg=b"first frame of hers", captured_at_ms=0),
+    steps.Frame(jpeg=b"second frame of hers", captured_at_ms=40),
+]
 
 
 def create(
