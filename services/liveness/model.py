@@ -35,6 +35,7 @@ from mediapipe.tasks.python.core.base_options import BaseOptions
 from mediapipe.tasks.python.vision import FaceLandmarker, FaceLandmarkerOptions, RunningMode
 
 _MIN_SIDE_PX = 64
+_MAX_SIDE_PX = 2048
 _JPEG_START = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
 # More pixels add time to the landmarks and nothing to them.
@@ -143,7 +144,7 @@ def decode_bgr(jpeg: bytes) -> MatLike | None:
         picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         return None
-    if picture is None or min(picture.shape[:2]) < _MIN_SIDE_PX:
+    if picture is None or not _MIN_SIDE_PX <= min(picture.shape[:2]) <= max(picture.shape[:2]) <= _MAX_SIDE_PX:
         return None
     scale = _WORKING_SIDE_PX / max(picture.shape[0], picture.shape[1])
     return picture if scale >= 1 else cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
