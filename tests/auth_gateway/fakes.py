@@ -209,6 +209,7 @@ class FakeFaceMatch(Fake):
 
     async def compare(self, transaction_bytes: bytes, photo_jwe: str, probes: Sequence[bytes]) -> FaceMatch:
         await self._called("compare")
+        assert photo_jwe, "the proto refuses a request without a photo, before any work is done"
         self.asked.append((photo_jwe, tuple(probes)))
         if photo_jwe != PHOTO_JWE:
             self._clock.pass_by(self.takes_s / 2)

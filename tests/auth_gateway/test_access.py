@@ -303,6 +303,17 @@ async def test_a_portal_that_is_away_costs_nobody_a_valid_token() -> None:
         await verifier.caller(verifier.token())
 
 
+async def test_a_portal_that_is_away_is_asked_no_more_than_once_in_five_seconds() -> None:
+    verifier = Verifier()
+    await verifier.caller(verifier.token())
+    verifier.portal.fails("token_keys", *(unavailable("portal") for _ in range(200)))
+    verifier.clock.pass_by(301)
+    for _ in range(50):
+        await verifier.caller(verifier.token())
+        verifier.clock.pass_by(0.5)
+    assert verifier.fetches <= 2 + 25 / 5
+
+
 @pytest.mark.parametrize("answer", ["", "no json", "[]", "{}", '{"keys": []}', '{"keys": [{"kty": "EC"}]}'])
 async def test_a_portal_that_answers_nonsense_keeps_the_keys_of_before(answer: str) -> None:
     verifier = Verifier()

@@ -294,6 +294,33 @@ async def test_the_same_frames_twice_at_once_pass_once(room: Room) -> None:
     assert (await room.get(item.name)).state is State.AWAITING_CODE
 
 
+async def test_the_same_frames_twice_at_once_fail_once(room: Room) -> None:
+    room.facematch.is_her = False
+    item = await at(room, State.AWAITING_LIVENESS)
+    await room.flow.start_liveness(item)
+    running = await room.get(item.name)
+    await room.flow.submit_frames(running, FRAMES)
+    steps = await asyncio.gather(*(room.flow.submit_frames(running, FRAMES) for _ in range(3)))
+    assert {step.state for step in steps} == {LivenessState.FAILED}
+    assert (await room.get(item.name)).state is State.AWAITING_LIVENESS
+
+
+@pytest.mark.parametrize("is_her", [True, False])
+async def test_a_comparison_that_ends_after_the_time_is_over_passes_nobody(room: Room, is_her: bool) -> None:
+    room.facematch.is_her = is_her
+    item = await at(room, State.AWAITING_LIVENESS)
+    await room.flow.start_liveness(item)
+    running = await room.get(item.name)
+    await room.flow.submit_frames(running, FRAMES)
+    room.facematch.takes_s = 1000
+    if is_her:
+        await refused(room.flow.submit_frames(running, FRAMES), AuthenticationExpiredError)
+    else:
+        assert (await room.flow.submit_frames(running, FRAMES)).state is LivenessState.FAILED
+    await room.completion.resume_once()
+    assert (await room.get(item.name)).state is State.EXPIRED
+
+
 async def test_a_code_before_one_was_sent_is_refused(room: Room) -> None:
     item = await at(room, State.AWAITING_CODE)
     await refused(room.flow.verify_code(item, CODE), WrongStateError)
