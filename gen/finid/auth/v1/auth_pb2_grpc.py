@@ -148,7 +148,8 @@ class FinIdServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def VerifyCode(self, request, context):
-        """Checks the code and does what the authentication is for (CHANNEL_STEPS).
+        """Checks the code and does what the authentication is for (CHANNEL_STEPS). If that takes longer, the answer is COMPLETING;
+        it goes on by itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,14 +164,15 @@ class FinIdServiceServicer:
 
     def ReadResult(self, request, context):
         """The verdict and, on success, the person's data within the granted scopes. For CHANNEL_HOSTED only against the one-time
-        code that came back with the person and the PKCE verifier (RFC 7636) of the challenge given at creation.
+        code that came back with the person and the PKCE verifier (RFC 7636) of the challenge given at creation. The
+        code is used once; a repeat within five minutes gives the same answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetEvidence(self, request, context):
-        """The transaction and the receipts of its factors, verifiable offline; once the result has been read.
+        """The transaction and the receipts of its factors, verifiable offline; of a success, once its result has been read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,7 +180,8 @@ class FinIdServiceServicer:
 
     def Authenticate(self, request_iterator, context):
         """A whole authentication in one stream, for a trusted device client (CHANNEL_STREAM). The first message is `create`; the
-        server answers each message with what to do next and ends with `result`.
+        server answers each message with what to do next and ends with `result`. A refused step ends the stream with its error;
+        a new stream that begins with the same `create` goes on where the earlier one stood.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -55,18 +55,22 @@ class FinIdServiceStub:
     SendCode: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SendCodeRequest, _auth_pb2.CodeSent]
     """Sends, or sends again, the code by SMS to the phone named in the request (CHANNEL_STEPS)."""
     VerifyCode: _grpc.UnaryUnaryMultiCallable[_auth_pb2.VerifyCodeRequest, _auth_pb2.Authentication]
-    """Checks the code and does what the authentication is for (CHANNEL_STEPS)."""
+    """Checks the code and does what the authentication is for (CHANNEL_STEPS). If that takes longer, the answer is COMPLETING;
+    it goes on by itself.
+    """
     CancelAuthentication: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CancelAuthenticationRequest, _auth_pb2.Authentication]
     """Gives up an authentication that is not finished."""
     ReadResult: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ReadResultRequest, _auth_pb2.AuthenticationResult]
     """The verdict and, on success, the person's data within the granted scopes. For CHANNEL_HOSTED only against the one-time
-    code that came back with the person and the PKCE verifier (RFC 7636) of the challenge given at creation.
+    code that came back with the person and the PKCE verifier (RFC 7636) of the challenge given at creation. The
+    code is used once; a repeat within five minutes gives the same answer.
     """
     GetEvidence: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetEvidenceRequest, _auth_pb2.Evidence]
-    """The transaction and the receipts of its factors, verifiable offline; once the result has been read."""
+    """The transaction and the receipts of its factors, verifiable offline; of a success, once its result has been read."""
     Authenticate: _grpc.StreamStreamMultiCallable[_auth_pb2.AuthenticateRequest, _auth_pb2.AuthenticateResponse]
     """A whole authentication in one stream, for a trusted device client (CHANNEL_STREAM). The first message is `create`; the
-    server answers each message with what to do next and ends with `result`.
+    server answers each message with what to do next and ends with `result`. A refused step ends the stream with its error;
+    a new stream that begins with the same `create` goes on where the earlier one stood.
     """
 
 @_typing.type_check_only
@@ -95,18 +99,22 @@ class FinIdServiceAsyncStub(FinIdServiceStub):
     SendCode: _aio.UnaryUnaryMultiCallable[_auth_pb2.SendCodeRequest, _auth_pb2.CodeSent]  # type: ignore[assignment]
     """Sends, or sends again, the code by SMS to the phone named in the request (CHANNEL_STEPS)."""
     VerifyCode: _aio.UnaryUnaryMultiCallable[_auth_pb2.VerifyCodeRequest, _auth_pb2.Authentication]  # type: ignore[assignment]
-    """Checks the code and does what the authentication is for (CHANNEL_STEPS)."""
+    """Checks the code and does what the authentication is for (CHANNEL_STEPS). If that takes longer, the answer is COMPLETING;
+    it goes on by itself.
+    """
     CancelAuthentication: _aio.UnaryUnaryMultiCallable[_auth_pb2.CancelAuthenticationRequest, _auth_pb2.Authentication]  # type: ignore[assignment]
     """Gives up an authentication that is not finished."""
     ReadResult: _aio.UnaryUnaryMultiCallable[_auth_pb2.ReadResultRequest, _auth_pb2.AuthenticationResult]  # type: ignore[assignment]
     """The verdict and, on success, the person's data within the granted scopes. For CHANNEL_HOSTED only against the one-time
-    code that came back with the person and the PKCE verifier (RFC 7636) of the challenge given at creation.
+    code that came back with the person and the PKCE verifier (RFC 7636) of the challenge given at creation. The
+    code is used once; a repeat within five minutes gives the same answer.
     """
     GetEvidence: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetEvidenceRequest, _auth_pb2.Evidence]  # type: ignore[assignment]
-    """The transaction and the receipts of its factors, verifiable offline; once the result has been read."""
+    """The transaction and the receipts of its factors, verifiable offline; of a success, once its result has been read."""
     Authenticate: _aio.StreamStreamMultiCallable[_auth_pb2.AuthenticateRequest, _auth_pb2.AuthenticateResponse]  # type: ignore[assignment]
     """A whole authentication in one stream, for a trusted device client (CHANNEL_STREAM). The first message is `create`; the
-    server answers each message with what to do next and ends with `result`.
+    server answers each message with what to do next and ends with `result`. A refused step ends the stream with its error;
+    a new stream that begins with the same `create` goes on where the earlier one stood.
     """
 
 class FinIdServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -174,7 +182,9 @@ class FinIdServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.VerifyCodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.Authentication, _abc.Awaitable[_auth_pb2.Authentication]]:
-        """Checks the code and does what the authentication is for (CHANNEL_STEPS)."""
+        """Checks the code and does what the authentication is for (CHANNEL_STEPS). If that takes longer, the answer is COMPLETING;
+        it goes on by itself.
+        """
 
     @_abc_1.abstractmethod
     def CancelAuthentication(
@@ -191,7 +201,8 @@ class FinIdServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.AuthenticationResult, _abc.Awaitable[_auth_pb2.AuthenticationResult]]:
         """The verdict and, on success, the person's data within the granted scopes. For CHANNEL_HOSTED only against the one-time
-        code that came back with the person and the PKCE verifier (RFC 7636) of the challenge given at creation.
+        code that came back with the person and the PKCE verifier (RFC 7636) of the challenge given at creation. The
+        code is used once; a repeat within five minutes gives the same answer.
         """
 
     @_abc_1.abstractmethod
@@ -200,7 +211,7 @@ class FinIdServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.GetEvidenceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.Evidence, _abc.Awaitable[_auth_pb2.Evidence]]:
-        """The transaction and the receipts of its factors, verifiable offline; once the result has been read."""
+        """The transaction and the receipts of its factors, verifiable offline; of a success, once its result has been read."""
 
     @_abc_1.abstractmethod
     def Authenticate(
@@ -209,7 +220,8 @@ class FinIdServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_auth_pb2.AuthenticateResponse], _abc.AsyncIterator[_auth_pb2.AuthenticateResponse]]:
         """A whole authentication in one stream, for a trusted device client (CHANNEL_STREAM). The first message is `create`; the
-        server answers each message with what to do next and ends with `result`.
+        server answers each message with what to do next and ends with `result`. A refused step ends the stream with its error;
+        a new stream that begins with the same `create` goes on where the earlier one stood.
         """
 
 def add_FinIdServiceServicer_to_server(servicer: FinIdServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
