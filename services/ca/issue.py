@@ -259,7 +259,7 @@ def _attested_key(csr_der: bytes, grant: Grant) -> ec.EllipticCurvePublicKey:
         proven = csr.is_signature_valid
         der = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         algorithm = KeyAlgorithm.of(der)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise CsrRefusedError("the certification request does not parse, or its key is of no known kind") from error
     if not isinstance(public_key, ec.EllipticCurvePublicKey) or not proven:
         raise CsrRefusedError("the certification request does not prove possession of its key")
