@@ -24,6 +24,7 @@ _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,15}")
 class Factor(StrEnum):
     """What a receipt confirms. RELEASE is personal data for the CA, no factor of `precondition.authorize`."""
 
+    PREPARATION = "PREPARATION"
     STATE_RECORD = "STATE_RECORD"
     LIVENESS = "LIVENESS"
     FACE_MATCH = "FACE_MATCH"
@@ -44,6 +45,19 @@ class Facts:
     factor: ClassVar[Factor]
     issuer: ClassVar[str]
     audience: ClassVar[str] = AUDIENCE_PRECONDITION
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation(Facts):
+    """The transaction's documents are exactly those of this preparation, made from the contents named in it.
+
+    `documents_sha256` is `transaction.documents_sha256` of them.
+    """
+
+    factor = Factor.PREPARATION
+    issuer = "documents"
+    preparation: str
+    documents_sha256: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +145,7 @@ class Release(Facts):
 
 
 FACTS_OF: dict[Factor, type[Facts]] = {
-    kind.factor: kind for kind in (StateRecord, Liveness, FaceMatch, SmsOtp, KeyAttestation, Release)
+    kind.factor: kind for kind in (Preparation, StateRecord, Liveness, FaceMatch, SmsOtp, KeyAttestation, Release)
 }
 
 

@@ -20,6 +20,8 @@ MAX_OTP_AGE_S = 120
 
 # Two factors, one of them biometric (the law on cloud signatures), and the state's word on whose face and phone it is.
 ALWAYS_REQUIRED = frozenset({Factor.STATE_RECORD, Factor.LIVENESS, Factor.FACE_MATCH, Factor.SMS_OTP})
+# Documents' word on what is signed: the gateway alone could put any digest behind a content (binding DIGEST_ONLY).
+_REQUIRED_TO_SIGN = frozenset({Factor.PREPARATION})
 _MODEL_FACTORS = frozenset({Factor.LIVENESS, Factor.FACE_MATCH})
 _MAKES_KEY = frozenset({Purpose.ISSUE, Purpose.REISSUE})
 _NEEDS_TRUSTED_PHONE = _MAKES_KEY | {Purpose.SIGN}
@@ -62,13 +64,19 @@ def parse(data: bytes) -> Floors:
     return floors
 
 
+def required_factors(purpose: Purpose) -> frozenset[Factor]:
+    """Return the factors that no floor of `purpose` may leave out."""
+    return ALWAYS_REQUIRED | _REQUIRED_TO_SIGN if purpose is Purpose.SIGN else ALWAYS_REQUIRED
+
+
 def _is_ppm(value: int) -> bool:
     return 0 < value <= PPM
 
 
 def _holds_factors(purpose: Purpose, floor: Floor) -> bool:
-    allowed = ALWAYS_REQUIRED | {Factor.KEY_ATTESTATION} if purpose in _MAKES_KEY else ALWAYS_REQUIRED
-    return len(set(floor.factors)) == len(floor.factors) and ALWAYS_REQUIRED <= set(floor.factors) <= allowed
+    required = required_factors(purpose)
+    allowed = required | {Factor.KEY_ATTESTATION} if purpose in _MAKES_KEY else required
+    return len(set(floor.factors)) == len(floor.factors) and required <= set(floor.factors) <= allowed
 
 
 def _holds_models(_: Purpose, floor: Floor) -> bool:
@@ -78,7 +86,7 @@ def _holds_models(_: Purpose, floor: Floor) -> bool:
 
 
 _RULES: tuple[tuple[str, str, Callable[[Purpose, Floor], bool]], ...] = (
-    ("factors", "must name the four always required, and only a key attestation beside", _holds_factors),
+    ("factors", "must name what the purpose always requires, and only a key attestation beside", _holds_factors),
     (
         "channels",
         "must be HOSTED alone unless for IDENTIFY",

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from mesh import receipts, signed_attributes
 from mesh import transaction as transactions
-from mesh.facts import FaceMatch, Factor, Facts, KeyAttestation, Liveness, SmsOtp, StateRecord
+from mesh.facts import FaceMatch, Factor, Facts, KeyAttestation, Liveness, Preparation, SmsOtp, StateRecord
 from mesh.floors import Floor, Floors
 from mesh.pins import Pins
 from mesh.receipts import Receipt
@@ -249,7 +249,10 @@ def nothing_has_expired(bundle: Bundle) -> None:
 
 
 def factors_are_in_order(bundle: Bundle) -> None:
-    """19. Created, state record, liveness, match, code sent and entered, key attested: none before the one before."""
+    """19. Created, state record, liveness, match, code sent and entered, key attested: none before the one before.
+
+    Documents were prepared before the code was sent that confirms them.
+    """
     issued_at = {receipt.factor: receipt.issued_at for receipt in bundle.receipts}
     code = bundle.facts(SmsOtp)
     times = (
@@ -263,6 +266,8 @@ def factors_are_in_order(bundle: Bundle) -> None:
         issued_at.get(Factor.KEY_ATTESTATION, issued_at[Factor.SMS_OTP]),
     )
     refuse_unless(list(times) == sorted(times), Refusal.OUT_OF_ORDER)
+    prepared_at = issued_at.get(Factor.PREPARATION, bundle.transaction.created_at)
+    refuse_unless(bundle.transaction.created_at <= prepared_at <= code.sent_at, Refusal.OUT_OF_ORDER)
 
 
 def code_is_fresh(bundle: Bundle) -> None:
@@ -271,8 +276,16 @@ def code_is_fresh(bundle: Bundle) -> None:
     refuse_unless(age_s <= bundle.floor.otp_max_age_s, Refusal.CODE_TOO_OLD)
 
 
+def documents_are_prepared(bundle: Bundle) -> None:
+    """21. Where a preparation is required, it is of the transaction's documents: the gateway chose no digest itself."""
+    if Factor.PREPARATION in bundle.floor.factors:
+        prepared = bundle.facts(Preparation).documents_sha256
+        expected = transactions.documents_sha256(bundle.transaction.documents)
+        refuse_unless(prepared == expected, Refusal.DOCUMENTS_NOT_PREPARED)
+
+
 def digests_are_rebuilt(bundle: Bundle) -> None:
-    """21. Where the digest to sign can be rebuilt from the content shown (CAdES), it is the one given."""
+    """22. Where the digest to sign can be rebuilt from the content shown (CAdES), it is the one given."""
     transaction = bundle.transaction
     for document in transaction.documents:
         if document.binding is Binding.REBUILT:
@@ -283,7 +296,7 @@ def digests_are_rebuilt(bundle: Bundle) -> None:
 
 
 def attested_key_is_of_this_credential(bundle: Bundle) -> None:
-    """22. Where a key attestation is required, it is for the transaction's credential."""
+    """23. Where a key attestation is required, it is for the transaction's credential."""
     if Factor.KEY_ATTESTATION in bundle.floor.factors:
         attested = bundle.facts(KeyAttestation).credential
         refuse_unless(attested == bundle.transaction.credential, Refusal.ATTESTED_ANOTHER_CREDENTIAL)
@@ -311,6 +324,7 @@ STEPS: tuple[Step, ...] = (
     nothing_has_expired,
     factors_are_in_order,
     code_is_fresh,
+    documents_are_prepared,
     digests_are_rebuilt,
     attested_key_is_of_this_credential,
 )

@@ -20,6 +20,7 @@ class Refusal(Enum):
     TRANSACTION_EXPIRED = (Code.FAILED_PRECONDITION, "the transaction has expired")
     IIN_NOT_OPENED = (Code.PERMISSION_DENIED, "the IIN is not the one the transaction commits to")
     PHONE_NOT_OPENED = (Code.PERMISSION_DENIED, "the phone is not the one the transaction commits to")
+    DOCUMENTS_NOT_PREPARED = (Code.PERMISSION_DENIED, "the documents are not those that were prepared")
     DIGEST_NOT_REBUILT = (Code.PERMISSION_DENIED, "a digest to sign does not follow from the content shown")
 
     RECEIPT_MALFORMED = (Code.PERMISSION_DENIED, "a receipt is not a FinID receipt")

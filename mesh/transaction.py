@@ -68,7 +68,8 @@ class Channel(StrEnum):
 class Binding(StrEnum):
     """Who answers for the signed digest belonging to the shown content.
 
-    REBUILT: every verifier rebuilds it (`mesh.signed_attributes`). DIGEST_ONLY: the documents service vouches for it.
+    REBUILT: every verifier rebuilds it (`mesh.signed_attributes`). DIGEST_ONLY: the documents service alone vouches for
+    it, by its PREPARATION receipt.
     """
 
     REBUILT = "REBUILT"
@@ -187,6 +188,11 @@ def commit_to_iin(iin: str, salt: bytes) -> bytes:
 def commit_to_phone(phone: str, salt: bytes) -> bytes:
     """Return the 32 bytes that commit to an E.164 number, with a salt of SALT_BYTES."""
     return hashlib.sha256(b"finid-phone-v1\0" + salt + phone.encode("ascii")).digest()
+
+
+def documents_sha256(documents: tuple[Document, ...]) -> bytes:
+    """Return the 32 bytes that stand for documents in their order: titles, both digests and bindings."""
+    return hashlib.sha256(b"finid-documents-v1\0" + strict_json.canonical(documents)).digest()
 
 
 def txn_of(transaction_bytes: bytes) -> bytes:

@@ -29,6 +29,7 @@ from mesh.facts import (
     Facts,
     KeyAttestation,
     Liveness,
+    Preparation,
     Release,
     SmsOtp,
     StateRecord,
@@ -39,7 +40,18 @@ from mesh.names import new_id
 from mesh.pins import Pins
 from mesh.precondition import Grant
 from mesh.receipts import ReceiptSigner
-from mesh.transaction import Binding, Channel, Consent, Document, Env, Openings, Purpose, Transaction, txn_of
+from mesh.transaction import (
+    Binding,
+    Channel,
+    Consent,
+    Document,
+    Env,
+    Openings,
+    Purpose,
+    Transaction,
+    documents_sha256,
+    txn_of,
+)
 
 NOW = 1_764_000_000
 IIN = "900101300017"
@@ -47,6 +59,7 @@ PHONE = "+77010000001"
 POLICY = "sandbox-standard"
 FACTORS = (Factor.STATE_RECORD, Factor.LIVENESS, Factor.FACE_MATCH, Factor.SMS_OTP)
 ISSUER_OF = {
+    Factor.PREPARATION: "documents",
     Factor.STATE_RECORD: "registry",
     Factor.LIVENESS: "liveness",
     Factor.FACE_MATCH: "facematch",
@@ -56,6 +69,7 @@ ISSUER_OF = {
 }
 # When each factor was confirmed, in seconds before NOW.
 AGE_S = {
+    Factor.PREPARATION: 115,
     Factor.STATE_RECORD: 110,
     Factor.LIVENESS: 60,
     Factor.FACE_MATCH: 55,
@@ -281,6 +295,8 @@ def sign_jws(header: Mapping[str, Any], claims: Mapping[str, Any], key: Ed25519P
 def factors_of(purpose: Purpose, *, attested: bool = False) -> tuple[Factor, ...]:
     """The factors a consumer requires; the CA's are `attested`: for ISSUE and REISSUE they include the new key."""
     makes_key = purpose in {Purpose.ISSUE, Purpose.REISSUE}
+    if purpose is Purpose.SIGN:
+        return (Factor.PREPARATION, *FACTORS)
     return (*FACTORS, Factor.KEY_ATTESTATION) if attested and makes_key else FACTORS
 
 
@@ -364,6 +380,7 @@ def transaction_of(purpose: Purpose, *, now: int = NOW, openings: Openings | Non
 def facts_of(factor: Factor, made: Transaction, *, now: int = NOW, **changed: Any) -> Facts:
     """The facts that a spoke states for a person who passes, with `changed` fields."""
     facts: dict[Factor, Facts] = {
+        Factor.PREPARATION: Preparation(preparation="preparation-1", documents_sha256=documents_sha256(made.documents)),
         Factor.STATE_RECORD: StateRecord(
             iin_commitment=made.iin_commitment,
             phone_commitment=made.phone_commitment,

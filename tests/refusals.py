@@ -24,6 +24,7 @@ from tests.bundles import (
     World,
     digest_of,
     document,
+    factors_of,
     facts_of,
     sandbox_openings,
     transaction_of,
@@ -126,12 +127,15 @@ def one_keyframe_thrice() -> SentBundle:
     )
 
 
+def certificate_as_signature() -> SentBundle:
+    """With the receipt that only a signature needs."""
+    bundle = WORLD.bundle(Purpose.ISSUE)
+    return bundle.also(WORLD.receipt(facts_of(Factor.PREPARATION, bundle.transaction), txn=bundle.txn))
+
+
 def bundle_of_production_under_sandbox_keys() -> SentBundle:
     production = {"env": "production"}
-    return sign(
-        transaction={"env": Env.PRODUCTION},
-        claims=dict.fromkeys((Factor.STATE_RECORD, Factor.LIVENESS, Factor.FACE_MATCH, Factor.SMS_OTP), production),
-    )
+    return sign(transaction={"env": Env.PRODUCTION}, claims=dict.fromkeys(factors_of(Purpose.SIGN), production))
 
 
 def key_of_another_issuer() -> SentBundle:
@@ -181,7 +185,7 @@ ROWS = (
     # One factor in place of another, left out, or twice.
     *(
         Row(f"{factor.value} left out", lambda factor=factor: sign().without(factor), Refusal.FACTOR_MISSING)  # type: ignore[misc]
-        for factor in (Factor.STATE_RECORD, Factor.LIVENESS, Factor.FACE_MATCH, Factor.SMS_OTP)
+        for factor in factors_of(Purpose.SIGN)
     ),
     Row("no receipt at all", lambda: replace(sign(), tokens=()), Refusal.FACTOR_MISSING),
     Row("a second code in place of liveness", one_otp_for_liveness, Refusal.FACTOR_MISSING),
@@ -227,13 +231,13 @@ ROWS = (
     # Another purpose, environment, transaction.
     Row(
         "confirmed for a certificate, used for a signature",
-        lambda: WORLD.bundle(Purpose.ISSUE),
+        certificate_as_signature,
         Refusal.PURPOSE_MISMATCH,
         STEP.purpose_is_expected,
     ),
     Row(
         "confirmed for a signature, used for a revocation",
-        sign,
+        lambda: sign().without(Factor.PREPARATION),
         Refusal.PURPOSE_MISMATCH,
         STEP.purpose_is_expected,
         expected_purpose=Purpose.REVOKE,
@@ -268,19 +272,17 @@ ROWS = (
             Refusal.RECEIPT_OF_ANOTHER_TRANSACTION,
             STEP.receipts_are_of_this_transaction,
         )
-        for factor in (Factor.STATE_RECORD, Factor.LIVENESS, Factor.FACE_MATCH, Factor.SMS_OTP)
+        for factor in factors_of(Purpose.SIGN)
     ),
     Row(
         "a digest swapped after authorization",
         swapped_digest,
         Refusal.RECEIPT_OF_ANOTHER_TRANSACTION,
-        STEP.receipts_are_of_this_transaction,
     ),
     Row(
         "documents in another order",
         reversed_documents,
         Refusal.RECEIPT_OF_ANOTHER_TRANSACTION,
-        STEP.receipts_are_of_this_transaction,
     ),
     Row(
         "a key swapped after authorization",
@@ -417,10 +419,7 @@ ROWS = (
         "a weaker policy, by all spokes",
         lambda: sign(
             transaction={"policy": "lenient"},
-            claims={
-                factor: {"policy": "lenient"}
-                for factor in (Factor.STATE_RECORD, Factor.LIVENESS, Factor.FACE_MATCH, Factor.SMS_OTP)
-            },
+            claims={factor: {"policy": "lenient"} for factor in factors_of(Purpose.SIGN)},
         ),
         Refusal.POLICY_TOO_LOW,
         STEP.policy_is_accepted,
@@ -466,6 +465,8 @@ ROWS = (
     *(
         Row(attack, with_claims(factor, iat=iat, exp=NOW + 60), Refusal.OUT_OF_ORDER, STEP.factors_are_in_order)
         for attack, factor, iat in (
+            ("documents prepared before the transaction", Factor.PREPARATION, NOW - 121),
+            ("documents prepared after the code was sent", Factor.PREPARATION, NOW - 39),
             ("a record older than the transaction", Factor.STATE_RECORD, NOW - 121),
             ("liveness before the record", Factor.LIVENESS, NOW - 111),
             ("match before liveness", Factor.FACE_MATCH, NOW - 61),
@@ -495,6 +496,12 @@ ROWS = (
     ),
     Row("a code entered long ago", lambda: replace(sign(), now=NOW + 111), Refusal.CODE_TOO_OLD, STEP.code_is_fresh),
     # What is signed, and by which key.
+    Row(
+        "a digest that documents did not prepare",
+        with_facts(Factor.PREPARATION, documents_sha256=digest_of("x")),
+        Refusal.DOCUMENTS_NOT_PREPARED,
+        STEP.documents_are_prepared,
+    ),
     Row(
         "a digest that is not of the content shown",
         with_transaction(documents=(replace(document("shown"), content_sha256=digest_of("another")),)),

@@ -12,7 +12,7 @@ from deploy.local.assets import manifest
 from deploy.local.state import State
 from mesh import base64url
 from mesh.facts import Factor
-from mesh.floors import ALWAYS_REQUIRED, MAX_OTP_AGE_S, MIN_KEYFRAMES
+from mesh.floors import MAX_OTP_AGE_S, MIN_KEYFRAMES, required_factors
 from mesh.transaction import Channel, Purpose
 
 # Liveness and facematch both know it, in their policies.toml.
@@ -52,7 +52,7 @@ def floors_files(state: State) -> dict[str, Path]:
 def _floor(consumer: str, purpose: Purpose, digests: dict[str, str]) -> dict[str, object]:
     attested = {Factor.KEY_ATTESTATION} if consumer == "ca" and purpose in _MAKES_KEY else set()
     return {
-        "factors": sorted(ALWAYS_REQUIRED | attested),
+        "factors": sorted(required_factors(purpose) | attested),
         "channels": sorted(Channel) if purpose is Purpose.IDENTIFY else [Channel.HOSTED],
         "policies": [POLICY],
         "min_passive_ppm": _MIN_PASSIVE_PPM,

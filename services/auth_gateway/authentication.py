@@ -3,7 +3,7 @@
 import datetime
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from enum import StrEnum
 
 from mesh import transaction
@@ -86,6 +86,7 @@ class ConsentText:
 class Receipts:
     """The receipts collected so far, "" for what is still missing."""
 
+    preparation: str = ""
     state_record: str = ""
     liveness: str = ""
     face_match: str = ""
@@ -94,8 +95,7 @@ class Receipts:
 
     def collected(self) -> tuple[str, ...]:
         """Return what there is."""
-        every = (self.state_record, self.liveness, self.face_match, self.sms_otp, self.key_attestation)
-        return tuple(receipt for receipt in every if receipt)
+        return tuple(receipt for receipt in astuple(self) if receipt)
 
 
 @dataclass(frozen=True, slots=True)

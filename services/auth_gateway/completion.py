@@ -10,7 +10,7 @@ import asyncio
 import datetime
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mesh import telemetry
 from mesh.errors import DependencyUnavailableError
@@ -214,7 +214,6 @@ def _request_id(current: Authentication) -> str:
 
 
 def _bundle(current: Authentication) -> Bundle:
-    """The four factors; a KEY_ATTESTATION from an earlier run is made again, the same, by the signer."""
-    receipts = current.receipts
-    factors = (receipts.state_record, receipts.liveness, receipts.face_match, receipts.sms_otp)
-    return Bundle(current.transaction_bytes, current.openings, factors)
+    """The factors; a KEY_ATTESTATION from an earlier run is made again, the same, by the signer."""
+    collected = replace(current.receipts, key_attestation="").collected()
+    return Bundle(current.transaction_bytes, current.openings, collected)

@@ -206,6 +206,12 @@ class Creation:
             raise PreparedOtherwiseError("The documents were not prepared as they were uploaded.")
         return prepared
 
+    async def _vouch(self, preparation: str, transaction_bytes: bytes) -> str:
+        try:
+            return await self._documents.vouch(preparation, transaction_bytes)
+        except PeerError as error:
+            raise step_error(error) from error
+
     async def _certificate(self, name: str, iin: str) -> Certificate:
         certificate = await self._records.certificate(name)
         if certificate is None or not hmac.compare_digest(certificate.subject, self._subject(iin)):
@@ -271,15 +277,18 @@ class Creation:
             created_at=now,
             expires_at=expires_at,
         )
+        resource, preparation = operation or ("", "")
+        vouched = await self._vouch(preparation, transaction_bytes) if preparation else ""
         started = self._pace.clock()
         try:
             attested = await self._attest(authentication)
+            receipts = Receipts(preparation=vouched, state_record=attested.receipt)
             return await self._records.create(
-                replace(authentication, receipts=Receipts(state_record=attested.receipt)),
+                replace(authentication, receipts=receipts),
                 ask.request,
                 photo_jwe=attested.photo_jwe,
                 capture_token_sha256=capture.token_sha256(self._links.token(name)),
-                operation=Operation(operation[0], application.name, name, operation[1]) if operation else None,
+                operation=Operation(resource, application.name, name, preparation) if resource else None,
                 max_open=_MAX_OPEN_PER_PERSON,
             )
         finally:

@@ -289,6 +289,12 @@ class DocumentsPeer:
             ),
         )
 
+    async def vouch(self, preparation: str, transaction_bytes: bytes) -> str:
+        """See ports.Documents."""
+        request = documents_pb2.VouchRequest(preparation=preparation, transaction=transaction_bytes)
+        async with answers_of("documents"):
+            return (await self._stub.Vouch(request)).receipt
+
     async def content(self, preparation: str, index: int) -> tuple[bytes, str]:
         """See ports.Documents."""
         async with answers_of("documents"):

@@ -273,6 +273,10 @@ class Documents(Protocol):
         """Store the documents and compute what will be signed. Idempotent by request_id."""
         ...
 
+    async def vouch(self, preparation: str, transaction_bytes: bytes) -> str:
+        """Return PREPARATION for the transaction that names the prepared documents."""
+        ...
+
     async def content(self, preparation: str, index: int) -> tuple[bytes, str]:
         """Return a prepared document's content and media type."""
         ...

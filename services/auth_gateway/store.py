@@ -30,16 +30,17 @@ from services.auth_gateway.records import (
 )
 
 _COLUMNS = """name, application, state, language, subject, transaction, openings, redirect_uri, return_state,
-    code_challenge, created_at, expires_at, state_record, liveness_receipt, face_match, sms_otp, key_attestation,
-    consents, liveness_session, challenge, scores, verdict, reason, outcome, person, finished_at, result_read_at"""
+    code_challenge, created_at, expires_at, preparation_receipt, state_record, liveness_receipt, face_match, sms_otp,
+    key_attestation, consents, liveness_session, challenge, scores, verdict, reason, outcome, person, finished_at,
+    result_read_at"""
 
 _INSERT = """
 INSERT INTO auth_gateway.authentication (name, application, state, language, subject, transaction, txn, openings,
-    consents, redirect_uri, return_state, code_challenge, created_at, expires_at, state_record, photo_jwe,
-    capture_token_sha256)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
+    consents, redirect_uri, return_state, code_challenge, created_at, expires_at, preparation_receipt, state_record,
+    photo_jwe, capture_token_sha256)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18
 WHERE (SELECT count(*) FROM auth_gateway.authentication AS other WHERE other.subject = $5 AND other.expires_at > $13
-    AND other.state IN ('AWAITING_CONSENTS', 'AWAITING_LIVENESS', 'AWAITING_CODE')) < $18
+    AND other.state IN ('AWAITING_CONSENTS', 'AWAITING_LIVENESS', 'AWAITING_CODE')) < $19
 """
 # Calls that come together see each other's rows: they count one after the other.
 _LOCK_SUBJECT = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
@@ -245,6 +246,7 @@ class Store:
             item.return_to.code_challenge,
             item.created_at,
             item.expires_at,
+            item.receipts.preparation,
             item.receipts.state_record,
         )
 
@@ -286,6 +288,7 @@ class Store:
             created_at=row["created_at"],
             expires_at=row["expires_at"],
             receipts=Receipts(
+                row["preparation_receipt"],
                 row["state_record"],
                 row["liveness_receipt"],
                 row["face_match"],

@@ -11,9 +11,11 @@ from mesh import telemetry
 from mesh.errors import DependencyUnavailableError
 from mesh.health import Probe
 from mesh.postgres import Database
+from mesh.receipts import ReceiptSigner
 from mesh.sealing import KEY_BYTES, Seal, derive, read_key
 from mesh.server import Server, callers
 from mesh.settings import read_secret
+from mesh.transaction import Env
 from mesh.worker.pool import WorkerPool
 from services.documents.archive import Archive
 from services.documents.assembling import Assembling
@@ -25,6 +27,7 @@ from services.documents.settings import DocumentsSettings
 from services.documents.signed_document import PageTokens
 from services.documents.store import Store
 from services.documents.vault import Vault
+from services.documents.vouching import Vouching
 
 # A request of 32 MiB of documents, or a signed PDF, its content and the CRLs to validate it.
 _MAX_MESSAGE_KIB = 40 * 1024
@@ -57,6 +60,8 @@ def workers(settings: DocumentsSettings) -> WorkerPool:
 
 async def serve(settings: DocumentsSettings) -> None:
     """Serve until SIGTERM."""
+    env = Env(settings.env)
+    signer = ReceiptSigner.from_pem(settings.receipt_key_file.read_bytes(), env)
     field_key = read_key(settings.field_key_file)
     database = await Database.open(read_secret(settings.database_url_file), service="documents")
     store = Store(database, Seal(derive(field_key, "documents-content-key")))
@@ -65,6 +70,7 @@ async def serve(settings: DocumentsSettings) -> None:
     inspector = Inspector(pool)
     new_key = functools.partial(secrets.token_bytes, KEY_BYTES)
     preparing = Preparing(store, vault, inspector, now=_now, new_key=new_key)
+    vouching = Vouching(store, signer, env=env, now=_now)
     assembling = Assembling(store, vault, inspector, now=_now)
     archive = Archive(store, vault, inspector, PageTokens(derive(field_key, "documents-page-token")), now=_now)
     retention = Retention(store, vault, now=_now)
@@ -84,7 +90,7 @@ async def serve(settings: DocumentsSettings) -> None:
         max_message_kib=_MAX_MESSAGE_KIB,
         max_calls=_MAX_CALLS,
     )
-    servicer = DocumentsServicer(preparing, assembling, archive)
+    servicer = DocumentsServicer(preparing, vouching, assembling, archive)
     documents_pb2_grpc.add_DocumentsServiceServicer_to_server(servicer, server.grpc)
     server.reflect(file)
     try:

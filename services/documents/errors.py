@@ -20,6 +20,13 @@ class DocumentNotFoundError(FinIdError):
     reason = "DOCUMENT_NOT_FOUND"
 
 
+class TransactionOfOtherDocumentsError(FinIdError):
+    """The transaction names other documents, another certificate, time or application than were prepared for."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "TRANSACTION_OF_OTHER_DOCUMENTS"
+
+
 class RequestConflictError(FinIdError):
     """The request id or the preparation was used before, with another body."""
 

@@ -16,6 +16,7 @@ from services.documents.preparation import Format, NewDocument, Order, PreparedD
 from services.documents.preparing import Preparing
 from services.documents.report import Indication, Report, SignatureReport
 from services.documents.signed_document import SignedDocument
+from services.documents.vouching import Vouching
 
 _FORMATS = {
     esign.SIGNATURE_FORMAT_CADES_DETACHED: Format.CADES_DETACHED,
@@ -34,8 +35,9 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class DocumentsServicer(rpc.DocumentsServiceServicer):
     """The methods of documents. See documents.proto."""
 
-    def __init__(self, preparing: Preparing, assembling: Assembling, archive: Archive) -> None:
+    def __init__(self, preparing: Preparing, vouching: Vouching, assembling: Assembling, archive: Archive) -> None:
         self._preparing = preparing
+        self._vouching = vouching
         self._assembling = assembling
         self._archive = archive
 
@@ -43,6 +45,10 @@ class DocumentsServicer(rpc.DocumentsServiceServicer):
         """Store documents and answer what is to be signed."""
         made = await self._preparing.prepare(_order(request))
         return pb.PrepareResponse(preparation=made.id, documents=map(_prepared, made.documents))
+
+    async def Vouch(self, request: pb.VouchRequest, _context: _Context) -> pb.VouchResponse:
+        """Vouch for a transaction of prepared documents."""
+        return pb.VouchResponse(receipt=await self._vouching.vouch(request.preparation, request.transaction))
 
     async def GetContent(self, request: pb.GetContentRequest, _context: _Context) -> pb.GetContentResponse:
         """Answer a document as it was uploaded."""

@@ -32,6 +32,8 @@ class DocumentsSettings(MeshSettings):
     """What this room needs besides the mesh's own settings."""
 
     database_url_file: SecretFile
+    receipt_key_file: SecretFile
+    """Ed25519, PKCS#8 PEM."""
     field_key_file: KeyFile
     """Seals the keys of stored documents; page tokens are signed under a key derived from it."""
     trust_anchors_file: Annotated[PublicFile, AfterValidator(_anchors)]

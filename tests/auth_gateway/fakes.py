@@ -265,6 +265,7 @@ class FakeSigner(Fake):
         super().__init__()
         self.keys: dict[bytes, str] = {}
         self.signed: dict[bytes, str] = {}
+        self.bundles: list[Bundle] = []
         self.active: dict[str, bytes] = {}
 
     async def generate_key(self, request_id: str, bundle: Bundle) -> GeneratedKey:
@@ -280,6 +281,7 @@ class FakeSigner(Fake):
     async def sign_digests(self, request_id: str, bundle: Bundle, digests: Sequence[bytes]) -> tuple[bytes, ...]:
         await self._called("sign_digests")
         once(self.signed, bundle, request_id, "signer")
+        self.bundles.append(bundle)
         return tuple(b"signature of " + digest for digest in digests)
 
 
@@ -336,6 +338,7 @@ class FakeDocuments(Fake):
         super().__init__()
         self._clock = clock
         self.preparations: dict[str, _Preparation] = {}
+        self.vouched: dict[str, bytes] = {}
         self.lies: dict[str, Any] = {}
         self.crls: list[bytes] = []
         self.stamps: list[bytes] = []
@@ -365,6 +368,11 @@ class FakeDocuments(Fake):
             for document in documents
         )
         return Prepared(name, prepared)
+
+    async def vouch(self, preparation: str, transaction_bytes: bytes) -> str:
+        await self._called("vouch")
+        self.vouched[preparation] = transaction_bytes
+        return "preparation.receipt"
 
     async def content(self, preparation: str, index: int) -> tuple[bytes, str]:
         await self._called("content")

@@ -97,6 +97,7 @@ async def test_sign_signs_the_transactions_digests_and_stamps_each_signature(roo
         b"stamp on " + hashlib.sha256(signature).digest() for signature in preparation.signatures
     ]
     assert room.signer.signed == {item.txn: id_of(item)}
+    assert room.signer.bundles[-1].receipts == ("preparation.receipt", *FACTORS)
     signed = await room.documents.of_signature(APPLICATION, operation.name)
     assert len(signed) == len(DOCUMENTS)
 

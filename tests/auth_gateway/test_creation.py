@@ -14,7 +14,7 @@ from mesh.names import is_name
 from mesh.sealing import derive
 from mesh.transaction import Binding, Channel, Purpose, txn_of
 from services.auth_gateway import capture
-from services.auth_gateway.authentication import ChannelNotAllowedError, Language, State, StepRefusedError
+from services.auth_gateway.authentication import ChannelNotAllowedError, Language, Receipts, State, StepRefusedError
 from services.auth_gateway.capture import CaptureLinks
 from services.auth_gateway.creation import (
     ApplicationNotAllowedError,
@@ -190,6 +190,23 @@ async def test_what_documents_prepared_is_not_believed(room: Room, lie: dict[str
     room.documents.lies = lie
     attested = room.registry.calls.count("attest")
     with pytest.raises(PreparedOtherwiseError):
+        await room.creation.sign(ask_of(), certificate.name, DOCUMENTS)
+    assert room.registry.calls.count("attest") == attested
+
+
+async def test_documents_vouches_for_the_transaction_before_it_is_stored(room: Room) -> None:
+    item = await room.signing()
+    operation = await room.store.operation_of(item.name)
+    assert operation is not None
+    assert room.documents.vouched == {operation.preparation: item.transaction_bytes}
+    assert item.receipts == Receipts(preparation="preparation.receipt", state_record="state.record.receipt")
+
+
+async def test_what_documents_does_not_vouch_for_is_not_started(room: Room) -> None:
+    certificate = await room.certificate()
+    room.documents.fails("vouch", refusal("documents", Code.PERMISSION_DENIED, "TRANSACTION_OF_OTHER_DOCUMENTS"))
+    attested = room.registry.calls.count("attest")
+    with pytest.raises(FinIdError):
         await room.creation.sign(ask_of(), certificate.name, DOCUMENTS)
     assert room.registry.calls.count("attest") == attested
 

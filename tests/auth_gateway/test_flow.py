@@ -82,7 +82,7 @@ async def test_the_whole_way(room: Room) -> None:
     assert room.otp.sent_to == [(PHONE, Language.KK)]
     assert (item.verdict, item.reason, item.person) == (Verdict.SUCCESS, "", PERSON)
     assert item.receipts == Receipts(
-        "state.record.receipt", "liveness.receipt", "face.match.receipt", "sms.otp.receipt"
+        "", "state.record.receipt", "liveness.receipt", "face.match.receipt", "sms.otp.receipt"
     )
     assert item.scores == Scores(910_000, 1_000_000, (700_000, 650_000, 600_000), 425_000)
     assert item.finished_at == room.clock.now()

@@ -393,6 +393,13 @@ SIGNED = ports.SignedDocument("documents/x", "signatures/y", "A", DocumentFormat
     ("method", "ask", "request_", "answer", "found"),
     [
         (
+            "Vouch",
+            lambda documents: documents.vouch(ID, b"{}"),
+            documents_pb2.VouchRequest(preparation=ID, transaction=b"{}"),
+            documents_pb2.VouchResponse(receipt="receipt"),
+            "receipt",
+        ),
+        (
             "GetContent",
             lambda documents: documents.content(ID, 2),
             documents_pb2.GetContentRequest(preparation=ID, index=2),

@@ -63,7 +63,7 @@ def new(subject: str = "", purpose: Purpose = Purpose.IDENTIFY) -> Authenticatio
         return_to=ReturnTo("https://bank.example/return", "state", "c" * 43),
         created_at=AT,
         expires_at=EXPIRES_AT,
-        receipts=Receipts(state_record="state.record.receipt"),
+        receipts=Receipts(preparation="preparation.receipt", state_record="state.record.receipt"),
     )
 
 
@@ -254,7 +254,7 @@ async def test_a_fresh_authentication_comes_back_as_it_was_stored(store: Store) 
 
 async def test_what_was_collected_comes_back(store: Store) -> None:
     item = await found(store, await at(store, State.FINISHED))
-    assert item.receipts == Receipts("state.record.receipt", "live", "match", "otp")
+    assert item.receipts == Receipts("preparation.receipt", "state.record.receipt", "live", "match", "otp")
     assert (item.scores, item.person, item.verdict) == (SCORES, PERSON, Verdict.SUCCESS)
     assert (item.liveness_session, item.challenge, item.finished_at) == (SESSION, CHALLENGE, AT)
 

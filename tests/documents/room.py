@@ -6,13 +6,14 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from obstore.store import MemoryStore, ObjectStore
 from reportlab.pdfgen.canvas import Canvas
 
 from mesh import names
+from mesh.transaction import Binding, Transaction
 from mesh.worker.pool import WorkerCallFailedError
 from services.documents import pades
 from services.documents.archive import Archive
@@ -20,7 +21,7 @@ from services.documents.assembling import Assembling
 from services.documents.confined import trust
 from services.documents.confined.worker import Worker
 from services.documents.inspector import Inspector
-from services.documents.preparation import Format, NewDocument, Order, Preparation
+from services.documents.preparation import Format, NewDocument, Order, Preparation, PreparedDocument
 from services.documents.preparing import Preparing
 from services.documents.records import Records, SignedObject, StoredDocument
 from services.documents.retention import Retention
@@ -226,6 +227,36 @@ class Room:
     def stored_objects(self) -> list[str]:
         """Names of everything in the object store."""
         return sorted(item["path"] for batch in self.objects.list() for item in batch)
+
+
+def preparation_of(transaction: Transaction, certificate_der: bytes) -> Preparation:
+    """What is kept of documents that were prepared as the transaction names them."""
+    formats = {Binding.REBUILT: Format.CADES_DETACHED, Binding.DIGEST_ONLY: Format.PADES}
+    identifier = names.new_id()
+    return Preparation(
+        id=identifier,
+        application=transaction.application,
+        request_id=f"request-{identifier}",
+        fingerprint=b"f" * 32,
+        signature=f"signatures/{names.new_id()}",
+        signing_time=datetime.fromtimestamp(transaction.signing_time, UTC),
+        created_at=datetime.fromtimestamp(transaction.created_at, UTC),
+        content_key=b"k" * 32,
+        certificates_der=(certificate_der,),
+        documents=tuple(
+            PreparedDocument(
+                id=names.new_id(),
+                title=document.title,
+                format=formats[document.binding],
+                content_bytes=1,
+                content_sha256=document.content_sha256,
+                digest_sha256=document.digest_sha256,
+                place=None,
+                object="prepared/x",
+            )
+            for document in transaction.documents
+        ),
+    )
 
 
 def reserved_size(authority: Authority) -> int:

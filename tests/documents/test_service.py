@@ -1,7 +1,9 @@
 """The documents service as it is deployed: its own process, mTLS, PostgreSQL, a folder, a worker, health."""
 
 import hashlib
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,8 +15,11 @@ from finid.esign.v1 import esign_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from deploy.local.database import Database
-from mesh import base64url, names, signed_attributes
+from mesh import base64url, names, pins, receipts, signed_attributes
+from mesh.facts import Preparation
 from mesh.status import PeerError
+from mesh.transaction import Binding, Document, Env, Purpose, txn_of
+from tests.bundles import World, transaction_of
 from tests.deployed import NOT_SERVING, SERVING, Deployed, deployed, lost
 from tests.documents.authority import Authority
 from tests.documents.pdfs import encrypted_pdf
@@ -23,6 +28,7 @@ from tests.mtls import Authority as MeshAuthority
 
 pytestmark = pytest.mark.postgres
 
+WORLD = World()
 TITLES = ("Договор займа", "Приложение")
 
 
@@ -33,11 +39,13 @@ def environment(database: Callable[..., Database], tmp_path: Path, authority: Au
     for name, content in secrets.items():
         (tmp_path / name).write_text(content)
         (tmp_path / name).chmod(0o400)
+    WORLD.write_files(tmp_path)
     (tmp_path / "objects").mkdir()
     (tmp_path / "anchors.pem").write_bytes(authority.anchors_pem)
     return {
         "FINID_DATABASE_URL_FILE": str(tmp_path / "database.url"),
         "FINID_FIELD_KEY_FILE": str(tmp_path / "field.key"),
+        "FINID_RECEIPT_KEY_FILE": str(tmp_path / "documents.key"),
         "FINID_TRUST_ANCHORS_FILE": str(tmp_path / "anchors.pem"),
         "FINID_DOCUMENTS_DIR": str(tmp_path / "objects"),
     }
@@ -121,6 +129,39 @@ async def test_killed_between_prepare_and_assemble_another_process_finishes(
     for log in (first.log, second.log):
         assert "IIN" not in log
         assert not any(title in log for title in TITLES)
+
+
+async def test_a_transaction_of_what_was_prepared_is_vouched_for_and_no_other(
+    environment: dict[str, str], tmp_path: Path, authority: Authority
+) -> None:
+    asked = _request(
+        authority,
+        (esign_pb2.SIGNATURE_FORMAT_PADES, contract_pdf()),
+        (esign_pb2.SIGNATURE_FORMAT_CADES_DETACHED, b"appendix"),
+        request_id="request-0020",
+    )
+    bindings = {pb.BINDING_REBUILT: Binding.REBUILT, pb.BINDING_DIGEST_ONLY: Binding.DIGEST_ONLY}
+    async with deployed("documents", _mesh(tmp_path), environment) as documents:
+        stub = _stub(documents)
+        prepared = await stub.Prepare(asked, timeout=20)
+        honest = replace(
+            transaction_of(Purpose.SIGN, now=int(time.time())),
+            application=APPLICATION,
+            certificate_sha256=hashlib.sha256(authority.signer.der).digest(),
+            signing_time=asked.signing_time.seconds,
+            documents=tuple(
+                Document(item.title, item.content_sha256, item.digest_sha256, bindings[item.binding])
+                for item in prepared.documents
+            ),
+        )
+        answer = await stub.Vouch(
+            pb.VouchRequest(preparation=prepared.preparation, transaction=honest.encode()), timeout=20
+        )
+        lie = replace(honest, documents=honest.documents[::-1])
+        refused = stub.Vouch(pb.VouchRequest(preparation=prepared.preparation, transaction=lie.encode()), timeout=20)
+        assert await _reason(refused) == "TRANSACTION_OF_OTHER_DOCUMENTS"
+    now, pinned = int(time.time()), pins.parse(WORLD.pins_json(not_after=int(time.time()) + 600), Env.SANDBOX)
+    receipts.verify(answer.receipt, Preparation, pinned, txn=txn_of(honest.encode()), now=now)
 
 
 async def test_answers_of_prepare_are_what_the_transaction_and_the_signer_need(

@@ -13,7 +13,7 @@ from tests.mtls import Authority
 def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment with which the room starts, on a folder."""
     certificate, key = Authority(tmp_path).issue("documents")
-    for name, content in (("url", "postgresql://"), ("field", "A" * 43), ("secret", "s")):
+    for name, content in (("url", "postgresql://"), ("field", "A" * 43), ("receipt", "pem"), ("secret", "s")):
         (tmp_path / name).write_text(content)
         (tmp_path / name).chmod(0o400)
     (tmp_path / "objects").mkdir()
@@ -26,6 +26,7 @@ def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         "FINID_TLS_CA_FILE": str(tmp_path / "root.pem"),
         "FINID_DATABASE_URL_FILE": str(tmp_path / "url"),
         "FINID_FIELD_KEY_FILE": str(tmp_path / "field"),
+        "FINID_RECEIPT_KEY_FILE": str(tmp_path / "receipt"),
         "FINID_TRUST_ANCHORS_FILE": str(tmp_path / "root.pem"),
         "FINID_DOCUMENTS_DIR": str(tmp_path / "objects"),
     }
@@ -78,6 +79,7 @@ def test_exactly_one_store(good: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         ("FINID_DOCUMENTS_WORKERS", "0"),
         ("FINID_TRUST_ANCHORS_FILE", "/no/such/file"),
         ("FINID_FIELD_KEY_FILE", "/no/such/file"),
+        ("FINID_RECEIPT_KEY_FILE", "/no/such/file"),
     ],
 )
 def test_wrong_setting_is_refused_by_name(

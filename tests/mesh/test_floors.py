@@ -11,12 +11,15 @@ from mesh.transaction import Purpose
 from tests.bundles import digest_of, floor_of
 
 FOUR = ["STATE_RECORD", "LIVENESS", "FACE_MATCH", "SMS_OTP"]
+TO_SIGN = ["PREPARATION", *FOUR]
 MODEL = base64url.encode(digest_of("model"))
 
 WRONG: list[tuple[Purpose, str, Any]] = [
-    *((Purpose.SIGN, "factors", [f for f in FOUR if f != left_out]) for left_out in FOUR),
-    (Purpose.SIGN, "factors", [*FOUR, "SMS_OTP"]),
-    (Purpose.SIGN, "factors", [*FOUR, "KEY_ATTESTATION"]),
+    *((Purpose.SIGN, "factors", [f for f in TO_SIGN if f != left_out]) for left_out in TO_SIGN),
+    *((Purpose.IDENTIFY, "factors", [f for f in FOUR if f != left_out]) for left_out in FOUR),
+    (Purpose.SIGN, "factors", [*TO_SIGN, "SMS_OTP"]),
+    (Purpose.SIGN, "factors", [*TO_SIGN, "KEY_ATTESTATION"]),
+    (Purpose.ISSUE, "factors", [*FOUR, "PREPARATION"]),
     (Purpose.ISSUE, "factors", [*FOUR, "RELEASE"]),
     (Purpose.SIGN, "factors", []),
     *((purpose, "channels", ["STREAM"]) for purpose in Purpose if purpose is not Purpose.IDENTIFY),

@@ -47,7 +47,7 @@ def test_a_wrong_pins_file_is_refused(data: bytes) -> None:
 
 def test_a_pin_is_found_for_its_factor_in_the_environment_of_the_consumer() -> None:
     read = pins.parse(json.dumps(GOOD).encode(), Env.SANDBOX)
-    kid = read.pins[0].kid
+    kid = next(pin.kid for pin in read.pins if pin.factor is Factor.STATE_RECORD)
     found = read.find(kid, Factor.STATE_RECORD)
     assert found is not None
     assert found.issuer == "registry"

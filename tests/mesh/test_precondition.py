@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from mesh import precondition, receipts
-from mesh.facts import FaceMatch, Factor, KeyAttestation, Liveness, SmsOtp, StateRecord
+from mesh.facts import FaceMatch, Factor, KeyAttestation, Liveness, Preparation, SmsOtp, StateRecord
 from mesh.precondition import Grant, PreconditionError, Refusal
 from mesh.refusal import refuse_unless
 from mesh.transaction import Binding, Openings, Purpose
@@ -19,6 +19,7 @@ from tests.bundles import (
     PHONE,
     digest_of,
     document,
+    factors_of,
     floor_of,
 )
 from tests.refusals import ROWS, WORLD, Row, openings_of, sign
@@ -99,6 +100,7 @@ def test_a_grant_gives_the_facts_of_each_factor() -> None:
     assert grant.facts(Liveness).keyframes_sha256 == grant.facts(FaceMatch).probes_sha256
     assert grant.facts(SmsOtp).verified_at == NOW - 10
     assert grant.facts(KeyAttestation).credential == grant.transaction.credential
+    assert sign().authorize().facts(Preparation).preparation == "preparation-1"
     with pytest.raises(LookupError):
         sign().authorize().facts(KeyAttestation)
 
@@ -141,7 +143,7 @@ def test_all_factors_within_one_second_are_in_order() -> None:
     at_once = {"iat": NOW, "exp": NOW + 60}
     bundle = sign(
         transaction={"created_at": NOW},
-        claims=dict.fromkeys((Factor.STATE_RECORD, Factor.LIVENESS, Factor.FACE_MATCH, Factor.SMS_OTP), at_once),
+        claims=dict.fromkeys(factors_of(Purpose.SIGN), at_once),
         facts={Factor.SMS_OTP: {"sent_at": NOW, "verified_at": NOW}},
     )
     assert bundle.authorize()

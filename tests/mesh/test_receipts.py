@@ -68,6 +68,7 @@ def test_header_and_claims_are_those_of_the_contract(factor: Factor) -> None:
     assert set(header) == {"alg", "kid", "typ"}
     common = {"iss", "aud", "env", "factor", "txn", "jti", "iat", "exp", "result", "policy"}
     facts = {
+        Factor.PREPARATION: "preparation documents_sha256",
         Factor.STATE_RECORD: "iin_commitment phone_commitment phone_trusted phone_trusted_since photo_sha256",
         Factor.LIVENESS: "session attempt script keyframes_sha256 score_passive_ppm score_prompts_ppm models_sha256 "
         "channel",

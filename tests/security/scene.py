@@ -4,9 +4,9 @@
     outcomes = await scene.outcomes(Purpose.SIGN)     # every plan that could work, and what came of it
 
 What is not held is the service's own code: registry over a source that knows the victim, facematch over faces known by
-their bytes, otp over phones that only their owner reads, the signer over a token that counts its calls, the CA over
-keys that count theirs. Of liveness there is its promise: whoever stands before the camera gets a receipt, a picture of
-somebody does not (tests/liveness judges how well it is kept).
+their bytes, otp over phones that only their owner reads, documents over rows in memory, the signer over a token that
+counts its calls, the CA over keys that count theirs. Of liveness there is its promise: whoever stands before the camera
+gets a receipt, a picture of somebody does not (tests/liveness judges how well it is kept).
 
 Whatever an honest part refuses to confirm, the attacker signs with a key of their own in its name: no bundle is refused
 for being short. Everything happens within the second NOW.
@@ -27,6 +27,7 @@ from mesh.floors import Floors
 from mesh.transaction import Env, Openings, Purpose, Transaction, txn_of
 from services.ca.issue import Issue, IssueCommand
 from services.ca.ledger import Intent, State
+from services.documents.vouching import Vouching
 from services.facematch.compare import Matcher
 from services.facematch.photo import PhotoKey
 from services.facematch.policies import Policy
@@ -52,6 +53,7 @@ from tests.bundles import (
 )
 from tests.ca.authorities import PRACTICE, MemoryAuthority
 from tests.ca.memory_ledger import Entry, MemoryLedger
+from tests.documents.room import MemoryRecords, preparation_of
 from tests.facematch.test_compare import FakeFaces, face_at
 from tests.otp.sms import FakeChallenges, FakeProvider, code_in
 from tests.registry import people
@@ -198,7 +200,8 @@ class Scene:
         """The receipts that honest parts give when the victim really is there and confirms `asked`."""
         txn = txn_of(asked.encode())
         stated = self.statements(asked, openings, VICTIMS_PICTURES)
-        return {factor: self._sign(factor, stated[factor], txn) for factor in FACTORS}
+        factors = {factor: self._sign(factor, stated[factor], txn) for factor in FACTORS}
+        return await self.vouched(asked) | factors
 
     async def confirmed(self, asked: Transaction, plan: Plan) -> dict[Factor, str]:
         """The receipts that a plan comes to: honest ones where honest parts give them, forged ones otherwise."""
@@ -207,7 +210,7 @@ class Scene:
         match = replace(stated[Factor.FACE_MATCH], reference_sha256=reference)  # type: ignore[call-arg]
         live = None if plan.before_camera is VICTIMS_PICTURES else stated[Factor.LIVENESS]
         txn = txn_of(asked.encode())
-        return {
+        return await self.vouched(asked) | {
             Factor.STATE_RECORD: record,
             Factor.LIVENESS: self._forged(Factor.LIVENESS, stated[Factor.LIVENESS], txn)
             if "liveness" in self.held or live is None
@@ -220,10 +223,22 @@ class Scene:
             else await self._entered(asked, plan, stated[Factor.SMS_OTP]),
         }
 
+    async def vouched(self, asked: Transaction, *, prepared: Transaction | None = None) -> dict[Factor, str]:
+        """PREPARATION for a signature, after documents prepared what `prepared` names: what is asked unless given."""
+        if asked.purpose is not Purpose.SIGN:
+            return {}
+        records = MemoryRecords()
+        about = prepared or asked
+        made = preparation_of(about, self.room.ca.issued[about.certificate_sha256])
+        await records.add(made)
+        vouching = Vouching(records, self.world.signer_of(Factor.PREPARATION), env=Env.SANDBOX, now=lambda: AT)
+        return {Factor.PREPARATION: await vouching.vouch(made.id, asked.encode())}
+
     def statements(self, asked: Transaction, openings: Openings, keyframes: tuple[bytes, ...]) -> dict[Factor, Facts]:
         """What would let the bundle pass, for every factor."""
         digests = tuple(hashlib.sha256(keyframe).digest() for keyframe in keyframes)
         return {
+            Factor.PREPARATION: facts_of(Factor.PREPARATION, asked),
             Factor.STATE_RECORD: facts_of(
                 Factor.STATE_RECORD,
                 asked,

@@ -64,7 +64,7 @@ async def test_what_is_not_in_the_transaction_is_not_shown(api: PublicApi) -> No
 
 
 async def signed_by_the_person(scene: Scene, lie: Document) -> tuple[bytes, ...]:
-    """The person confirms a transaction that holds what documents prepared."""
+    """The person confirms a transaction that holds what documents says it prepared, and vouches for."""
     asked = replace(scene.asked(Purpose.SIGN), documents=(lie,))
     return await scene.room.sign(scene.bundle(asked, VICTIM, await scene.confirmed_by(asked)))
 

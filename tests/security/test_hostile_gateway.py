@@ -17,8 +17,7 @@ from mesh.receipts import ReceiptSigner
 from mesh.refusal import Refusal
 from mesh.transaction import Binding, Document, Purpose, Transaction, txn_of
 from services.otp.text import Language, fingerprint
-from services.signer.subject_keys import all_verify
-from tests.bundles import FACTORS, NOW, SentBundle, digest_of, document, facts_of
+from tests.bundles import FACTORS, NOW, SentBundle, digest_of, document, factors_of, facts_of
 from tests.ca.requests import csr_of
 from tests.otp.sms import FakeProvider
 from tests.security.scene import VICTIM, VICTIMS_PICTURES, Scene
@@ -53,8 +52,9 @@ async def test_what_the_victim_confirmed_is_done(purpose: Purpose) -> None:
     await scene.consume(await confirmed(scene, scene.asked(purpose)))
 
 
-@pytest.mark.parametrize("factor", FACTORS)
-@pytest.mark.parametrize("purpose", CONSUMED)
+@pytest.mark.parametrize(
+    ("purpose", "factor"), [(purpose, factor) for purpose in CONSUMED for factor in factors_of(purpose)]
+)
 async def test_no_single_receipt_can_be_forged(purpose: Purpose, factor: Factor) -> None:
     scene = await scene_for(purpose)
     genuine = await confirmed(scene, scene.asked(purpose))
@@ -77,15 +77,19 @@ async def test_receipts_of_one_transaction_serve_no_other(confirmed_for: Purpose
     """Even one for the same purpose, the same person and the same documents."""
     scene = await Scene.create()
     receipts = await scene.confirmed_by(scene.asked(confirmed_for))
-    other = scene.bundle(scene.asked(used_for), VICTIM, receipts)
-    assert await refusal_of(scene, other) == "RECEIPT_OF_ANOTHER_TRANSACTION"
+    other = scene.asked(used_for)
+    # Documents' word is to be had without the person.
+    person = {factor: receipt for factor, receipt in receipts.items() if factor in FACTORS}
+    bundle = scene.bundle(other, VICTIM, await scene.vouched(other) | person)
+    assert await refusal_of(scene, bundle) == "RECEIPT_OF_ANOTHER_TRANSACTION"
 
 
-@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("factor", factors_of(Purpose.SIGN))
 async def test_not_even_one_receipt_of_another_transaction_serves(factor: Factor) -> None:
     """The victim signs with one bank while the gateway keeps a receipt from an identification with another."""
     scene = await Scene.create()
-    kept = (await scene.confirmed_by(scene.asked(Purpose.IDENTIFY)))[factor]
+    earlier = Purpose.SIGN if factor is Factor.PREPARATION else Purpose.IDENTIFY
+    kept = (await scene.confirmed_by(scene.asked(earlier)))[factor]
     bundle = await confirmed(scene, scene.asked(Purpose.SIGN))
     assert await refusal_of(scene, bundle.without(factor).also(kept)) == "RECEIPT_OF_ANOTHER_TRANSACTION"
 
@@ -198,24 +202,39 @@ async def test_a_gateway_decides_which_scopes_the_person_is_asked_for() -> None:
     await scene.consume(await confirmed(scene, asked))
 
 
-async def test_a_gateway_can_put_another_digest_behind_a_document_that_is_not_rebuilt() -> None:
-    """A gain, of the gateway as of documents: nobody but them relates content and digest of a PAdES signature.
+LIES: dict[str, Callable[[Document], Document]] = {
+    "another digest": lambda shown: replace(shown, digest_sha256=digest_of("attributes over another contract")),
+    "another digest, not to be rebuilt": lambda shown: replace(
+        shown, digest_sha256=digest_of("attributes over another contract"), binding=Binding.DIGEST_ONLY
+    ),
+    "its own digest, not to be rebuilt": lambda shown: replace(shown, binding=Binding.DIGEST_ONLY),
+    "another content": lambda shown: replace(shown, content_sha256=digest_of("a harmless text")),
+    "another title": lambda shown: replace(shown, title="Consent.pdf"),
+}
 
-    Where the digest is rebuilt the same lie is refused.
-    """
+
+@pytest.mark.parametrize("lie", list(LIES.values()), ids=list(LIES))
+async def test_a_gateway_alone_puts_nothing_behind_the_content_that_was_prepared(
+    lie: Callable[[Document], Document],
+) -> None:
+    """The person confirms a transaction that says otherwise than documents prepared: its word is not to be had."""
     scene = await Scene.create()
-    assert scene.credential is not None
     asked = scene.asked(Purpose.SIGN)
-    shown, forged = asked.documents[0], digest_of("attributes over another contract")
-    lie = Document("Annex.pdf", shown.content_sha256, forged, Binding.REBUILT)
-    bundle = await confirmed(scene, replace(asked, documents=(lie,)))
-    assert await refusal_of(scene, bundle) == "DIGEST_NOT_REBUILT"
+    lying = replace(asked, documents=(lie(asked.documents[0]), *asked.documents[1:]))
+    with pytest.raises(FinIdError) as refused:
+        await scene.vouched(lying, prepared=asked)
+    assert refused.value.reason == "TRANSACTION_OF_OTHER_DOCUMENTS"
 
-    vouched = replace(lie, binding=Binding.DIGEST_ONLY)
-    bundle = await confirmed(scene, replace(asked, documents=(vouched,)))
-    signatures = await scene.room.sign(bundle)
-    assert all_verify(scene.credential.public_key_der, [forged], signatures)
-    assert fingerprint((vouched,)) == fingerprint((shown,))
+    genuine = await confirmed(scene, lying)  # all that the person's receipts could be
+    of_documents = facts_of(Factor.PREPARATION, lying)
+    forged = ReceiptSigner(scene.own_key, scene.world.env).sign(
+        of_documents, txn=genuine.txn, policy=lying.policy, now=NOW
+    )
+    kept = (await scene.vouched(asked))[Factor.PREPARATION]
+    without = genuine.without(Factor.PREPARATION)
+    assert await refusal_of(scene, without) == "FACTOR_MISSING"
+    assert await refusal_of(scene, without.also(forged)) == "KEY_NOT_PINNED"
+    assert await refusal_of(scene, without.also(kept)) == "RECEIPT_OF_ANOTHER_TRANSACTION"
 
 
 async def test_a_false_verdict_has_no_evidence() -> None:

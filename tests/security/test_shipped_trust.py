@@ -18,12 +18,13 @@ ROOMS = Path(services.__file__).parent
 SPOKES = sorted(path.parent.name for path in ROOMS.glob("*/__main__.py") if path.parent.name != "auth_gateway")
 
 
-def test_only_five_services_have_keys_that_count_and_each_for_its_own_word(tmp_path: Path) -> None:
-    """A hostile gateway, portal, documents, CA or Envoy has no key that any consumer believes."""
+def test_only_six_services_have_keys_that_count_and_each_for_its_own_word(tmp_path: Path) -> None:
+    """A hostile gateway, portal, CA or Envoy has no key that any consumer believes."""
     state = State.open(tmp_path)
     path = pins_file(state, receipt_keys(state), datetime.now(UTC))
     pinned = pins.parse(path.read_bytes(), Env.SANDBOX).pins
     assert {(pin.factor, pin.issuer) for pin in pinned} == {
+        (Factor.PREPARATION, "documents"),
         (Factor.STATE_RECORD, "registry"),
         (Factor.RELEASE, "registry"),
         (Factor.LIVENESS, "liveness"),

@@ -1,5 +1,6 @@
 """The signer's domain over fakes: a token that counts its calls, stores that keep the same guards as the SQL."""
 
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -170,6 +171,7 @@ class TestCa:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "issuing CA")])
         self.certificate = self._build(self._name, self._key.public_key(), NOW)
+        self.issued: dict[bytes, bytes] = {}  # DER by its SHA-256
 
     @property
     def pem(self) -> bytes:
@@ -182,7 +184,9 @@ class TestCa:
         key = request.public_key()
         assert isinstance(key, ec.EllipticCurvePublicKey)
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "subject")])
-        return self._build(subject, key, now).public_bytes(Encoding.DER)
+        der = self._build(subject, key, now).public_bytes(Encoding.DER)
+        self.issued[hashlib.sha256(der).digest()] = der
+        return der
 
     def _build(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, now: int) -> x509.Certificate:
         begins = datetime.fromtimestamp(now, UTC) - timedelta(hours=1)

@@ -282,7 +282,7 @@ async def disable_what_is_pending(room: Room) -> None:
 
 
 async def disable_by_a_signature(room: Room) -> None:
-    await room.disable(room.bundle(await room.enrol()))
+    await room.disable(room.bundle(await room.enrol()).without(Factor.PREPARATION))
 
 
 async def disable_what_is_disabled(room: Room) -> None:

@@ -33,7 +33,7 @@ class _BindingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Binding.Value
     BINDING_REBUILT: _Binding.ValueType  # 1
     """Anybody can rebuild it from content digest, certificate digest and signing time (CAdES)."""
     BINDING_DIGEST_ONLY: _Binding.ValueType  # 2
-    """documents vouches for it (PAdES)."""
+    """documents alone vouches for it (PAdES)."""
 
 class Binding(_Binding, metaclass=_BindingEnumTypeWrapper):
     """How the digest to be signed relates to the content."""
@@ -42,7 +42,7 @@ BINDING_UNSPECIFIED: Binding.ValueType  # 0
 BINDING_REBUILT: Binding.ValueType  # 1
 """Anybody can rebuild it from content digest, certificate digest and signing time (CAdES)."""
 BINDING_DIGEST_ONLY: Binding.ValueType  # 2
-"""documents vouches for it (PAdES)."""
+"""documents alone vouches for it (PAdES)."""
 Global___Binding: _TypeAlias = Binding  # noqa: Y015
 
 @_typing.final
@@ -143,6 +143,47 @@ class PrepareResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PrepareResponse: _TypeAlias = PrepareResponse  # noqa: Y015
+
+@_typing.final
+class VouchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREPARATION_FIELD_NUMBER: _builtins.int
+    TRANSACTION_FIELD_NUMBER: _builtins.int
+    preparation: _builtins.str
+    transaction: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        preparation: _builtins.str = ...,
+        transaction: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["preparation", b"preparation", "transaction", b"transaction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VouchRequest: _TypeAlias = VouchRequest  # noqa: Y015
+
+@_typing.final
+class VouchResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    receipt: _builtins.str
+    def __init__(
+        self,
+        *,
+        receipt: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VouchResponse: _TypeAlias = VouchResponse  # noqa: Y015
 
 @_typing.final
 class GetContentRequest(_message.Message):

@@ -39,6 +39,11 @@ class DocumentsServiceStub:
                 request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.PrepareRequest.SerializeToString,
                 response_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.PrepareResponse.FromString,
                 _registered_method=True)
+        self.Vouch = channel.unary_unary(
+                '/finid.documents.v1.DocumentsService/Vouch',
+                request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.VouchRequest.SerializeToString,
+                response_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.VouchResponse.FromString,
+                _registered_method=True)
         self.GetContent = channel.unary_unary(
                 '/finid.documents.v1.DocumentsService/GetContent',
                 request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.GetContentRequest.SerializeToString,
@@ -76,6 +81,14 @@ class DocumentsServiceServicer:
 
     def Prepare(self, request, context):
         """Stores the documents and computes what will be signed. Idempotent by `request_id`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Vouch(self, request, context):
+        """Vouches for a transaction that is about exactly the prepared documents: PREPARATION, without which the signer signs
+        nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,6 +140,11 @@ def add_DocumentsServiceServicer_to_server(servicer, server):
                     servicer.Prepare,
                     request_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.PrepareRequest.FromString,
                     response_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.PrepareResponse.SerializeToString,
+            ),
+            'Vouch': grpc.unary_unary_rpc_method_handler(
+                    servicer.Vouch,
+                    request_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.VouchRequest.FromString,
+                    response_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.VouchResponse.SerializeToString,
             ),
             'GetContent': grpc.unary_unary_rpc_method_handler(
                     servicer.GetContent,
@@ -186,6 +204,33 @@ class DocumentsService:
             '/finid.documents.v1.DocumentsService/Prepare',
             finid_dot_documents_dot_v1_dot_documents__pb2.PrepareRequest.SerializeToString,
             finid_dot_documents_dot_v1_dot_documents__pb2.PrepareResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Vouch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.documents.v1.DocumentsService/Vouch',
+            finid_dot_documents_dot_v1_dot_documents__pb2.VouchRequest.SerializeToString,
+            finid_dot_documents_dot_v1_dot_documents__pb2.VouchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class DocumentsServiceStub:
     def __new__(cls, channel: _aio.Channel) -> DocumentsServiceAsyncStub: ...
     Prepare: _grpc.UnaryUnaryMultiCallable[_documents_pb2.PrepareRequest, _documents_pb2.PrepareResponse]
     """Stores the documents and computes what will be signed. Idempotent by `request_id`."""
+    Vouch: _grpc.UnaryUnaryMultiCallable[_documents_pb2.VouchRequest, _documents_pb2.VouchResponse]
+    """Vouches for a transaction that is about exactly the prepared documents: PREPARATION, without which the signer signs
+    nothing.
+    """
     GetContent: _grpc.UnaryUnaryMultiCallable[_documents_pb2.GetContentRequest, _documents_pb2.GetContentResponse]
     """The content of a prepared document, for the person to read."""
     Assemble: _grpc.UnaryUnaryMultiCallable[_documents_pb2.AssembleRequest, _documents_pb2.AssembleResponse]
@@ -50,6 +54,10 @@ class DocumentsServiceAsyncStub(DocumentsServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Prepare: _aio.UnaryUnaryMultiCallable[_documents_pb2.PrepareRequest, _documents_pb2.PrepareResponse]  # type: ignore[assignment]
     """Stores the documents and computes what will be signed. Idempotent by `request_id`."""
+    Vouch: _aio.UnaryUnaryMultiCallable[_documents_pb2.VouchRequest, _documents_pb2.VouchResponse]  # type: ignore[assignment]
+    """Vouches for a transaction that is about exactly the prepared documents: PREPARATION, without which the signer signs
+    nothing.
+    """
     GetContent: _aio.UnaryUnaryMultiCallable[_documents_pb2.GetContentRequest, _documents_pb2.GetContentResponse]  # type: ignore[assignment]
     """The content of a prepared document, for the person to read."""
     Assemble: _aio.UnaryUnaryMultiCallable[_documents_pb2.AssembleRequest, _documents_pb2.AssembleResponse]  # type: ignore[assignment]
@@ -68,6 +76,16 @@ class DocumentsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_documents_pb2.PrepareResponse, _abc.Awaitable[_documents_pb2.PrepareResponse]]:
         """Stores the documents and computes what will be signed. Idempotent by `request_id`."""
+
+    @_abc_1.abstractmethod
+    def Vouch(
+        self,
+        request: _documents_pb2.VouchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_documents_pb2.VouchResponse, _abc.Awaitable[_documents_pb2.VouchResponse]]:
+        """Vouches for a transaction that is about exactly the prepared documents: PREPARATION, without which the signer signs
+        nothing.
+        """
 
     @_abc_1.abstractmethod
     def GetContent(

@@ -18,6 +18,8 @@ CREATE TABLE auth_gateway.authentication (
     created_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
     consented_at timestamptz,
+    -- of documents; '' unless something is signed
+    preparation_receipt text NOT NULL DEFAULT '',
     state_record text NOT NULL DEFAULT '',
     liveness_receipt text NOT NULL DEFAULT '',
     face_match text NOT NULL DEFAULT '',
