@@ -4,10 +4,12 @@ Beside it the attacker is an ordinary person, who passes every factor as herself
 tests/*/test_store.py show of single sealed values is not repeated here.
 """
 
+import hashlib
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
@@ -15,19 +17,21 @@ import pytest
 from deploy.local.database import Database as Provisioned
 from mesh import precondition
 from mesh.errors import FinIdError
+from mesh.facts import Factor
 from mesh.hsm import KekName, TokenPool
 from mesh.postgres import Database
 from mesh.precondition import PreconditionError
 from mesh.refusal import Refusal
 from mesh.sealing import Seal, SealBrokenError
-from mesh.transaction import Purpose
+from mesh.transaction import Env, Purpose
 from services.auth_gateway import capture
 from services.auth_gateway.authentication import State, Verdict
 from services.ca.ledger import Revocation
 from services.ca.ledger import State as CertificateState
 from services.ca.store import LedgerStore
-from services.documents.errors import ContentUnreadableError
+from services.documents.errors import ContentUnreadableError, TransactionOfOtherDocumentsError
 from services.documents.store import Store as DocumentStore
+from services.documents.vouching import Vouching
 from services.otp.store import ChallengeStore
 from services.otp.text import Language
 from services.signer.credential import Credential
@@ -36,9 +40,10 @@ from services.signer.subject_keys import KEK_LABEL, TokenSubjectKeys, all_verify
 from tests.auth_gateway.fakes import ANOTHER_APPLICATION
 from tests.auth_gateway.room import Room as GatewayRoom
 from tests.auth_gateway.room import ask_of, store_over
-from tests.bundles import NOW, digest_of
+from tests.bundles import NOW, World, digest_of, document, transaction_of
 from tests.ca.test_ledger import AT, intent
 from tests.documents.authority import NOW as DOCUMENTS_NOW
+from tests.documents.room import preparation_of
 from tests.documents.test_store import OTHER, prepared, signed
 from tests.otp.sms import FakeProvider
 from tests.security.scene import VICTIM, Scene
@@ -346,3 +351,29 @@ async def test_edited_documents_go_to_no_other_application(database: Callable[..
             await store.get(OTHER, document)
         with pytest.raises(ContentUnreadableError):
             await store.find(victims.id)
+
+
+async def test_an_edited_digest_is_vouched_for_in_no_transaction_that_was_fixed_before(
+    database: Callable[..., Provisioned],
+) -> None:
+    """The gateway was told the digest before it was edited; what the person confirms is what documents prepared."""
+    world, certificate = World(), b"a certificate"
+    asked = replace(
+        transaction_of(Purpose.SIGN),
+        certificate_sha256=hashlib.sha256(certificate).digest(),
+        documents=(document("contract.pdf", certificate_sha256=hashlib.sha256(certificate).digest()),),
+    )
+    made = preparation_of(asked, certificate)
+    async with opened(database("documents"), "documents") as (own, attacker):
+        store = DocumentStore(own, Seal(digest_of("field key")))
+        assert await store.add(made)
+        signer = world.signer_of(Factor.PREPARATION)
+        vouching = Vouching(store, signer, env=Env.SANDBOX, now=lambda: datetime.fromtimestamp(NOW, UTC))
+        assert await vouching.vouch(made.id, asked.encode())
+
+        other = digest_of("attributes over another contract")
+        await attacker.execute(
+            "UPDATE documents.prepared SET digest_sha256 = $1 WHERE preparation = $2", other, made.id
+        )
+        with pytest.raises(TransactionOfOtherDocumentsError):
+            await vouching.vouch(made.id, asked.encode())
