@@ -7,6 +7,8 @@ from typing import Any
 
 from deploy.local.display import Display
 
+_TIMES = ("", "", "twice", "three times")
+_USUAL_REACH_PERCENT = 100
 _PPM = 1_000_000
 
 
@@ -43,7 +45,16 @@ class Narrator:
 
 def _prompt(step: Mapping[str, Any]) -> str:
     name = step["prompt"].removeprefix("PROMPT_").lower().replace("_", " ")
-    return f"  prompt    {step['promptIndex'] + 1} of {step['promptCount']}: {name}"
+    return f"  prompt    {step['promptIndex'] + 1} of {step['promptCount']}: {name}{_how(step)}"
+
+
+def _how(step: Mapping[str, Any]) -> str:
+    """Say how often, how long and how far, as a client would tell the person."""
+    how = _TIMES[step["times"]]
+    held = f"for {step['holdMs'] / 1000:.1f} s" if step["holdMs"] else ""
+    further = "further" if step["reachPercent"] > _USUAL_REACH_PERCENT else ""
+    said = " ".join(part for part in (further, how, held) if part)
+    return f" ({said})" if said else ""
 
 
 def _attempt(step: Mapping[str, Any]) -> str:

@@ -76,6 +76,10 @@ def _step(step: liveness_step_pb2.LivenessStep) -> LivenessStep:
         hint=liveness_step_pb2.Hint.Name(step.hint),
         attempt=step.attempt,
         attempts_left=step.attempts_left,
+        times=step.times,
+        times_done=step.times_done,
+        hold_ms=step.hold_ms,
+        reach_percent=step.reach_percent,
     )
 
 

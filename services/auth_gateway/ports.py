@@ -51,7 +51,7 @@ class LivenessState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LivenessStep:
-    """What the person does next. `prompt` and `hint` are names of the public proto's values."""
+    """What the person does next, as in the public proto; `prompt` and `hint` are names of its values."""
 
     state: LivenessState
     prompt: str
@@ -61,6 +61,10 @@ class LivenessStep:
     hint: str
     attempt: int
     attempts_left: int
+    times: int = 0
+    times_done: int = 0
+    hold_ms: int = 0
+    reach_percent: int = 0
 
 
 @dataclass(frozen=True, slots=True)

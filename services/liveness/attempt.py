@@ -3,27 +3,25 @@
 First the person's own neutral face is learnt, then each prompt is judged against it, in order, within its window of
 server time. A gesture counts only from rest to done, without a break, within its own window: nothing done before it was
 asked for answers it, and no cut between two recordings does. Another gesture that would have counted, had it been asked
-for, fails the attempt: otherwise a recording of all gestures, shown again and again, would answer every prompt.
+for, fails the attempt: otherwise a recording of all gestures, shown again and again, would answer every prompt. So does
+the right one once more than it was asked for, in the window of the next.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from statistics import median
 
-from services.liveness import gestures
+from services.liveness import frame_times, gestures
 from services.liveness.challenge import Script
-from services.liveness.errors import FrameTimesError
+from services.liveness.frame_times import DeviceClock
 from services.liveness.gestures import AT_REST, DONE, Baseline
 from services.liveness.observation import Box, Face, Observation
 from services.liveness.policies import Framing, Policy
-from services.liveness.prompts import Hint, Prompt, State
+from services.liveness.prompts import Hint, Move, Prompt, State
 
 _PPM = 1_000_000
-_MIN_STEP_MS = 5
-# Batches travel for different times; a device's clock may seem so far ahead of its first batch's, or behind its best.
-_MAX_AHEAD_MS = 3000
-_MAX_LATE_MS = 5000
+_FULL_PERCENT = 100
 # A face that leaps by more than this share of its size, or grows by more than this factor, within this time is a cut. A
 # quick head moves by half its width in it.
 _LEAP_WITHIN_MS = 200
@@ -56,20 +54,19 @@ class Seen:
 class Progress:
     """What later frames are judged by. `*_ms` of the server count from the start of the attempt.
 
-    `index` is 0 for the neutral face, then 1 for the first prompt and so on. `delay_ms` are the first and the least
-    difference of server time and device time seen. `rested` are the gestures seen at rest in this window. The asked one
-    has been done for `held` frames, since `held_since_ms` of the device's clock, `peak` far; others since
-    `wrong_since_ms`.
+    `index` is 0 for the neutral face, then 1 for the first prompt and so on. `clock` is what is known of the device's.
+    `rested` are the gestures seen at rest in this window. The asked one has been done `times_done` times; it is being
+    done for `held` frames, since `held_since_ms` of the device's clock, `peak` far; others since `wrong_since_ms`.
     """
 
     index: int = 0
     shown_at_ms: int = 0
-    last_captured_ms: int | None = None
-    delay_ms: tuple[int, int] | None = None
+    clock: DeviceClock = field(default_factory=DeviceClock)
     last_face: tuple[int, Box] | None = None
     neutral: tuple[Face, ...] = ()
     baseline: Baseline | None = None
     rested: frozenset[Prompt] = frozenset()
+    times_done: int = 0
     held: int = 0
     held_since_ms: int = 0
     peak: float = 0.0
@@ -99,40 +96,36 @@ class Advance:
     keyframe: int | None = None
 
 
-def prompt_of(progress: Progress, script: Script) -> Prompt:
-    """Return what is asked now."""
-    return script.prompts[progress.index - 1] if progress.index else Prompt.NEUTRAL
+def move_of(progress: Progress, script: Script) -> Move | None:
+    """Return what is asked now and how, None for the neutral face."""
+    return script.moves[progress.index - 1] if progress.index else None
 
 
-def window_left_ms(progress: Progress, policy: Policy, now_ms: int) -> int:
+def window_ms(progress: Progress, script: Script, policy: Policy) -> int:
+    """Return how long the window of the present prompt is."""
+    move = move_of(progress, script)
+    return move.window_ms if move else policy.neutral_window_ms
+
+
+def window_left_ms(progress: Progress, script: Script, policy: Policy, now_ms: int) -> int:
     """Return how long the window of the present prompt still is, 0 when it is over."""
-    window_ms = policy.prompt_window_ms if progress.index else policy.neutral_window_ms
-    return max(0, progress.shown_at_ms + window_ms - now_ms)
+    return max(0, progress.shown_at_ms + window_ms(progress, script, policy) - now_ms)
 
 
 def check_times(progress: Progress, captured_at_ms: Sequence[int], now_ms: int) -> Progress:
     """Return the progress with the batch's times taken in. Raises FrameTimesError for times that no camera has."""
-    previous = progress.last_captured_ms
-    for index, time_ms in enumerate(captured_at_ms):
-        if previous is not None and time_ms < previous + _MIN_STEP_MS:
-            raise FrameTimesError(index, f"must be at least {_MIN_STEP_MS} ms after the frame before it")
-        previous = time_ms
-    delay_ms = now_ms - captured_at_ms[-1]
-    first_ms, least_ms = progress.delay_ms or (max(delay_ms, 0), delay_ms)
-    if delay_ms < first_ms - _MAX_AHEAD_MS:
-        raise FrameTimesError(len(captured_at_ms) - 1, "must not run ahead of the clock")
-    if delay_ms > least_ms + _MAX_LATE_MS:
-        raise FrameTimesError(len(captured_at_ms) - 1, "must not be of long ago")
-    return replace(progress, last_captured_ms=captured_at_ms[-1], delay_ms=(first_ms, min(least_ms, delay_ms)))
+    clock = frame_times.check(progress.clock, captured_at_ms, now_ms=now_ms, shown_at_ms=progress.shown_at_ms)
+    return replace(progress, clock=clock)
 
 
 def advance(progress: Progress, script: Script, policy: Policy, batch: Sequence[Seen], now_ms: int) -> Advance:
     """Judge a batch that came in time. What a batch holds beyond an answered prompt was not an answer to the next."""
     live = tuple(seen.observation.face.live for seen in batch if seen.observation.face is not None)
     progress = replace(progress, live=progress.live + tuple(score for score in live if score is not None))
+    framing = policy.framing if progress.index else policy.calm_framing
     for position, seen in enumerate(batch):
         face = seen.observation.face
-        if face is None or framing_hint(seen.observation, policy.framing) is not Hint.UNSPECIFIED:
+        if face is None or framing_hint(seen.observation, framing) is not Hint.UNSPECIFIED:
             progress = _interrupted(progress)
             continue
         if _is_break(progress, seen.captured_at_ms, face.box):
@@ -144,13 +137,14 @@ def advance(progress: Progress, script: Script, policy: Policy, batch: Sequence[
             if progress.baseline is not None:
                 return Advance(_next_prompt(progress, now_ms), State.RUNNING)
             continue
-        progress, answered = _judge(progress, baseline, script, policy, seen.captured_at_ms, face)
+        move = script.moves[progress.index - 1]
+        progress, answered = _judge(progress, baseline, move, policy, seen.captured_at_ms, face)
         if answered:
             keyframe = _keyframe(progress, baseline, batch, position)
             return _answered(progress, script, policy, keyframe, now_ms)
         if progress.wrong_since_ms is not None and seen.captured_at_ms - progress.wrong_since_ms >= policy.hold_ms:
             return _failed(progress, Failure.WRONG_GESTURE)
-    return Advance(progress, State.RUNNING, hint=_hint(progress, policy, batch[-1].observation, now_ms))
+    return Advance(progress, State.RUNNING, hint=_hint(progress, script, policy, batch[-1].observation, now_ms))
 
 
 def framing_hint(observation: Observation, framing: Framing) -> Hint:
@@ -175,32 +169,40 @@ def _learn(progress: Progress, policy: Policy, face: Face) -> Progress:
 
 
 def _judge(
-    progress: Progress, baseline: Baseline, script: Script, policy: Policy, time_ms: int, face: Face
+    progress: Progress, baseline: Baseline, move: Move, policy: Policy, time_ms: int, face: Face
 ) -> tuple[Progress, bool]:
     """Take in one frame of a prompt's window; say whether the prompt is answered with it."""
-    asked = prompt_of(progress, script)
+    asked = move.prompt
     reached = gestures.amplitudes(baseline, face, policy.amplitudes)
-    done = reached[asked] >= DONE and asked in progress.rested
-    others = [p for p in progress.rested - _NEVER_WRONG - {asked} if reached[p] >= DONE]
+    reach = reached[asked] * _FULL_PERCENT / move.reach_percent
+    done = reach >= DONE and asked in progress.rested
+    # What this policy never asks for is in no recording of its attempts, and people do it in passing.
+    others = [p for p in (progress.rested & frozenset(policy.prompts)) - _NEVER_WRONG - {asked} if reached[p] >= DONE]
     wrong_since_ms = progress.wrong_since_ms if progress.wrong_since_ms is not None else time_ms
     rested = progress.rested | {prompt for prompt, amplitude in reached.items() if amplitude < AT_REST}
     held_since_ms = progress.held_since_ms if progress.held else time_ms
     if asked is not Prompt.BLINK:
         held = progress.held + 1 if done else 0
-        answered = done and time_ms - held_since_ms >= policy.hold_ms
+        finished = done and time_ms - held_since_ms >= move.hold_ms
     elif time_ms - held_since_ms > _MAX_BLINK_MS:
         # Closed eyes are no blink: they must open first.
-        held, answered, rested = 0, False, rested - {Prompt.BLINK}
+        held, finished, rested = 0, False, rested - {Prompt.BLINK}
     else:
         held = progress.held + int(done)
-        answered = progress.held > 0 and reached[asked] < AT_REST
+        finished = progress.held > 0 and reached[asked] < AT_REST
+    times_done = progress.times_done + int(finished)
+    answered = times_done == move.times
+    if finished and not answered:
+        # Once more, from rest again. Open eyes are at rest already.
+        held, rested = 0, rested if asked is Prompt.BLINK else rested - {asked}
     return (
         replace(
             progress,
             rested=rested,
+            times_done=times_done,
             held=held,
             held_since_ms=held_since_ms,
-            peak=max(progress.peak, reached[asked]) if held else progress.peak,
+            peak=max(progress.peak, reach) if held or finished else progress.peak,
             wrong_since_ms=wrong_since_ms if others and reached[asked] < DONE else None,
         ),
         answered,
@@ -209,7 +211,7 @@ def _judge(
 
 def _answered(progress: Progress, script: Script, policy: Policy, keyframe: int, now_ms: int) -> Advance:
     progress = _next_prompt(replace(progress, peaks=(*progress.peaks, progress.peak)), now_ms)
-    if progress.index <= len(script.prompts):
+    if progress.index <= len(script.moves):
         return Advance(progress, State.RUNNING, keyframe=keyframe)
     if len(progress.live) < policy.passive_min_frames or progress.passive_ppm < policy.passive_threshold_ppm:
         return _failed(progress, Failure.PASSIVE)
@@ -232,6 +234,7 @@ def _next_prompt(progress: Progress, now_ms: int) -> Progress:
         index=progress.index + 1,
         shown_at_ms=now_ms,
         rested=frozenset(),
+        times_done=0,
         held=0,
         peak=0.0,
         wrong_since_ms=None,
@@ -260,11 +263,11 @@ def _failed(progress: Progress, failure: Failure) -> Advance:
     return Advance(progress, State.FAILED, failure=failure)
 
 
-def _hint(progress: Progress, policy: Policy, last: Observation, now_ms: int) -> Hint:
-    framing = framing_hint(last, policy.framing)
+def _hint(progress: Progress, script: Script, policy: Policy, last: Observation, now_ms: int) -> Hint:
+    framing = framing_hint(last, policy.framing if progress.index else policy.calm_framing)
     if framing is not Hint.UNSPECIFIED:
         return framing
     if progress.index == 0:
         return Hint.HOLD_STILL if len(progress.neutral) == policy.neutral_frames else Hint.UNSPECIFIED
-    late = window_left_ms(progress, policy, now_ms) < policy.prompt_window_ms / 2
+    late = window_left_ms(progress, script, policy, now_ms) < window_ms(progress, script, policy) / 2
     return Hint.DO_THE_PROMPT if late else Hint.UNSPECIFIED

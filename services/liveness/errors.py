@@ -69,7 +69,7 @@ class FramesTooLargeError(InvalidArgumentError):
 
 
 class FrameTimesError(InvalidArgumentError):
-    """Capture times that no camera can have: not increasing, faster than the clock, or of long ago; names the frame."""
+    """Capture times that no camera can have, as `frame_times.check` lists them; names the frame and the rule."""
 
     reason = "FRAME_TIMES_IMPLAUSIBLE"
 

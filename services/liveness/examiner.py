@@ -99,7 +99,7 @@ class Examiner:
             return _ended(session, script, policy)
         now = self.now()
         now_ms = (now - session.started_at) // _MILLISECOND
-        if now >= session.expires_at or attempts.window_left_ms(session.progress, policy, now_ms) == 0:
+        if now >= session.expires_at or attempts.window_left_ms(session.progress, script, policy, now_ms) == 0:
             late = Advance(session.progress, State.FAILED, failure=Failure.TIMEOUT)
             return await self._record(session, late, script, policy, [])
 
@@ -185,15 +185,20 @@ class Examiner:
 def _step(number: int, advanced: Advance, script: Script, policy: Policy, now_ms: int) -> Step:
     running = advanced.state is State.RUNNING
     progress = advanced.progress
+    move = attempts.move_of(progress, script) if running else None
     return Step(
         state=advanced.state,
-        prompt=attempts.prompt_of(progress, script) if running else Prompt.NEUTRAL,
-        prompt_index=min(progress.index, len(script.prompts)),
-        prompt_count=len(script.prompts) + 1,
-        prompt_window_ms=attempts.window_left_ms(progress, policy, now_ms) if running else 0,
+        prompt=move.prompt if move else Prompt.NEUTRAL,
+        prompt_index=min(progress.index, len(script.moves)),
+        prompt_count=len(script.moves) + 1,
+        prompt_window_ms=attempts.window_left_ms(progress, script, policy, now_ms) if running else 0,
         hint=advanced.hint,
         attempt=number,
         attempts_left=policy.attempts - number,
+        times=move.times if move else 0,
+        times_done=progress.times_done if move else 0,
+        hold_ms=move.hold_ms if move else 0,
+        reach_percent=move.reach_percent if move else 0,
     )
 
 
@@ -202,8 +207,8 @@ def _ended(session: Session, script: Script, policy: Policy) -> Step:
     return Step(
         state=State.PASSED if passed else State.FAILED,
         prompt=Prompt.NEUTRAL,
-        prompt_index=len(script.prompts) if passed else 0,
-        prompt_count=len(script.prompts) + 1,
+        prompt_index=len(script.moves) if passed else 0,
+        prompt_count=len(script.moves) + 1,
         prompt_window_ms=0,
         hint=Hint.UNSPECIFIED,
         attempt=session.attempt,

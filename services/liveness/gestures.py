@@ -19,17 +19,21 @@ _MAX_SWAY_DEG = 6.0
 _MIN_EYES = 0.12
 # A laugh opens the mouth too; it is no answer to "open your mouth".
 _LAUGH = 0.6
+# The eyes of a bowed head seem closed, and open again when it rises: no answer to "blink" either.
+_BOWED = 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A person's own neutral face; units as in `observation.Face`."""
+    """A person's own neutral face; units as in `observation.Face`, `width` and `height` as in `observation.Box`."""
 
     yaw: float
     pitch: float
     smile: float
     eyes: float
     mouth: float
+    width: float
+    height: float
 
 
 def baseline_of(faces: Sequence[Face]) -> Baseline | None:
@@ -46,6 +50,8 @@ def baseline_of(faces: Sequence[Face]) -> Baseline | None:
         smile=median(face.smile for face in faces),
         eyes=eyes,
         mouth=median(face.mouth for face in faces),
+        width=median(face.box.width for face in faces),
+        height=median(face.box.height for face in faces),
     )
 
 
@@ -54,11 +60,17 @@ def amplitudes(baseline: Baseline, face: Face, needed: Amplitudes) -> Mapping[Pr
     smile = (face.smile - baseline.smile) / max(1 - baseline.smile, 0.1) / needed.smile
     turn = (face.yaw - baseline.yaw) / needed.turn_deg
     mouth = (face.mouth - baseline.mouth) / needed.open_mouth
+    pitch_deg = face.pitch - baseline.pitch
+    blink = (1 - face.eyes / baseline.eyes) / needed.blink
+    # An open mouth makes a face higher and a turned one is narrower; a nearer one grows both ways.
+    grown = min(face.box.width / baseline.width, face.box.height / baseline.height) - 1
     return {
         Prompt.SMILE: smile,
-        Prompt.BLINK: (1 - face.eyes / baseline.eyes) / needed.blink,
+        Prompt.BLINK: blink if pitch_deg / needed.look_down_deg < _BOWED else 0.0,
         Prompt.OPEN_MOUTH: mouth if smile < _LAUGH else 0.0,
-        Prompt.LOOK_DOWN: (face.pitch - baseline.pitch) / needed.look_down_deg,
+        Prompt.LOOK_DOWN: pitch_deg / needed.look_down_deg,
+        Prompt.LOOK_UP: -pitch_deg / needed.look_up_deg,
         Prompt.TURN_LEFT: turn,
         Prompt.TURN_RIGHT: -turn,
+        Prompt.MOVE_CLOSER: grown / needed.closer,
     }

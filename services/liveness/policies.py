@@ -2,13 +2,20 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from services.liveness.prompts import GESTURES, Prompt
 
 _PPM = 1_000_000
+_FULL_PERCENT = 100
+_MAX_PERCENT = 200
 _MIN_PROMPTS = 3  # the rules for banks (2026) ask for at least three
+_MAX_PROMPTS = 6  # their keyframes go out in one message
+_MAX_TIMES = 5
+_MAX_HOLD_MS = 3000
+# A window leaves time to read, and to try again: so many times what the longest prompt takes to hold.
+_MIN_WINDOW_HOLDS = 3
 _MAX_ATTEMPTS = 3  # and say that three failed attempts mean refusal
 
 
@@ -21,13 +28,16 @@ class Amplitudes:
     """How far from the person's own baseline each gesture counts. Degrees; fractions as `observation.Face` has them.
 
     `smile`: share of the way from the baseline to a full smile. `blink`: share of the eyes' height that is gone.
+    `closer`: by how much the face has grown, as a share of its width and height.
     """
 
     smile: float
     blink: float
     open_mouth: float
     look_down_deg: float
+    look_up_deg: float
     turn_deg: float
+    closer: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +51,32 @@ class Framing:
 
 
 @dataclass(frozen=True, slots=True)
+class Variety:
+    """How a prompt may be asked; a script draws one of each. Each list goes up, without repeats.
+
+    `times` is how often a gesture is asked for, `blinks` how often a blink; `reaches_percent` are shares of the
+    policy's amplitude, `holds_ms` are the device's time (a blink is not held), `windows_ms` server time.
+    """
+
+    times: tuple[int, ...]
+    blinks: tuple[int, ...]
+    holds_ms: tuple[int, ...]
+    reaches_percent: tuple[int, ...]
+    windows_ms: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """How strict an attempt is. `*_window_ms` are server time, `hold_ms` is the device's, `*_frames` are counts."""
+    """How strict an attempt is. `neutral_window_ms` is server time, `hold_ms` is the device's, `*_frames` are counts.
+
+    `hold_ms` is how long a gesture that was not asked for is held to fail the attempt.
+    """
 
     id: str
     prompts: tuple[Prompt, ...]
     length: int
     attempts: int
     neutral_window_ms: int
-    prompt_window_ms: int
     neutral_frames: int
     hold_ms: int
     passive_every_frames: int
@@ -57,16 +84,33 @@ class Policy:
     passive_threshold_ppm: int
     amplitudes: Amplitudes
     framing: Framing
+    variety: Variety
 
     def __post_init__(self) -> None:
+        variety = self.variety
         rules = (
             ("prompts", set(self.prompts) <= set(GESTURES) and len(set(self.prompts)) == len(self.prompts)),
-            ("length", _MIN_PROMPTS <= self.length <= len(self.prompts)),
+            ("length", _MIN_PROMPTS <= self.length <= min(_MAX_PROMPTS, len(self.prompts))),
             ("attempts", 1 <= self.attempts <= _MAX_ATTEMPTS),
             ("passive_threshold_ppm", 0 < self.passive_threshold_ppm <= _PPM),
+            ("times", variety.times[-1] <= _MAX_TIMES and variety.blinks[-1] <= _MAX_TIMES),
+            ("holds_ms", self.hold_ms <= variety.holds_ms[0] <= variety.holds_ms[-1] <= _MAX_HOLD_MS),
+            (
+                "reaches_percent",
+                _FULL_PERCENT <= variety.reaches_percent[0] <= variety.reaches_percent[-1] <= _MAX_PERCENT,
+            ),
+            ("windows_ms", variety.windows_ms[0] >= _MIN_WINDOW_HOLDS * variety.times[-1] * variety.holds_ms[-1]),
         )
         if broken := [name for name, holds in rules if not holds]:
             raise PoliciesError(f"policy {self.id}: {broken[0]} is out of range")
+
+    @property
+    def calm_framing(self) -> Framing:
+        """The framing of the neutral face: when the person may have to move closer, it leaves room for that."""
+        if Prompt.MOVE_CLOSER not in self.prompts:
+            return self.framing
+        most = 1 + self.amplitudes.closer * self.variety.reaches_percent[-1] / _FULL_PERCENT
+        return replace(self.framing, max_face=self.framing.max_face / most)
 
 
 def load(path: Path) -> Mapping[str, Policy]:
@@ -87,17 +131,30 @@ def _policy(table: object) -> Policy:
     values = dict(table)
     amplitudes = Amplitudes(**_floats(values.pop("amplitudes"), Amplitudes))
     framing = Framing(**_floats(values.pop("framing"), Framing))
+    variety = Variety(**_choices(values.pop("variety")))
     names = values.pop("prompts")
     if not isinstance(names, list) or not all(name in GESTURES for name in names):
         raise PoliciesError("prompts must be gestures")
     policy_id = values.pop("id")
-    counts = {field.name for field in fields(Policy)} - {"id", "prompts", "amplitudes", "framing"}
+    counts = {field.name for field in fields(Policy)} - {"id", "prompts", "amplitudes", "framing", "variety"}
     # Python's bool is an int, and TOML has both floats and booleans.
     numbers = {name: value for name, value in values.items() if type(value) is int and value > 0}
     if not isinstance(policy_id, str) or set(values) != counts or numbers != values:
         raise PoliciesError(f"a policy has an id and, as whole numbers above 0, exactly {', '.join(sorted(counts))}")
     prompts = tuple(Prompt(name) for name in names)
-    return Policy(id=policy_id, prompts=prompts, amplitudes=amplitudes, framing=framing, **numbers)
+    return Policy(id=policy_id, prompts=prompts, amplitudes=amplitudes, framing=framing, variety=variety, **numbers)
+
+
+def _choices(value: object) -> dict[str, tuple[int, ...]]:
+    names = {field.name for field in fields(Variety)}
+    if not isinstance(value, dict) or set(value) != names:
+        raise PoliciesError(f"variety has exactly {', '.join(sorted(names))}")
+    for name, choices in value.items():
+        if not isinstance(choices, list) or not choices or not all(type(item) is int and item > 0 for item in choices):
+            raise PoliciesError(f"variety: {name} is a list of whole numbers above 0")
+        if choices != sorted(set(choices)):
+            raise PoliciesError(f"variety: {name} goes up, without repeats")
+    return {name: tuple(choices) for name, choices in value.items()}
 
 
 def _floats(value: object, kind: type[Amplitudes | Framing]) -> dict[str, float]:

@@ -16,11 +16,28 @@ class Prompt(StrEnum):
     BLINK = "BLINK"
     OPEN_MOUTH = "OPEN_MOUTH"
     LOOK_DOWN = "LOOK_DOWN"
+    LOOK_UP = "LOOK_UP"
     TURN_LEFT = "TURN_LEFT"
     TURN_RIGHT = "TURN_RIGHT"
+    MOVE_CLOSER = "MOVE_CLOSER"
 
 
 GESTURES = tuple(prompt for prompt in Prompt if prompt is not Prompt.NEUTRAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One prompt of a script, and how it is asked this time.
+
+    It is done `times` times, from rest each time, within `window_ms` of server time; each time it is held for `hold_ms`
+    of the device's time, 0 for a blink. It counts from `reach_percent` of the policy's amplitude on.
+    """
+
+    prompt: Prompt
+    times: int
+    hold_ms: int
+    reach_percent: int
+    window_ms: int
 
 
 class Hint(StrEnum):
@@ -49,7 +66,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do next; times are milliseconds of server time."""
+    """What to do next; times are milliseconds of server time, `hold_ms` of the device's.
+
+    `times`, `times_done`, `hold_ms` and `reach_percent` are of the prompt as `Move` has them, 0 for NEUTRAL.
+    """
 
     state: State
     prompt: Prompt
@@ -59,3 +79,7 @@ class Step:
     hint: Hint
     attempt: int
     attempts_left: int
+    times: int = 0
+    times_done: int = 0
+    hold_ms: int = 0
+    reach_percent: int = 0

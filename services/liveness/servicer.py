@@ -54,4 +54,8 @@ def _step(step: Step) -> step_pb.LivenessStep:
         hint=step_pb.Hint.Value(f"HINT_{step.hint}"),
         attempt=step.attempt,
         attempts_left=step.attempts_left,
+        times=step.times,
+        times_done=step.times_done,
+        hold_ms=step.hold_ms,
+        reach_percent=step.reach_percent,
     )

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from mesh.transaction import Channel
 from services.liveness.attempt import Failure, Progress
+from services.liveness.frame_times import DeviceClock
 from services.liveness.gestures import Baseline
 from services.liveness.observation import Box, Face
 from services.liveness.prompts import Prompt, State
@@ -107,7 +108,7 @@ def from_json(text: str) -> Progress:
     return Progress(
         **value
         | {
-            "delay_ms": None if value["delay_ms"] is None else tuple(value["delay_ms"]),
+            "clock": _clock(**value["clock"]),
             "last_face": None if value["last_face"] is None else (value["last_face"][0], Box(**value["last_face"][1])),
             "neutral": tuple(Face(**face | {"box": Box(**face["box"])}) for face in value["neutral"]),
             "baseline": None if value["baseline"] is None else Baseline(**value["baseline"]),
@@ -116,3 +117,7 @@ def from_json(text: str) -> Progress:
             "live": tuple(value["live"]),
         }
     )
+
+
+def _clock(last_ms: int | None, delay_ms: list[int] | None, steps_ms: list[int]) -> DeviceClock:
+    return DeviceClock(last_ms, None if delay_ms is None else (delay_ms[0], delay_ms[1]), tuple(steps_ms))

@@ -141,8 +141,12 @@ WIRE_STEP = liveness_step_pb2.LivenessStep(
     hint=liveness_step_pb2.HINT_TOO_DARK,
     attempt=1,
     attempts_left=2,
+    times=2,
+    times_done=1,
+    hold_ms=600,
+    reach_percent=108,
 )
-STEP = ports.LivenessStep(LivenessState.FAILED, "PROMPT_TURN_LEFT", 2, 4, 7000, "HINT_TOO_DARK", 1, 2)
+STEP = ports.LivenessStep(LivenessState.FAILED, "PROMPT_TURN_LEFT", 2, 4, 7000, "HINT_TOO_DARK", 1, 2, 2, 1, 600, 108)
 
 
 async def test_liveness_starts(spokes: Spokes) -> None:

@@ -18,9 +18,10 @@ from services.liveness.attempt import Advance, Failure, Progress, Seen
 from services.liveness.challenge import Script
 from services.liveness.observation import Face
 from services.liveness.policies import Policy
-from services.liveness.prompts import Prompt, State
+from services.liveness.prompts import GESTURES, Move, Prompt, State
 from tests import samples
 from tests.demo.clock import Clock
+from tests.liveness.faces import POLICY, script_of
 
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
 
@@ -115,10 +116,11 @@ async def attempted(
     started_s = clock.now()
     progress = Progress()
     while True:
-        frames = await person.frames(f"PROMPT_{attempt.prompt_of(progress, script)}", BATCH)
+        move = attempt.move_of(progress, script)
+        frames = await person.frames(f"PROMPT_{move.prompt if move else Prompt.NEUTRAL}", BATCH)
         clock.now_s += ROUND_TRIP_S
         now_ms = round((clock.now() - started_s) * 1000)
-        if attempt.window_left_ms(progress, policy, now_ms) == 0:
+        if attempt.window_left_ms(progress, script, policy, now_ms) == 0:
             return Advance(progress, State.FAILED, failure=Failure.TIMEOUT), now_ms
         progress = attempt.check_times(progress, [frame.captured_at_ms for frame in frames], now_ms)
         asked = [index % policy.passive_every_frames == 0 for index in range(len(frames))]
@@ -134,13 +136,31 @@ async def attempted(
         progress = advance.progress
 
 
+def asked(*prompts: Prompt) -> Script:
+    """The most that the sandbox asks of her: each of these as often, as long and as far as it goes."""
+    variety = POLICY.variety
+    return Script(
+        "script",
+        tuple(
+            Move(
+                prompt,
+                times=(variety.blinks if prompt is Prompt.BLINK else variety.times)[-1],
+                hold_ms=0 if prompt is Prompt.BLINK else variety.holds_ms[-1],
+                reach_percent=variety.reaches_percent[-1],
+                window_ms=variety.windows_ms[0],
+            )
+            for prompt in prompts
+        ),
+    )
+
+
 @pytest.mark.parametrize("prompts", SCRIPTS, ids=" ".join)
 async def test_she_passes(workers: FrameWorkers, folder: Path, policy: Policy, prompts: tuple[Prompt, ...]) -> None:
     clock = Clock()
     woman = SamplePerson(folder, now=clock.now, sleep=clock.sleep)
-    end, took_ms = await attempted(woman, clock, workers, policy, Script("script", prompts))
+    end, took_ms = await attempted(woman, clock, workers, policy, asked(*prompts))
     assert (end.state, end.failure) == (State.PASSED, None)
-    assert took_ms < 10_000
+    assert took_ms < 20_000
 
 
 @pytest.mark.parametrize("prompts", SCRIPTS, ids=" ".join)
@@ -149,15 +169,16 @@ async def test_her_replay_does_what_is_asked_and_is_taken_for_a_screen(
 ) -> None:
     clock = Clock()
     replay = ReplayPerson(folder, now=clock.now, sleep=clock.sleep)
-    end, _ = await attempted(replay, clock, workers, policy, Script("script", prompts))
+    # Asked for more than the least, it fails by that already: a filmed screen blurs what she does.
+    end, _ = await attempted(replay, clock, workers, policy, script_of(*prompts))
     assert (end.state, end.failure) == (State.FAILED, Failure.PASSIVE)
     assert len(end.progress.peaks) == len(prompts)
 
 
-@pytest.mark.parametrize("prompt", sorted(set(Prompt) - {Prompt.NEUTRAL}))
+@pytest.mark.parametrize("prompt", GESTURES)
 async def test_her_photo_answers_nothing(workers: FrameWorkers, folder: Path, policy: Policy, prompt: Prompt) -> None:
     clock = Clock()
     photo = StillPerson(folder, now=clock.now, sleep=clock.sleep)
-    end, _ = await attempted(photo, clock, workers, policy, Script("script", (prompt,)))
+    end, _ = await attempted(photo, clock, workers, policy, asked(prompt))
     assert (end.state, end.failure) == (State.FAILED, Failure.TIMEOUT)
     assert end.progress.peaks == ()

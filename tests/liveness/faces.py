@@ -8,11 +8,19 @@ from typing import Any
 import services.liveness
 from services.liveness import policies
 from services.liveness.attempt import Seen
+from services.liveness.challenge import Script
 from services.liveness.observation import Box, Face, Observation
-from services.liveness.policies import Policy
-from services.liveness.prompts import Prompt
+from services.liveness.policies import Policy, Variety
+from services.liveness.prompts import GESTURES, Move, Prompt
 
 POLICY: Policy = policies.load(Path(services.liveness.__path__[0]) / "policies.toml")["sandbox-standard"]
+"""What the sandbox asks for."""
+ALL_PROMPTS: Policy = replace(POLICY, prompts=GESTURES)
+"""The same policy, if it asked for everything."""
+SIMPLE: Policy = replace(
+    POLICY, variety=Variety(times=(1,), blinks=(1,), holds_ms=(200,), reaches_percent=(100,), windows_ms=(10_000,))
+)
+"""The sandbox's policy, if it asked for each gesture once, shortly and no further than it must."""
 NOBODY = Observation(0, None)
 SEVERAL = Observation(2, None)
 NEUTRAL = Face(
@@ -28,6 +36,23 @@ NEUTRAL = Face(
 )
 
 
+def asked(
+    prompt: Prompt, *, times: int = 1, hold_ms: int = 200, reach_percent: int = 100, window_ms: int = 10_000
+) -> Move:
+    """A prompt asked for in the simplest way, or as said."""
+    return Move(prompt, times, 0 if prompt is Prompt.BLINK else hold_ms, reach_percent, window_ms)
+
+
+def script_of(*prompts: Prompt | Move) -> Script:
+    """A script of these prompts."""
+    return Script("s", tuple(prompt if isinstance(prompt, Move) else asked(prompt) for prompt in prompts))
+
+
+def _grown(box: Box, factor: float) -> Box:
+    more_width, more_height = box.width * (factor - 1), box.height * (factor - 1)
+    return Box(box.left - more_width / 2, box.top - more_height / 2, box.width + more_width, box.height + more_height)
+
+
 def doing(prompt: Prompt, much: float = 1.4, face: Face = NEUTRAL) -> Face:
     """A face that does what is asked, `much` times as far as the policy asks."""
     needed = POLICY.amplitudes
@@ -36,6 +61,8 @@ def doing(prompt: Prompt, much: float = 1.4, face: Face = NEUTRAL) -> Face:
         Prompt.BLINK: {"eyes": face.eyes * (1 - needed.blink * much)},
         Prompt.OPEN_MOUTH: {"mouth": face.mouth + needed.open_mouth * much},
         Prompt.LOOK_DOWN: {"pitch": face.pitch + needed.look_down_deg * much},
+        Prompt.LOOK_UP: {"pitch": face.pitch - needed.look_up_deg * much},
+        Prompt.MOVE_CLOSER: {"box": _grown(face.box, 1 + needed.closer * much)},
         Prompt.TURN_LEFT: {"yaw": face.yaw + needed.turn_deg * much},
         Prompt.TURN_RIGHT: {"yaw": face.yaw - needed.turn_deg * much},
         Prompt.NEUTRAL: {},

@@ -1,17 +1,24 @@
 """Scripts: of one attempt only, and nobody's guess."""
 
+import math
 from collections import Counter
 from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import services.liveness
+from services.liveness import challenge, policies
 from services.liveness.challenge import NONCE_BYTES, Scripts, new_nonce
-from services.liveness.prompts import GESTURES, Prompt
+from services.liveness.policies import Policy, Variety
+from services.liveness.prompts import Move, Prompt
 from tests.bundles import digest_of
 from tests.liveness.faces import POLICY
 
+SHIPPED = Path(services.liveness.__path__[0]) / "policies.toml"
 SCRIPTS = Scripts(digest_of("script key"))
 TXN = digest_of("a transaction")
 NONCE = b"n" * NONCE_BYTES
@@ -41,13 +48,78 @@ def test_another_key_transaction_or_nonce_gives_another_script(other: object) ->
     assert SCRIPTS.write(TXN, NONCE, POLICY) != other
 
 
-def test_scripts_are_spread_evenly() -> None:
-    scripts = Counter(SCRIPTS.write(TXN, number.to_bytes(NONCE_BYTES), POLICY).prompts for number in range(12_000))
-    assert len(scripts) == 120  # 6 x 5 x 4
-    assert 50 < min(scripts.values()) <= max(scripts.values()) < 150
-    first = Counter(script[0] for script in scripts.elements())
-    assert set(first) == set(GESTURES)
-    assert all(1_800 < count < 2_200 for count in first.values())
+def plain(policy: Policy) -> Policy:
+    """The policy, if it asked for everything in few ways."""
+    variety = Variety(times=(1, 2), blinks=(1,), holds_ms=(200,), reaches_percent=(100,), windows_ms=(10_000,))
+    return replace(policy, prompts=(Prompt.SMILE, Prompt.BLINK, Prompt.TURN_LEFT, Prompt.LOOK_DOWN), variety=variety)
+
+
+def counted_by_hand(policy: Policy) -> int:
+    ways = {prompt: len(challenge.asks(prompt, policy)) for prompt in policy.prompts}
+    return sum(math.prod(ways[prompt] for prompt in order) for order in permutations(policy.prompts, policy.length))
+
+
+@pytest.mark.parametrize("policy", policies.load(SHIPPED).values(), ids=lambda policy: policy.id)
+def test_shipped_policies_allow_more_than_a_million_scripts(policy: Policy) -> None:
+    assert challenge.count(policy) == counted_by_hand(policy)
+    assert challenge.count(policy) >= 2**20
+
+
+def test_sandbox_allows_as_many_scripts_as_its_policy_says() -> None:
+    """60 orders without a blink, each gesture in 30 ways; 60 with one, which may be asked for in 9."""
+    assert challenge.count(POLICY) == 60 * 30**3 + 60 * 30**2 * 9 == 2_106_000
+    assert "2,106,000" in SHIPPED.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("length", [3, 4])
+def test_each_number_is_another_script_and_each_script_has_a_number(length: int) -> None:
+    policy = replace(plain(POLICY), length=length)
+    scripts = {challenge.script_of(number, policy) for number in range(challenge.count(policy))}
+    assert len(scripts) == challenge.count(policy) == counted_by_hand(policy)
+    assert all(len({prompt for prompt, *_ in script}) == length for script in scripts)
+
+
+@given(st.sets(st.integers(0, 2_105_999), min_size=2, max_size=2))
+def test_no_two_numbers_of_the_sandbox_are_one_script(numbers: set[int]) -> None:
+    one, other = (challenge.script_of(number, POLICY) for number in numbers)
+    assert one != other
+
+
+def test_scripts_are_uniform() -> None:
+    policy = plain(POLICY)
+    total = challenge.count(policy)
+    drawn = Counter(SCRIPTS.write(TXN, number.to_bytes(NONCE_BYTES), policy).moves for number in range(100 * total))
+    assert len(drawn) == total == 6 * 2**3 + 18 * 2**2
+    # Chi-square with 119 degrees of freedom: above 190 once in 30,000 times, and the draw is always the same.
+    assert sum((seen - 100) ** 2 / 100 for seen in drawn.values()) < 190
+
+
+def test_every_way_of_asking_is_used() -> None:
+    moves = [move for number in range(3_000) for move in SCRIPTS.write(TXN, number.to_bytes(NONCE_BYTES), POLICY).moves]
+    used = Counter((move.prompt, move.times, move.hold_ms, move.reach_percent) for move in moves)
+    assert set(used) == {ask for prompt in POLICY.prompts for ask in challenge.asks(prompt, POLICY)}
+    windows = Counter(move.window_ms for move in moves)
+    assert set(windows) == set(POLICY.variety.windows_ms)
+    assert min(windows.values()) > 2_800
+
+
+def test_chance_that_a_recording_fits_another_script_is_what_the_policies_file_says() -> None:
+    """It fits when each gesture is the same, done as often, for as long or longer, and as far or further."""
+
+    def fits(recorded: Move, asked: Move) -> bool:
+        return (
+            recorded.prompt is asked.prompt
+            # Blinking is never wrong, so more blinks serve where fewer are asked for.
+            and (recorded.times == asked.times or (asked.prompt is Prompt.BLINK and recorded.times > asked.times))
+            and recorded.hold_ms >= asked.hold_ms
+            and recorded.reach_percent >= asked.reach_percent
+        )
+
+    ways = {prompt: [Move(*ask, window_ms=0) for ask in challenge.asks(prompt, POLICY)] for prompt in POLICY.prompts}
+    pairs = {prompt: sum(fits(one, other) for one in moves for other in moves) for prompt, moves in ways.items()}
+    fitting = sum(math.prod(pairs[prompt] for prompt in order) for order in permutations(POLICY.prompts, POLICY.length))
+    one_in = challenge.count(POLICY) ** 2 / fitting
+    assert f"one in {round(one_in, -2):,.0f}" in SHIPPED.read_text(encoding="utf-8")
 
 
 def test_name_of_a_script_says_nothing_of_its_prompts() -> None:

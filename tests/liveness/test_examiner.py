@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import timedelta
 
 import pytest
@@ -32,7 +32,7 @@ from services.liveness.examiner import MAX_BATCH_BYTES, Examiner, Frame
 from services.liveness.observation import Face, Observation
 from services.liveness.prompts import Prompt, State, Step
 from tests.bundles import NOW, SentBundle, World, digest_of
-from tests.liveness.faces import NEUTRAL, POLICY, answer
+from tests.liveness.faces import NEUTRAL, POLICY, answer, doing
 from tests.liveness.fakes import Clock, SessionsInMemory
 
 WORLD = World()
@@ -109,8 +109,16 @@ class Place:
         session, step = await self.start()
         step = await self.show(session, [NEUTRAL] * POLICY.neutral_frames)
         while step.state is State.RUNNING:
-            step = await self.show(session, answer(step.prompt))
+            step = await self.answer(session, step)
         return session, step
+
+    async def answer(self, session: str, asked: Step) -> Step:
+        """Do what is asked, as often and as long."""
+        step = asked
+        frames = asked.hold_ms // 100 + 1
+        while step.prompt_index == asked.prompt_index and step.state is State.RUNNING:
+            step = await self.show(session, [NEUTRAL, *[doing(asked.prompt)] * frames, NEUTRAL])
+        return step
 
 
 async def test_attempt_reveals_one_prompt_at_a_time_and_ends_with_a_receipt_for_its_transaction() -> None:
@@ -120,12 +128,12 @@ async def test_attempt_reveals_one_prompt_at_a_time_and_ends_with_a_receipt_for_
     assert step.prompt_window_ms == POLICY.neutral_window_ms
     assert (step.attempt, step.attempts_left) == (1, 2)
     step = await place.show(session, [NEUTRAL] * POLICY.neutral_frames)
-    asked: list[Prompt] = []
+    asked: list[tuple[object, ...]] = []
     while step.state is State.RUNNING:
         assert step.prompt_index == len(asked) + 1
-        assert step.prompt_window_ms == POLICY.prompt_window_ms
-        asked.append(step.prompt)
-        step = await place.show(session, answer(step.prompt))
+        asked.append((step.prompt, step.times, step.hold_ms, step.reach_percent, step.prompt_window_ms))
+        assert step.times_done == 0
+        step = await place.answer(session, step)
     assert (step.state, step.prompt_index, step.prompt) == (State.PASSED, 3, Prompt.NEUTRAL)
 
     concluded = await place.examiner.conclude(session)
@@ -138,7 +146,7 @@ async def test_attempt_reveals_one_prompt_at_a_time_and_ends_with_a_receipt_for_
     )
     record = place.sessions.only().session
     script = place.examiner.scripts.write(record.txn, record.nonce, POLICY)
-    assert asked == list(script.prompts)
+    assert asked == [astuple(move) for move in script.moves]
     assert proven.policy == POLICY.id
     assert proven.facts == Liveness(
         session=session,
@@ -146,7 +154,7 @@ async def test_attempt_reveals_one_prompt_at_a_time_and_ends_with_a_receipt_for_
         script=script.id,
         keyframes_sha256=tuple(hashlib.sha256(keyframe).digest() for keyframe in concluded.keyframes),
         score_passive_ppm=990_000,
-        score_prompts_ppm=700_000,
+        score_prompts_ppm=concluded.prompts_ppm,
         models_sha256=MODELS,
         channel=Channel(place.sent.transaction.channel),
     )
@@ -194,7 +202,7 @@ async def test_prompt_that_is_not_answered_in_its_window_fails_the_attempt() -> 
     place = Place()
     session, _ = await place.start()
     step = await place.show(session, [NEUTRAL] * POLICY.neutral_frames)
-    place.clock.at += timedelta(milliseconds=POLICY.prompt_window_ms)
+    place.clock.at += timedelta(milliseconds=step.prompt_window_ms)
     step = await place.show(session, answer(step.prompt))
     assert (step.state, step.attempts_left) == (State.FAILED, 2)
     assert place.sessions.only().failure == "TIMEOUT"

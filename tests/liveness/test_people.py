@@ -19,10 +19,11 @@ from services.liveness import examiner
 from services.liveness.challenge import NONCE_BYTES, Scripts
 from services.liveness.examiner import Concluded, Examiner
 from services.liveness.model import FrameModel
+from services.liveness.policies import Policy
 from services.liveness.prompts import Prompt, State
 from tests import samples
 from tests.bundles import World, digest_of
-from tests.liveness.faces import POLICY
+from tests.liveness.faces import POLICY, SIMPLE
 from tests.liveness.fakes import Clock, ModelInProcess, SessionsInMemory
 
 pytestmark = pytest.mark.model
@@ -45,15 +46,15 @@ class Ended:
     concluded: Concluded | None
 
 
-async def attempt(model: FrameModel, prompts: Sequence[Prompt], camera: Camera) -> Ended:
+async def attempt(model: FrameModel, prompts: Sequence[Prompt], camera: Camera, policy: Policy = POLICY) -> Ended:
     """Let whoever stands before the camera try these prompts."""
     clock, sessions, sent = Clock(), SessionsInMemory(), WORLD.bundle(Purpose.IDENTIFY)
-    nonce = nonce_of(sent.txn, prompts)
+    nonce = nonce_of(sent.txn, prompts, policy)
     place = Examiner(
         sessions=sessions,
         analyser=ModelInProcess(model),
         scripts=SCRIPTS,
-        policies={POLICY.id: POLICY},
+        policies={policy.id: policy},
         signer=WORLD.signer_of(Factor.LIVENESS),
         models_sha256=(digest_of("landmarker"), digest_of("passive")),
         max_per_day=1,
@@ -78,10 +79,10 @@ async def attempt(model: FrameModel, prompts: Sequence[Prompt], camera: Camera) 
     )
 
 
-def nonce_of(txn: bytes, prompts: Sequence[Prompt]) -> bytes:
+def nonce_of(txn: bytes, prompts: Sequence[Prompt], policy: Policy) -> bytes:
     """A nonce that makes these prompts the script of an attempt for a transaction."""
     nonces = (number.to_bytes(NONCE_BYTES) for number in itertools.count())
-    return next(nonce for nonce in nonces if SCRIPTS.write(txn, nonce, POLICY).prompts == tuple(prompts))
+    return next(nonce for nonce in nonces if SCRIPTS.write(txn, nonce, policy).prompts == tuple(prompts))
 
 
 def herself(clock: Clock) -> Person:
@@ -139,8 +140,11 @@ async def test_sample_woman_passes_whatever_is_asked(frame_model: FrameModel, pr
 async def test_her_replay_on_a_screen_is_refused_by_the_passive_model(
     frame_model: FrameModel, prompts: tuple[Prompt, ...]
 ) -> None:
-    """It answers every prompt, as a replay that is steered does: what it is made of gives it away."""
-    ended = await attempt(frame_model, prompts, her_on_a_screen)
+    """It answers every prompt, as a replay that is steered does: what it is made of gives it away.
+
+    Asked for more than the least, it fails by that already: a filmed screen blurs what she does.
+    """
+    ended = await attempt(frame_model, prompts, her_on_a_screen, SIMPLE)
     assert (ended.state, ended.failure) == (State.FAILED, "PASSIVE")
 
 

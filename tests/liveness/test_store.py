@@ -21,6 +21,7 @@ from services.liveness.errors import (
     SessionBusyError,
     SessionUnknownError,
 )
+from services.liveness.frame_times import DeviceClock
 from services.liveness.gestures import Baseline
 from services.liveness.prompts import Prompt, State
 from services.liveness.session import Change, NewSession, Session
@@ -35,12 +36,12 @@ JPEG = b"\xff\xd8\xff keyframe "
 PROGRESS = Progress(
     index=2,
     shown_at_ms=4200,
-    last_captured_ms=1700,
-    delay_ms=(120, 90),
+    clock=DeviceClock(1700, (120, 90), (100, 101)),
     last_face=(1700, NEUTRAL.box),
     neutral=(NEUTRAL, replace(NEUTRAL, live=None)),
-    baseline=Baseline(1.0, 2.0, 0.1, 0.3, 0.02),
+    baseline=Baseline(1.0, 2.0, 0.1, 0.3, 0.02, 0.3, 0.5),
     rested=frozenset({Prompt.SMILE, Prompt.BLINK}),
+    times_done=1,
     held=1,
     held_since_ms=1600,
     peak=1.25,

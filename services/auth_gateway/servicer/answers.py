@@ -68,6 +68,10 @@ def liveness_step(step: LivenessStep) -> step_pb.LivenessStep:
         hint=step_pb.Hint.Value(step.hint),
         attempt=step.attempt,
         attempts_left=step.attempts_left,
+        times=step.times,
+        times_done=step.times_done,
+        hold_ms=step.hold_ms,
+        reach_percent=step.reach_percent,
     )
 
 

@@ -32,9 +32,14 @@ class _PromptEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Prompt.ValueTy
     PROMPT_LOOK_DOWN: _Prompt.ValueType  # 5
     PROMPT_TURN_LEFT: _Prompt.ValueType  # 6
     PROMPT_TURN_RIGHT: _Prompt.ValueType  # 7
+    PROMPT_LOOK_UP: _Prompt.ValueType  # 8
+    PROMPT_MOVE_CLOSER: _Prompt.ValueType  # 9
+    """Bring the face nearer to the camera, or the camera nearer to the face."""
 
 class Prompt(_Prompt, metaclass=_PromptEnumTypeWrapper):
-    """What the person is asked to do. Left and right are the person's own."""
+    """What the person is asked to do. Left and right are the person's own. Clients should take prompts that they do not know
+    for a reason to stop: which ones are asked is the policy's choice, and later versions may add some.
+    """
 
 PROMPT_UNSPECIFIED: Prompt.ValueType  # 0
 PROMPT_NEUTRAL: Prompt.ValueType  # 1
@@ -45,6 +50,9 @@ PROMPT_OPEN_MOUTH: Prompt.ValueType  # 4
 PROMPT_LOOK_DOWN: Prompt.ValueType  # 5
 PROMPT_TURN_LEFT: Prompt.ValueType  # 6
 PROMPT_TURN_RIGHT: Prompt.ValueType  # 7
+PROMPT_LOOK_UP: Prompt.ValueType  # 8
+PROMPT_MOVE_CLOSER: Prompt.ValueType  # 9
+"""Bring the face nearer to the camera, or the camera nearer to the face."""
 Global___Prompt: _TypeAlias = Prompt  # noqa: Y015
 
 class _Hint:
@@ -133,7 +141,14 @@ Global___Frame: _TypeAlias = Frame  # noqa: Y015
 
 @_typing.final
 class LivenessStep(_message.Message):
-    """What to do next. Prompts are shown one at a time."""
+    """What to do next. Prompts are shown one at a time, as soon as they come: frames taken before a prompt was given are refused
+    (FRAME_TIMES_IMPLAUSIBLE), so a client drops what its camera took while it waited for this answer.
+
+    How a prompt is asked differs from attempt to attempt, and the person must be told: "turn your head left, twice, and hold
+    it for a second each time". A gesture is done when it goes far enough (`reach_percent`) from the person's own calm face
+    and is held there (`hold_ms`) without a break; then it ends, and begins anew from the calm face, until it was done `times`
+    times. Another gesture than the one asked for, or the right one once too often, fails the attempt.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -145,6 +160,10 @@ class LivenessStep(_message.Message):
     HINT_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     ATTEMPTS_LEFT_FIELD_NUMBER: _builtins.int
+    TIMES_FIELD_NUMBER: _builtins.int
+    TIMES_DONE_FIELD_NUMBER: _builtins.int
+    HOLD_MS_FIELD_NUMBER: _builtins.int
+    REACH_PERCENT_FIELD_NUMBER: _builtins.int
     state: Global___LivenessState.ValueType
     prompt: Global___Prompt.ValueType
     prompt_index: _builtins.int
@@ -155,6 +174,16 @@ class LivenessStep(_message.Message):
     hint: Global___Hint.ValueType
     attempt: _builtins.int
     attempts_left: _builtins.int
+    times: _builtins.int
+    """How often the gesture is to be done within the window, from 1; 0 for PROMPT_NEUTRAL and when the attempt has ended."""
+    times_done: _builtins.int
+    """How often it has been done in this window."""
+    hold_ms: _builtins.int
+    """How long it is to be held each time, in milliseconds between the frames' own times; 0 for PROMPT_BLINK, whose eyes open
+    again at once. Tell the person to hold on until `times_done` grows or the prompt changes.
+    """
+    reach_percent: _builtins.int
+    """How far it is to go: 100 is the policy's usual amplitude, 150 half as far again. Tell the person "further" above 100."""
     def __init__(
         self,
         *,
@@ -166,10 +195,14 @@ class LivenessStep(_message.Message):
         hint: Global___Hint.ValueType = ...,
         attempt: _builtins.int = ...,
         attempts_left: _builtins.int = ...,
+        times: _builtins.int = ...,
+        times_done: _builtins.int = ...,
+        hold_ms: _builtins.int = ...,
+        reach_percent: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempts_left", b"attempts_left", "hint", b"hint", "prompt", b"prompt", "prompt_count", b"prompt_count", "prompt_index", b"prompt_index", "prompt_window_ms", b"prompt_window_ms", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempts_left", b"attempts_left", "hint", b"hint", "hold_ms", b"hold_ms", "prompt", b"prompt", "prompt_count", b"prompt_count", "prompt_index", b"prompt_index", "prompt_window_ms", b"prompt_window_ms", "reach_percent", b"reach_percent", "state", b"state", "times", b"times", "times_done", b"times_done"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,92 @@
+"""Which capture times a camera can have. The server's clock rules: a device's times are judged by it, never trusted.
+
+What cannot be told apart from an honest camera is not refused here: one with a clock of its own may be as regular as a
+recording. How regular it is becomes a number beside the other signs of injection.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from services.liveness.errors import FrameTimesError
+
+_MIN_STEP_MS = 5
+# The fastest cameras of phones take 120 frames a second, and nobody needs all of them here: less than 8 ms from one
+# frame to the next is a burst, or a script. Slower than two a second, a gesture falls between two frames.
+_MIN_USUAL_STEP_MS = 8
+_USUAL_STEPS = 12
+_MAX_USUAL_STEP_MS = 500
+# Batches travel for different times; a device's clock may seem so far ahead of its first batch's, or behind its best.
+_MAX_AHEAD_MS = 3000
+_MAX_LATE_MS = 5000
+# So many steps in a row, of at least so many lengths, do not come twice by chance: with five lengths, once in millions
+# of attempts. They come again when a recording is played again with the times of its frames.
+_LOOP_STEPS = 16
+_LOOP_LENGTHS = 4
+_REMEMBERED_STEPS = 240
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceClock:
+    """What is known of a device's clock: milliseconds of its own, since its first frame.
+
+    `delay_ms` are the first and the least difference of server time and device time seen. `steps_ms` are the times from
+    one frame to the next, the last ones.
+    """
+
+    last_ms: int | None = None
+    delay_ms: tuple[int, int] | None = None
+    steps_ms: tuple[int, ...] = ()
+
+
+def check(clock: DeviceClock, captured_at_ms: Sequence[int], *, now_ms: int, shown_at_ms: int) -> DeviceClock:
+    """Return the clock with a batch's times taken in. `now_ms` and `shown_at_ms` (of the prompt) are server time.
+
+    Raises FrameTimesError, which names the frame, for times that no camera has: not in order or twice the same, too
+    fast or too slow, ahead of the server's clock or long behind it, older than the prompt, or a loop.
+    """
+    known = () if clock.last_ms is None else (clock.last_ms,)
+    steps_ms = [later - earlier for earlier, later in pairwise((*known, *captured_at_ms))]
+    last = len(captured_at_ms) - 1
+    first_step = last - len(steps_ms) + 1  # the frame that the first step leads to
+
+    # 1. In order, none twice.
+    for index, step_ms in enumerate(steps_ms, first_step):
+        if step_ms < _MIN_STEP_MS:
+            raise FrameTimesError(index, f"must be at least {_MIN_STEP_MS} ms after the frame before it")
+
+    # 2. As fast as cameras are.
+    remembered = (*clock.steps_ms, *steps_ms)
+    usual = remembered[-_USUAL_STEPS:]
+    if len(usual) == _USUAL_STEPS and sum(usual) < _MIN_USUAL_STEP_MS * _USUAL_STEPS:
+        raise FrameTimesError(last, f"must be {_MIN_USUAL_STEP_MS} ms apart on average")
+    if last > 1 and captured_at_ms[-1] - captured_at_ms[0] > _MAX_USUAL_STEP_MS * last:
+        raise FrameTimesError(last, f"must be at most {_MAX_USUAL_STEP_MS} ms apart on average")
+
+    # 3. Of now: neither ahead of the server's clock nor of long ago.
+    delay_ms = now_ms - captured_at_ms[-1]
+    first_ms, least_ms = clock.delay_ms or (max(delay_ms, 0), delay_ms)
+    if delay_ms < first_ms - _MAX_AHEAD_MS:
+        raise FrameTimesError(last, "must not run ahead of the clock")
+    if delay_ms > least_ms + _MAX_LATE_MS:
+        raise FrameTimesError(last, "must not be of long ago")
+
+    # 4. Taken after the prompt was given. No batch travels in less than the least delay seen, so what was taken since
+    #    does not fall before it.
+    least_ms = min(least_ms, delay_ms)
+    if captured_at_ms[0] + least_ms < shown_at_ms:
+        raise FrameTimesError(0, "must not be older than the prompt")
+
+    # 5. Not the times of frames that were sent before, over again.
+    remembered = remembered[-_REMEMBERED_STEPS:]
+    for index in range(len(steps_ms)):
+        if _repeats(remembered[: len(remembered) - index]):
+            raise FrameTimesError(last - index, "must not repeat the times of earlier frames")
+    return DeviceClock(captured_at_ms[-1], (first_ms, least_ms), remembered)
+
+
+def _repeats(steps_ms: Sequence[int]) -> bool:
+    latest = steps_ms[-_LOOP_STEPS:]
+    if len(latest) < _LOOP_STEPS or len(set(latest)) < _LOOP_LENGTHS:
+        return False
+    return any(steps_ms[end - _LOOP_STEPS : end] == latest for end in range(_LOOP_STEPS, len(steps_ms)))
