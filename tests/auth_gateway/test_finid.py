@@ -50,6 +50,7 @@ async def test_the_hosted_way_from_create_to_evidence(edge: Edge) -> None:
     assert "Демо Банк" in shown.consents[0].text
     assert await opened.call("GetCapture", page.GetCaptureRequest()) == shown
     redirect_uri = await opened.walk(shown)
+    assert edge.room.liveness.devices == [CaptureDevice("a camera of hers", 1280, 720, 30)]
     assert redirect_uri.startswith(REDIRECT_URI)
     query = parse_qs(urlsplit(redirect_uri).query)
     assert query["state"] == ["of the bank"]
