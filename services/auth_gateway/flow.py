@@ -27,6 +27,7 @@ from services.auth_gateway.authentication import (
 from services.auth_gateway.completion import Completion
 from services.auth_gateway.pace import Pace
 from services.auth_gateway.ports import (
+    CaptureDevice,
     CodeSent,
     FaceMatch,
     FaceMatcher,
@@ -46,6 +47,7 @@ _NO_PHOTO = "none"
 # How facematch says that these are not pictures of one person: about the faces, or about a picture.
 _FACE_MISMATCH = "FACE_MISMATCH"
 _NOT_USABLE = "INVALID_ARGUMENT"
+_UNSAID = CaptureDevice()
 # liveness: this transaction has had all its attempts. otp: it has had all its checks.
 _ATTEMPTS_EXHAUSTED = "LIVENESS_ATTEMPTS_EXHAUSTED"
 _CHECKS_EXHAUSTED = "CHECK_LIMIT"
@@ -104,11 +106,11 @@ class Flow:
             raise await self._moved_on(current)
         return replace(current, state=State.AWAITING_LIVENESS)
 
-    async def start_liveness(self, current: Authentication) -> LivenessStep:
+    async def start_liveness(self, current: Authentication, device: CaptureDevice = _UNSAID) -> LivenessStep:
         """Start an attempt with a fresh script; one that was running is abandoned and counts."""
         self._require(current, State.AWAITING_LIVENESS)
         try:
-            session, step = await self._spokes.liveness.start(current.transaction_bytes, current.subject)
+            session, step = await self._spokes.liveness.start(current.transaction_bytes, current.subject, device)
         except PeerError as error:
             if error.reason == _ATTEMPTS_EXHAUSTED:
                 await self._fail(current, FailureReason.LIVENESS_FAILED)

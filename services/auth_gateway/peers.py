@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from finid.auth.v1 import auth_pb2, liveness_step_pb2
 from finid.ca.v1 import ca_pb2, ca_pb2_grpc
@@ -23,6 +24,7 @@ from services.auth_gateway import ports
 from services.auth_gateway.authentication import Bundle, Language
 from services.auth_gateway.ports import (
     Attested,
+    CaptureDevice,
     CodeSent,
     DocumentFormat,
     FaceMatch,
@@ -112,12 +114,13 @@ class LivenessPeer:
     def __init__(self, channel: GrpcChannel) -> None:
         self._stub = liveness_pb2_grpc.LivenessServiceStub(channel)
 
-    async def start(self, transaction_bytes: bytes, subject: str) -> tuple[str, LivenessStep]:
+    async def start(self, transaction_bytes: bytes, subject: str, device: CaptureDevice) -> tuple[str, LivenessStep]:
         """See ports.Liveness."""
+        request = liveness_pb2.StartSessionRequest(transaction=transaction_bytes, subject=subject)
+        if device != CaptureDevice():
+            request.device.CopyFrom(liveness_step_pb2.CaptureDevice(**asdict(device)))
         async with answers_of("liveness"):
-            answer = await self._stub.StartSession(
-                liveness_pb2.StartSessionRequest(transaction=transaction_bytes, subject=subject)
-            )
+            answer = await self._stub.StartSession(request)
         return answer.session, _step(answer.step)
 
     async def submit(self, session: str, frames: Sequence[Frame]) -> LivenessStep:

@@ -85,10 +85,20 @@ class LivenessEvidence:
     score_prompts_ppm: int
 
 
+@dataclass(frozen=True, slots=True)
+class CaptureDevice:
+    """What the client says of its camera; empty and 0 for what it does not say. The label may hold a name."""
+
+    label: str = field(default="", repr=False)
+    width_px: int = 0
+    height_px: int = 0
+    frames_per_s: int = 0
+
+
 class Liveness(Protocol):
     """Is a live person before the camera now?"""
 
-    async def start(self, transaction_bytes: bytes, subject: str) -> tuple[str, LivenessStep]:
+    async def start(self, transaction_bytes: bytes, subject: str, device: CaptureDevice) -> tuple[str, LivenessStep]:
         """Start an attempt; return its session and the first step."""
         ...
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from mesh.errors import DependencyUnavailableError
 from mesh.worker import WorkerLostError, WorkerPool
+from services.liveness.errors import FrameUnreadableError
+from services.liveness.jpeg import JpegError, read_header
 from services.liveness.observation import NonsenseError, Observation, from_worker
 
 _TARGET = "services.liveness.model:serve"
@@ -60,6 +62,11 @@ class FrameWorkers:
 
     async def observe(self, frames: Sequence[bytes], *, passive: Sequence[bool]) -> list[Observation | None]:
         """See observation.FrameAnalyser. Raises WorkersBusyError, WorkerLostError or WorkerCallFailedError."""
+        for index, frame in enumerate(frames):
+            try:
+                read_header(frame)
+            except JpegError as error:
+                raise FrameUnreadableError(index, str(error)) from error
         header, _ = await self.pool.call("observe", {"passive": list(passive)}, frames)
         answers = header.get("frames")
         if not isinstance(answers, list) or len(answers) != len(frames):

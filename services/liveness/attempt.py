@@ -16,6 +16,7 @@ from services.liveness import frame_times, gestures
 from services.liveness.challenge import Script
 from services.liveness.frame_times import DeviceClock
 from services.liveness.gestures import AT_REST, DONE, Baseline
+from services.liveness.injection import Traces
 from services.liveness.observation import Box, Face, Observation
 from services.liveness.policies import Framing, Policy
 from services.liveness.prompts import Hint, Move, Prompt, State
@@ -54,7 +55,8 @@ class Seen:
 class Progress:
     """What later frames are judged by. `*_ms` of the server count from the start of the attempt.
 
-    `index` is 0 for the neutral face, then 1 for the first prompt and so on. `clock` is what is known of the device's.
+    `index` is 0 for the neutral face, then 1 for the first prompt and so on. `clock` is what is known of the device's,
+    `traces` what its encoder left.
     `rested` are the gestures seen at rest in this window. The asked one has been done `times_done` times; it is being
     done for `held` frames, since `held_since_ms` of the device's clock, `peak` far; others since `wrong_since_ms`.
     """
@@ -62,6 +64,7 @@ class Progress:
     index: int = 0
     shown_at_ms: int = 0
     clock: DeviceClock = field(default_factory=DeviceClock)
+    traces: Traces = field(default_factory=Traces)
     last_face: tuple[int, Box] | None = None
     neutral: tuple[Face, ...] = ()
     baseline: Baseline | None = None

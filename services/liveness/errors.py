@@ -53,12 +53,11 @@ class EvidenceErasedError(FinIdError):
 
 
 class FrameUnreadableError(InvalidArgumentError):
-    """A frame is no whole JPEG of a size that is decoded; names it."""
+    """A frame is no JPEG of a kind that is decoded; names it, and the rule that it breaks."""
 
     reason = "FRAME_UNREADABLE"
 
-    def __init__(self, index: int) -> None:
-        rule = "must be a whole JPEG with sides of 64 to 2048 pixels"
+    def __init__(self, index: int, rule: str = "must be a whole JPEG with sides of 64 to 2048 pixels") -> None:
         super().__init__("A frame cannot be read.", violations=[FieldViolation(f"frames[{index}].jpeg", rule)])
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from mesh import telemetry
@@ -12,9 +12,11 @@ from mesh.facts import Liveness
 from mesh.names import new_id
 from mesh.receipts import ReceiptSigner
 from services.liveness import attempt as attempts
+from services.liveness import injection
 from services.liveness.attempt import Advance, Failure, Progress, Seen
 from services.liveness.challenge import Script, Scripts, new_nonce
 from services.liveness.errors import FramesTooLargeError, FrameUnreadableError, PolicyUnknownError
+from services.liveness.injection import Declared
 from services.liveness.observation import FrameAnalyser
 from services.liveness.policies import Policy
 from services.liveness.prompts import Hint, Prompt, State, Step
@@ -62,8 +64,8 @@ class Examiner:
     make_nonce: Callable[[], bytes] = new_nonce
     pick: Callable[[int], int] = secrets.randbelow
 
-    async def start(self, transaction_bytes: bytes, subject: str) -> tuple[str, Step]:
-        """Start an attempt with a fresh script; return its name and the first step.
+    async def start(self, transaction_bytes: bytes, subject: str, declared: Declared | None = None) -> tuple[str, Step]:
+        """Start an attempt with a fresh script; return its name and the first step. `declared` is the client's word.
 
         Raises PreconditionError for a transaction that is not one, not of this environment or not current;
         PolicyUnknownError; AttemptsExhaustedError; PersonLimitError.
@@ -80,6 +82,7 @@ class Examiner:
             nonce=self.make_nonce(),
             started_at=now,
             expires_at=datetime.fromtimestamp(admitted.transaction.expires_at, UTC),
+            declared=declared or Declared(),
         )
         number = await self.sessions.begin(new, max_attempts=policy.attempts, max_per_day=self.max_per_day)
         script = self.scripts.write(new.txn, new.nonce, policy)
@@ -108,6 +111,7 @@ class Examiner:
             raise FramesTooLargeError(f"The frames are larger than {MAX_BATCH_BYTES} bytes together.")
         progress = attempts.check_times(session.progress, [frame.captured_at_ms for frame in frames], now_ms)
         batch = await self._look(policy, frames)
+        progress = replace(progress, traces=injection.look(progress.traces, [frame.jpeg for frame in frames]))
 
         # 3. What they show is judged, and recorded before anybody learns of it.
         advanced = attempts.advance(progress, script, policy, batch, now_ms)
@@ -173,6 +177,9 @@ class Examiner:
             failure=advanced.failure,
             keyframe=keyframe,
             keyframe_position=len(advanced.progress.peaks) - 1,
+            injection=None
+            if advanced.state is State.RUNNING
+            else injection.score(session.declared, advanced.progress.traces, advanced.progress.clock),
         )
         await self.sessions.change(session, change, now)
         if advanced.state is not State.RUNNING:

@@ -4,6 +4,8 @@ What cannot be told apart from an honest camera is not refused here: one with a 
 recording. How regular it is becomes a number beside the other signs of injection.
 """
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,10 +21,11 @@ _MAX_USUAL_STEP_MS = 500
 # Batches travel for different times; a device's clock may seem so far ahead of its first batch's, or behind its best.
 _MAX_AHEAD_MS = 3000
 _MAX_LATE_MS = 5000
-# So many steps in a row, of at least so many lengths, do not come twice by chance: with five lengths, once in millions
-# of attempts. They come again when a recording is played again with the times of its frames.
+# So many steps in a row that hold at least so much entropy do not come twice by chance: with all steps remembered, once
+# in 100,000 attempts. They come again when a recording is played again with its frames' times. Steps that hold less,
+# such as those of a camera with a regular clock whose frames pause for an answer now and then, prove nothing.
 _LOOP_STEPS = 16
-_LOOP_LENGTHS = 4
+_LOOP_BITS = 32
 _REMEMBERED_STEPS = 240
 
 
@@ -85,8 +88,13 @@ def check(clock: DeviceClock, captured_at_ms: Sequence[int], *, now_ms: int, sho
     return DeviceClock(captured_at_ms[-1], (first_ms, least_ms), remembered)
 
 
+def entropy_bits(steps_ms: Sequence[int]) -> float:
+    """Return Shannon's entropy of the steps, as often as each length is among them, times their number."""
+    return sum(math.log2(len(steps_ms) / seen) * seen for seen in Counter(steps_ms).values())
+
+
 def _repeats(steps_ms: Sequence[int]) -> bool:
     latest = steps_ms[-_LOOP_STEPS:]
-    if len(latest) < _LOOP_STEPS or len(set(latest)) < _LOOP_LENGTHS:
+    if len(latest) < _LOOP_STEPS or entropy_bits(latest) < _LOOP_BITS:
         return False
     return any(steps_ms[end - _LOOP_STEPS : end] == latest for end in range(_LOOP_STEPS, len(steps_ms)))

@@ -117,7 +117,8 @@ class FrameAnalyser(Protocol):
     async def observe(self, frames: Sequence[bytes], *, passive: Sequence[bool]) -> list[Observation | None]:
         """Answer each JPEG, in order, with None when it cannot be read; `passive` says of which model A is asked.
 
-        Raises FinIdError when the answer cannot be had now.
+        Raises FrameUnreadableError for one that is not even tried, and other FinIdErrors when the answer cannot be had
+        now.
         """
         ...
 

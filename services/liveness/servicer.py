@@ -8,6 +8,7 @@ from finid.liveness.v1 import liveness_pb2 as pb
 from finid.liveness.v1 import liveness_pb2_grpc as rpc
 
 from services.liveness.examiner import Examiner, Frame
+from services.liveness.injection import Declared, label_of
 from services.liveness.prompts import Step
 
 
@@ -21,7 +22,7 @@ class LivenessServicer(rpc.LivenessServiceServicer):
         self, request: pb.StartSessionRequest, context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> pb.StartSessionResponse:
         """Start an attempt."""
-        session, step = await self._examiner.start(request.transaction, request.subject)
+        session, step = await self._examiner.start(request.transaction, request.subject, _declared(request.device))
         return pb.StartSessionResponse(session=session, step=_step(step))
 
     async def SubmitFrames(
@@ -42,6 +43,10 @@ class LivenessServicer(rpc.LivenessServiceServicer):
             score_passive_ppm=concluded.passive_ppm,
             score_prompts_ppm=concluded.prompts_ppm,
         )
+
+
+def _declared(device: step_pb.CaptureDevice) -> Declared:
+    return Declared(label_of(device.label), device.width_px, device.height_px, device.frames_per_s)
 
 
 def _step(step: Step) -> step_pb.LivenessStep:

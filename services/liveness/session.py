@@ -1,6 +1,7 @@
 """An attempt as it is remembered between calls, and the port of what remembers it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -9,6 +10,7 @@ from mesh.transaction import Channel
 from services.liveness.attempt import Failure, Progress
 from services.liveness.frame_times import DeviceClock
 from services.liveness.gestures import Baseline
+from services.liveness.injection import Declared, Traces
 from services.liveness.observation import Box, Face
 from services.liveness.prompts import Prompt, State
 
@@ -26,6 +28,7 @@ class NewSession:
     started_at: datetime
     expires_at: datetime
     progress: Progress = field(default_factory=Progress)
+    declared: Declared = field(default_factory=Declared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +46,22 @@ class Session:
     progress: Progress | None
     started_at: datetime
     expires_at: datetime
+    declared: Declared = field(default_factory=Declared)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a batch changes. `keyframe` is the JPEG of the prompt answered with it, at `keyframe_position` from 0."""
+    """What a batch changes. `keyframe` is the JPEG of the prompt answered with it, at `keyframe_position` from 0.
+
+    `injection` are the signs of injection, as `injection.score` counts them, when the attempt has ended.
+    """
 
     state: State
     progress: Progress
     failure: Failure | None = None
     keyframe: bytes | None = field(default=None, repr=False)
     keyframe_position: int = 0
+    injection: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,7 @@ def from_json(text: str) -> Progress:
         **value
         | {
             "clock": _clock(**value["clock"]),
+            "traces": _traces(**value["traces"]),
             "last_face": None if value["last_face"] is None else (value["last_face"][0], Box(**value["last_face"][1])),
             "neutral": tuple(Face(**face | {"box": Box(**face["box"])}) for face in value["neutral"]),
             "baseline": None if value["baseline"] is None else Baseline(**value["baseline"]),
@@ -121,3 +130,7 @@ def from_json(text: str) -> Progress:
 
 def _clock(last_ms: int | None, delay_ms: list[int] | None, steps_ms: list[int]) -> DeviceClock:
     return DeviceClock(last_ms, None if delay_ms is None else (delay_ms[0], delay_ms[1]), tuple(steps_ms))
+
+
+def _traces(tables: list[str], qualities: list[int], sizes_px: list[list[int]]) -> Traces:
+    return Traces(tuple(tables), tuple(qualities), tuple((width, height) for width, height in sizes_px))

@@ -1,6 +1,8 @@
 """All of the liveness service's SQL."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Never
 
@@ -15,6 +17,7 @@ from services.liveness.errors import (
     SessionBusyError,
     SessionUnknownError,
 )
+from services.liveness.injection import Declared, Label
 from services.liveness.prompts import State
 from services.liveness.session import Change, Evidence, NewSession, Session, from_json, to_json
 
@@ -53,9 +56,9 @@ class SessionStore:
         WHERE txn = $1 AND state = 'RUNNING'"""
     _BEGIN = """
         INSERT INTO liveness.sessions (
-            session, txn, attempt, subject, policy, channel, nonce, progress, started_at, expires_at
+            session, txn, attempt, subject, policy, channel, nonce, progress, started_at, expires_at, declared
         )
-        SELECT $1, $2, 1 + count(*), $3, $4, $5, $6, $7::jsonb, $8, $9
+        SELECT $1, $2, 1 + count(*), $3, $4, $5, $6, $7::jsonb, $8, $9, $13::jsonb
         FROM liveness.sessions WHERE txn = $2
         HAVING count(*) < $10 AND (
             SELECT count(*) FROM liveness.sessions WHERE subject = $3 AND started_at > $11 AND state <> 'PASSED'
@@ -81,6 +84,7 @@ class SessionStore:
                 max_attempts,
                 new.started_at - _DAY,
                 max_per_day,
+                json.dumps(asdict(new.declared)),
             )
             if row is None:
                 await self._refuse(transaction, new, max_attempts)
@@ -101,7 +105,8 @@ class SessionStore:
         raise PersonLimitError("Too many attempts failed lately.", retry_after_s=max(1.0, wait.total_seconds()))
 
     _LOAD = """
-        SELECT session, txn, policy, channel, attempt, nonce, state, version, progress, started_at, expires_at
+        SELECT session, txn, policy, channel, attempt, nonce, state, version, progress, started_at, expires_at,
+               declared
         FROM liveness.sessions WHERE session = $1"""
 
     async def load(self, session: str) -> Session:
@@ -121,12 +126,13 @@ class SessionStore:
             progress=None if row["progress"] is None else from_json(row["progress"]),
             started_at=row["started_at"],
             expires_at=row["expires_at"],
+            declared=_declared(row["declared"]),
         )
 
     _CHANGE = """
         UPDATE liveness.sessions
         SET version = version + 1, state = $3, progress = $4::jsonb, failure = $5, score_passive_ppm = $6,
-            score_prompts_ppm = $7, ended_at = $8
+            score_prompts_ppm = $7, ended_at = $8, injection = $9::jsonb
         WHERE session = $1 AND version = $2 AND state = 'RUNNING'"""
     _ADD_KEYFRAME = "INSERT INTO liveness.keyframes (session, position, sealed) VALUES ($1, $2, $3)"
     _ERASE_KEYFRAMES = "DELETE FROM liveness.keyframes WHERE session = $1"
@@ -145,6 +151,7 @@ class SessionStore:
                 None if running else change.progress.passive_ppm,
                 None if running else change.progress.prompts_ppm,
                 None if running else now,
+                None if change.injection is None else json.dumps(dict(change.injection)),
             )
             if changed == 0:
                 raise SessionBusyError("Other frames of this session were judged meanwhile.")
@@ -214,6 +221,11 @@ class SessionStore:
         await self._database.run(self._FORGET_SESSIONS, now - self._keep_attempts)
         await self._database.run(self._FORGET_PEOPLE, now - self._keep_attempts)
         return erased
+
+
+def _declared(text: str) -> Declared:
+    value = json.loads(text)
+    return Declared(**value | {"label": Label(value["label"])}) if value else Declared()
 
 
 def _keyframe_row(session: str, position: int) -> str:

@@ -24,6 +24,7 @@ from services.auth_gateway.authentication import Bundle, Language
 from services.auth_gateway.ports import (
     Application,
     Attested,
+    CaptureDevice,
     CodeSent,
     DocumentFormat,
     FaceMatch,
@@ -159,14 +160,16 @@ class FakeLiveness(Fake):
         self.attempts: Counter[bytes] = Counter()
         self.sessions: dict[str, LivenessStep] = {}
         self.subjects: list[str] = []
+        self.devices: list[CaptureDevice] = []
 
-    async def start(self, transaction_bytes: bytes, subject: str) -> tuple[str, LivenessStep]:
+    async def start(self, transaction_bytes: bytes, subject: str, device: CaptureDevice) -> tuple[str, LivenessStep]:
         await self._called("start")
         txn = transaction.txn_of(transaction_bytes)
         if self.attempts[txn] == MAX_ATTEMPTS:
             raise refusal("liveness", Code.FAILED_PRECONDITION, "LIVENESS_ATTEMPTS_EXHAUSTED")
         self.attempts[txn] += 1
         self.subjects.append(subject)
+        self.devices.append(device)
         session, attempt = new_id(), self.attempts[txn]
         self.sessions[session] = LivenessStep(
             LivenessState.RUNNING,

@@ -13,11 +13,13 @@ from finid.esign.v1 import esign_pb2 as esign
 
 from mesh.names import new_id
 from mesh.transaction import Channel
+from services.auth_gateway.ports import CaptureDevice
 from services.portal.application import Service
 from tests.auth_gateway.edge import SERVICES, Edge, Metadata, refused, told
 from tests.auth_gateway.fakes import ANOTHER_APPLICATION, CODE, REDIRECT_URI
 from tests.auth_gateway.room import PAGE_URI, VERIFIER, ask_of
 from tests.auth_gateway.visits import (
+    DEVICE,
     FRAMES,
     HostedPage,
     Stream,
@@ -48,6 +50,7 @@ async def test_the_hosted_way_from_create_to_evidence(edge: Edge) -> None:
     assert "Демо Банк" in shown.consents[0].text
     assert await opened.call("GetCapture", page.GetCaptureRequest()) == shown
     redirect_uri = await opened.walk(shown)
+    assert edge.room.liveness.devices == [CaptureDevice("a camera of hers", 1280, 720, 30)]
     assert redirect_uri.startswith(REDIRECT_URI)
     query = parse_qs(urlsplit(redirect_uri).query)
     assert query["state"] == ["of the bank"]
@@ -73,8 +76,9 @@ async def test_the_way_in_steps(edge: Edge) -> None:
     given = auth.GiveConsentsRequest(name=name, consents=consents(created))
     shown = await finid.GiveConsents(given, metadata=token)
     assert shown.state == auth.AUTHENTICATION_STATE_AWAITING_LIVENESS
-    step = await finid.StartLiveness(auth.StartLivenessRequest(name=name), metadata=token)
+    step = await finid.StartLiveness(auth.StartLivenessRequest(name=name, device=DEVICE), metadata=token)
     assert (step.state, step.prompt, step.attempt) == (steps.LIVENESS_STATE_RUNNING, steps.PROMPT_NEUTRAL, 1)
+    assert edge.room.liveness.devices == [CaptureDevice("a camera of hers", 1280, 720, 30)]
     frames = auth.SubmitFramesRequest(name=name, frames=FRAMES)
     assert (await finid.SubmitFrames(frames, metadata=token)).prompt == steps.PROMPT_SMILE
     assert (await finid.SubmitFrames(frames, metadata=token)).state == steps.LIVENESS_STATE_PASSED

@@ -20,7 +20,7 @@ from services.auth_gateway.authentication import (
     Verdict,
     WrongStateError,
 )
-from services.auth_gateway.ports import LivenessState
+from services.auth_gateway.ports import CaptureDevice, LivenessState
 from tests.auth_gateway.fakes import (
     CODE,
     FRAMES,
@@ -187,6 +187,15 @@ async def test_a_running_attempt_says_what_comes_next_and_compares_nothing(room:
     step = await room.flow.submit_frames(await room.get(item.name), FRAMES)
     assert (step.state, step.prompt) == (LivenessState.RUNNING, "PROMPT_SMILE")
     assert room.facematch.calls == []
+
+
+async def test_what_the_client_says_of_its_camera_goes_to_liveness_alone(room: Room) -> None:
+    item = await at(room, State.AWAITING_LIVENESS)
+    said = CaptureDevice("FaceTime HD Camera", 1280, 720, 30)
+    await room.flow.start_liveness(item, said)
+    await room.flow.start_liveness(item)
+    assert room.liveness.devices == [said, CaptureDevice()]
+    assert "FaceTime" not in repr(said)
 
 
 async def test_three_failed_attempts_are_the_end(room: Room) -> None:

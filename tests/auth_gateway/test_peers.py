@@ -154,9 +154,15 @@ async def test_liveness_starts(spokes: Spokes) -> None:
         spokes,
         "StartSession",
         liveness_pb2.StartSessionResponse(session=ID, step=WIRE_STEP),
-        lambda channel: peers.LivenessPeer(channel).start(b"transaction", "subject"),
+        lambda channel: peers.LivenessPeer(channel).start(
+            b"transaction", "subject", ports.CaptureDevice("camera", 1280, 720, 30)
+        ),
     )
-    assert asked == liveness_pb2.StartSessionRequest(transaction=b"transaction", subject="subject")
+    assert asked == liveness_pb2.StartSessionRequest(
+        transaction=b"transaction",
+        subject="subject",
+        device=liveness_step_pb2.CaptureDevice(label="camera", width_px=1280, height_px=720, frames_per_s=30),
+    )
     assert found == (ID, STEP)
 
 

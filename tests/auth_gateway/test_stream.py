@@ -6,6 +6,7 @@ import pytest
 from finid.auth.v1 import auth_pb2 as auth
 from finid.auth.v1 import liveness_step_pb2 as steps
 
+from services.auth_gateway.ports import CaptureDevice
 from tests.auth_gateway.edge import Edge, told
 from tests.auth_gateway.fakes import unavailable
 from tests.auth_gateway.visits import (
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.postgres
 async def test_one_stream_is_a_whole_authentication(edge: Edge) -> None:
     stream = Stream(edge)
     await stream.up_to_the_code(create(auth.CHANNEL_STREAM))
+    assert edge.room.liveness.devices == [CaptureDevice("a camera of hers", 1280, 720, 30)]
     verified = await stream.ask(verify_code=entered())
     assert verified.authentication.state == auth.AUTHENTICATION_STATE_FINISHED
     result = (await stream.hears()).result

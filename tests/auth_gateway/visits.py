@@ -20,6 +20,7 @@ from tests.bundles import IIN, PHONE
 
 SUBJECT = auth.Subject(iin=IIN, phone=PHONE)
 RETURN_TO = auth.ReturnTo(redirect_uri=REDIRECT_URI, state="of the bank", code_challenge=CHALLENGE)
+DEVICE = steps.CaptureDevice(label="a camera of hers", width_px=1280, height_px=720, frames_per_s=30)
 FRAMES = [
     steps.Frame(jpeg=b"first frame of hers", captured_at_ms=0),
     steps.Frame(jpeg=b"second frame of hers", captured_at_ms=40),
@@ -65,7 +66,7 @@ class HostedPage:
     async def walk(self, shown: auth.Authentication) -> str:
         """Every step of the person; return where the browser goes then."""
         await self.call("GiveConsents", page.GiveConsentsRequest(consents=consents(shown)))
-        await self.call("StartLiveness", page.StartLivenessRequest())
+        await self.call("StartLiveness", page.StartLivenessRequest(device=DEVICE))
         for _ in range(2):
             await self.call("SubmitFrames", page.SubmitFramesRequest(frames=FRAMES))
         await self.call("SendCode", page.SendCodeRequest())
@@ -117,7 +118,8 @@ class Stream:
     async def up_to_the_code(self, asked: auth.CreateAuthenticationRequest) -> str:
         created = (await self.ask(create=asked)).authentication
         await self.ask(give_consents=auth.AuthenticateRequest.GiveConsents(consents=consents(created)))
-        assert (await self.ask(start_liveness={})).liveness.prompt == steps.PROMPT_NEUTRAL
+        start = auth.AuthenticateRequest.StartLiveness(device=DEVICE)
+        assert (await self.ask(start_liveness=start)).liveness.prompt == steps.PROMPT_NEUTRAL
         frames = auth.AuthenticateRequest.Frames(frames=FRAMES)
         assert (await self.ask(frames=frames)).liveness.prompt == steps.PROMPT_SMILE
         assert (await self.ask(frames=frames)).liveness.state == steps.LIVENESS_STATE_PASSED

@@ -85,7 +85,7 @@ def carries(gesture: str, *, mirrored: bool, calm: Face, faces: Sequence[Face]) 
             return all(face.smile - calm.smile > 0.2 for face in faces)
         case "BLINK":
             eyes = [face.eyes - calm.eyes for face in faces]
-            return eyes[0] > -0.05 and min(eyes) < -0.14 and eyes[-1] > -0.07
+            return eyes[0] > -0.05 and min(eyes) < -0.14 and eyes[-1] > -0.1
         case "OPEN_MOUTH":
             return all(face.mouth - calm.mouth > 0.06 and face.smile < calm.smile for face in faces)
         case "LOOK_DOWN":

@@ -1,7 +1,7 @@
 """Stand-ins for what liveness reaches over a wire: a store in memory, a worker without a process, a clock."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -44,6 +44,7 @@ class _Kept:
     scores: tuple[int, int] = (0, 0)
     receipt: str | None = None
     failure: str = ""
+    injection: Mapping[str, int] | None = None
 
 
 class SessionsInMemory:
@@ -80,6 +81,7 @@ class SessionsInMemory:
             progress=from_json(to_json(new.progress)),
             started_at=new.started_at,
             expires_at=new.expires_at,
+            declared=new.declared,
         )
         self.kept[new.id] = _Kept(session, new.subject)
         return session.attempt
@@ -98,6 +100,7 @@ class SessionsInMemory:
         kept.session = replace(session, version=session.version + 1, state=change.state, progress=progress)
         kept.scores = (change.progress.passive_ppm, change.progress.prompts_ppm)
         kept.failure = change.failure.value if change.failure else ""
+        kept.injection = change.injection
         if change.keyframe is not None:
             kept.keyframes[change.keyframe_position] = change.keyframe
         if change.state is State.FAILED:

@@ -29,6 +29,7 @@ from services.liveness.errors import (
     SessionUnknownError,
 )
 from services.liveness.examiner import MAX_BATCH_BYTES, Examiner, Frame
+from services.liveness.injection import Declared, Label
 from services.liveness.observation import Face, Observation
 from services.liveness.prompts import Prompt, State, Step
 from tests.bundles import NOW, SentBundle, World, digest_of
@@ -348,3 +349,17 @@ async def test_of_two_batches_at_once_one_is_refused() -> None:
 async def test_unknown_session_is_refused() -> None:
     with pytest.raises(SessionUnknownError):
         await Place().show(new_id(), [NEUTRAL])
+
+
+async def test_signs_of_injection_are_recorded_when_an_attempt_ends_and_decide_nothing() -> None:
+    place = Place()
+    declared = Declared(Label.VIRTUAL, 320, 240, 1)
+    session, step = await place.examiner.start(place.sent.transaction_bytes, SUBJECT, declared)
+    step = await place.show(session, [NEUTRAL] * POLICY.neutral_frames)
+    assert place.sessions.only().injection is None
+    while step.state is State.RUNNING:
+        step = await place.answer(session, step)
+    assert step.state is State.PASSED
+    recorded = place.sessions.only().injection
+    assert recorded is not None
+    assert (recorded["label_ppm"], recorded["timing_ppm"]) == (1_000_000, 1_000_000)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.liveness.errors import FrameTimesError
-from services.liveness.frame_times import DeviceClock, check
+from services.liveness.frame_times import DeviceClock, check, entropy_bits
 
 NEW = DeviceClock()
 RUNNING = DeviceClock(last_ms=500, delay_ms=(400, 400), steps_ms=(100,) * 5)
@@ -74,8 +74,19 @@ def test_recording_whose_times_come_again_is_refused() -> None:
 
 
 def test_camera_with_a_regular_clock_is_no_loop() -> None:
-    for regular in ([100] * 100, [33, 33, 34] * 40, [16, 17, 17] * 40):
+    for regular in (
+        [100] * 100,
+        [33, 33, 34] * 40,
+        [16, 17, 17] * 40,
+        [100, 100, 100, 100, 100, 220, 100, 100, 100, 100, 100, 340] * 9,
+    ):
         submitted(regular)
+
+
+def test_entropy_is_counted_in_bits() -> None:
+    assert entropy_bits([100] * 16) == 0
+    assert entropy_bits([99, 101] * 8) == 16
+    assert entropy_bits([98, 99, 100, 101] * 4) == 32
 
 
 @given(

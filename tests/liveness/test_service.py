@@ -1,5 +1,7 @@
 """The service as it is deployed: its own process, mTLS, PostgreSQL, a worker that dies, a database that goes away."""
 
+import asyncio
+import contextlib
 import hashlib
 import os
 import signal
@@ -36,6 +38,14 @@ RUNNING, PASSED = step_pb.LIVENESS_STATE_RUNNING, step_pb.LIVENESS_STATE_PASSED
 
 @pytest.fixture
 async def running(database: Callable[..., Database], tmp_path: Path) -> AsyncIterator[Deployed]:
+    async with service(database, tmp_path, {}) as liveness:
+        yield liveness
+
+
+@contextlib.asynccontextmanager
+async def service(
+    database: Callable[..., Database], tmp_path: Path, changed: dict[str, str]
+) -> AsyncIterator[Deployed]:
     (tmp_path / "tls").mkdir()
     WORLD.write_files(tmp_path)
     secrets = {
@@ -55,7 +65,7 @@ async def running(database: Callable[..., Database], tmp_path: Path) -> AsyncIte
         "FINID_LANDMARKER_FILE": str(models / "face_landmarker.task"),
         "FINID_PASSIVE_MODEL_FILE": str(models / "fr_liveness.onnx"),
     }
-    async with deployed("liveness", Authority(tmp_path / "tls"), environment) as liveness:
+    async with deployed("liveness", Authority(tmp_path / "tls"), environment | changed) as liveness:
         yield liveness
     assert SUBJECT not in liveness.log
 
@@ -126,6 +136,65 @@ async def test_whole_attempt_over_mtls_survives_its_worker_and_notices_its_losse
         assert PeerError("liveness", refusal.value).reason == "DEPENDENCY_UNAVAILABLE"
     await running.becomes(SERVING, 10)
     await start(stub, sent)
+
+
+@pytest.fixture
+async def running_short_queue(database: Callable[..., Database], tmp_path: Path) -> AsyncIterator[Deployed]:
+    """The service, with room for one batch to wait."""
+    async with service(database, tmp_path, {"FINID_LIVENESS_QUEUE_LIMIT": "1"}) as liveness:
+        yield liveness
+
+
+async def test_worker_killed_in_mid_batch_fails_that_batch_alone(running: Deployed) -> None:
+    """The batch is in the worker's hands when it dies, as when a native library crashes; sent again, it is judged."""
+    stub: Any = rpc.LivenessServiceStub(running.channel("auth_gateway"))
+    started = await start(stub, transaction())
+    person = SamplePerson(samples.assets_folder())
+    worker = worker_of(running)
+    os.kill(worker, signal.SIGSTOP)
+    batch = await batch_of(person, "PROMPT_NEUTRAL", started.session)
+    call = stub.SubmitFrames(batch, timeout=20)
+    await asyncio.sleep(0.5)
+    os.kill(worker, signal.SIGKILL)
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await call
+    lost_worker = PeerError("liveness", refusal.value)
+    assert (lost_worker.code, lost_worker.reason, lost_worker.retry_after_s) == ("UNAVAILABLE", "WORKER_LOST", 1.0)
+    await running.becomes(SERVING, 30)
+    assert worker_of(running) != worker
+    answer = await stub.SubmitFrames(batch, timeout=20)
+    assert (answer.step.state, answer.step.prompt_index) == (RUNNING, 1)
+
+
+async def test_batch_that_finds_the_queue_full_is_told_when_to_come_again(running_short_queue: Deployed) -> None:
+    running = running_short_queue
+    stub: Any = rpc.LivenessServiceStub(running.channel("auth_gateway"))
+    sessions = [(await start(stub, transaction())).session for _ in range(3)]
+    worker = worker_of(running)
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        batches = [await batch_of(SamplePerson(samples.assets_folder()), "PROMPT_NEUTRAL", each) for each in sessions]
+        waiting = []
+        for batch in batches[:2]:
+            waiting.append(stub.SubmitFrames(batch, timeout=20))
+            await asyncio.sleep(0.5)
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await stub.SubmitFrames(batches[2], timeout=20)
+        busy = PeerError("liveness", refusal.value)
+        assert (busy.code, busy.reason) == ("RESOURCE_EXHAUSTED", "WORKERS_BUSY")
+        assert busy.retry_after_s is not None
+        assert busy.retry_after_s >= 0.1
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    for call in waiting:
+        assert (await call).step.prompt_index == 1
+    assert (await stub.SubmitFrames(batches[2], timeout=20)).step.prompt_index == 1
+
+
+async def batch_of(person: SamplePerson, prompt: str, session: str) -> pb.SubmitFramesRequest:
+    frames = await person.frames(prompt, BATCH)
+    sent = [step_pb.Frame(jpeg=frame.jpeg, captured_at_ms=frame.captured_at_ms) for frame in frames]
+    return pb.SubmitFramesRequest(session=session, frames=sent)
 
 
 async def test_refusals_reach_the_caller_as_they_are_meant(running: Deployed) -> None:

@@ -1,6 +1,7 @@
 """Attempts in PostgreSQL, under the role of the service."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from services.liveness.errors import (
 )
 from services.liveness.frame_times import DeviceClock
 from services.liveness.gestures import Baseline
+from services.liveness.injection import Declared, Label, Traces
 from services.liveness.prompts import Prompt, State
 from services.liveness.session import Change, NewSession, Session
 from services.liveness.store import SessionStore
@@ -41,6 +43,7 @@ PROGRESS = Progress(
     neutral=(NEUTRAL, replace(NEUTRAL, live=None)),
     baseline=Baseline(1.0, 2.0, 0.1, 0.3, 0.02, 0.3, 0.5),
     rested=frozenset({Prompt.SMILE, Prompt.BLINK}),
+    traces=Traces(("00ff",), (85, 60), ((640, 360),)),
     times_done=1,
     held=1,
     held_since_ms=1600,
@@ -287,3 +290,17 @@ async def test_attempts_and_people_are_forgotten_in_the_end(store: SessionStore,
 def test_attempts_stay_for_as_long_as_they_are_counted(database_of_room: Database) -> None:
     with pytest.raises(ValueError, match="at least that long"):
         SessionStore(database_of_room, Seal(digest_of("field key")), keep_attempts=timedelta(hours=23))
+
+
+async def test_what_a_client_says_of_its_camera_and_the_signs_of_injection_are_kept(
+    store: SessionStore, database_of_room: Database
+) -> None:
+    declared = Declared(Label.OTHER, 1280, 720, 30)
+    running = await begun(store, replace(new(), declared=declared))
+    assert running.declared == declared
+    assert (await begun(store)).declared == Declared()
+    ended = Change(State.FAILED, PROGRESS, failure=Failure.PASSIVE, injection={"injection_ppm": 166_666})
+    await store.change(running, ended, START)
+    row = await database_of_room.one("SELECT injection FROM liveness.sessions WHERE session = $1", running.id)
+    assert row is not None
+    assert json.loads(row["injection"]) == {"injection_ppm": 166_666}

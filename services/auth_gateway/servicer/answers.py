@@ -7,7 +7,7 @@ from finid.auth.v1 import liveness_step_pb2 as step_pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.auth_gateway.authentication import Authentication, Language, ReturnTo, Verdict
-from services.auth_gateway.ports import CodeSent, Frame, LivenessStep
+from services.auth_gateway.ports import CaptureDevice, CodeSent, Frame, LivenessStep
 
 
 def timestamp(moment: datetime.datetime | None) -> Timestamp | None:
@@ -55,6 +55,11 @@ def authentication(item: Authentication, capture_uri: str = "") -> pb.Authentica
         ],
         application_title=transaction.application_title,
     )
+
+
+def device(message: step_pb.CaptureDevice) -> CaptureDevice:
+    """Return what the client says of its camera."""
+    return CaptureDevice(message.label, message.width_px, message.height_px, message.frames_per_s)
 
 
 def liveness_step(step: LivenessStep) -> step_pb.LivenessStep:

@@ -96,7 +96,8 @@ class CaptureServicer(rpc.CaptureServiceServicer):
     async def StartLiveness(self, request: pb.StartLivenessRequest, context: Any) -> liveness_step_pb2.LivenessStep:
         """See the proto."""
         async with self._desk.front.person("CaptureService.StartLiveness") as call:
-            return answers.liveness_step(await self._desk.flow.start_liveness(await self._current(context, call)))
+            current = await self._current(context, call)
+            return answers.liveness_step(await self._desk.flow.start_liveness(current, answers.device(request.device)))
 
     async def SubmitFrames(self, request: pb.SubmitFramesRequest, context: Any) -> liveness_step_pb2.LivenessStep:
         """See the proto."""

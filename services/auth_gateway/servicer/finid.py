@@ -71,7 +71,7 @@ class FinIdServicer(rpc.FinIdServiceServicer):
         """See the proto."""
         async with self._desk.front.participant(context, "FinIdService.StartLiveness") as call:
             current = await self._desk.find_for(call, request.name, Channel.STEPS)
-            return answers.liveness_step(await self._desk.flow.start_liveness(current))
+            return answers.liveness_step(await self._desk.flow.start_liveness(current, answers.device(request.device)))
 
     async def SubmitFrames(self, request: pb.SubmitFramesRequest, context: Any) -> step_pb.LivenessStep:
         """See the proto."""
@@ -160,7 +160,8 @@ class FinIdServicer(rpc.FinIdServiceServicer):
                     authentication=self._desk.shown(await flow.give_consents(current, given))
                 )
             case "start_liveness":
-                return pb.AuthenticateResponse(liveness=answers.liveness_step(await flow.start_liveness(current)))
+                started = await flow.start_liveness(current, answers.device(request.start_liveness.device))
+                return pb.AuthenticateResponse(liveness=answers.liveness_step(started))
             case "frames":
                 step = await flow.submit_frames(current, answers.frames(list(request.frames.frames)))
                 return pb.AuthenticateResponse(liveness=answers.liveness_step(step))

@@ -140,6 +140,42 @@ class Frame(_message.Message):
 Global___Frame: _TypeAlias = Frame  # noqa: Y015
 
 @_typing.final
+class CaptureDevice(_message.Message):
+    """What a client knows of its camera. Optional, and never trusted: it is compared with the frames, and what is found is
+    recorded for operators. It neither passes nor fails an attempt.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    WIDTH_PX_FIELD_NUMBER: _builtins.int
+    HEIGHT_PX_FIELD_NUMBER: _builtins.int
+    FRAMES_PER_S_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """The camera's name, as the system gives it (MediaStreamTrack.label in a browser). Only its kind is kept: it may hold a
+    person's name.
+    """
+    width_px: _builtins.int
+    """What the camera delivers, before a client makes it smaller (MediaStreamTrack.getSettings); 0 when not known."""
+    height_px: _builtins.int
+    frames_per_s: _builtins.int
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        width_px: _builtins.int = ...,
+        height_px: _builtins.int = ...,
+        frames_per_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames_per_s", b"frames_per_s", "height_px", b"height_px", "label", b"label", "width_px", b"width_px"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CaptureDevice: _TypeAlias = CaptureDevice  # noqa: Y015
+
+@_typing.final
 class LivenessStep(_message.Message):
     """What to do next. Prompts are shown one at a time, as soon as they come: frames taken before a prompt was given are refused
     (FRAME_TIMES_IMPLAUSIBLE), so a client drops what its camera took while it waited for this answer.

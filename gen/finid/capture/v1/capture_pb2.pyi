@@ -99,12 +99,17 @@ Global___GiveConsentsRequest: _TypeAlias = GiveConsentsRequest  # noqa: Y015
 class StartLivenessRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    DEVICE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def device(self) -> _liveness_step_pb2.CaptureDevice: ...
     def __init__(
         self,
+        *,
+        device: _liveness_step_pb2.CaptureDevice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["device", b"device"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,171 @@
+"""Colours that a page shows, and whether a face reflected them: pure, and not asked for by any policy yet.
+
+A screen lights a face that is near it, and hardly what is behind. So the colour of the face follows the sequence that
+was shown, at its time and at no other, and follows it more than the background does. A recording made for another
+sequence follows that one; frames that no screen lit follow none; a picture held up, or frames tinted as a whole, follow
+it in the background as well. In bright light the screen changes nothing that can be measured: nothing is concluded.
+
+After Tang et al., Face Flashing: a Secure Liveness Detection Protocol based on Light Reflections, NDSS 2018. The
+thresholds were chosen on made-up reflections (tests/liveness/test_flash.py) and measured on nobody.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import count, pairwise
+from math import sqrt
+from statistics import fmean
+
+Rgb = tuple[float, float, float]
+"""Mean red, green and blue, 0 to 255."""
+
+_PPM = 1_000_000
+_MIN_SAMPLES = 12
+_MIN_PER_COLOUR = 2
+# A frame exposed while the colour changed shows both: it is left out.
+_SETTLE_MS = 80
+_MAX_LUMA = 215.0
+_MIN_RESPONSE = 1.5
+_MIN_CORRELATION = 0.6
+_MIN_LEAD = 0.2
+_MIN_OVER_BACKGROUND = 1.5
+_MAX_SELF_CORRELATION = 0.6
+_BYTES = 256
+
+
+class Colour(StrEnum):
+    """What a page shows."""
+
+    RED = "RED"
+    GREEN = "GREEN"
+    BLUE = "BLUE"
+    YELLOW = "YELLOW"
+    CYAN = "CYAN"
+    MAGENTA = "MAGENTA"
+
+
+RGB_OF: dict[Colour, Rgb] = {
+    Colour.RED: (255, 0, 0),
+    Colour.GREEN: (0, 255, 0),
+    Colour.BLUE: (0, 0, 255),
+    Colour.YELLOW: (255, 255, 0),
+    Colour.CYAN: (0, 255, 255),
+    Colour.MAGENTA: (255, 0, 255),
+}
+
+
+class Outcome(StrEnum):
+    """What was found. Only FOLLOWED speaks for a person; TOO_BRIGHT and TOO_FEW say that nothing could be seen."""
+
+    FOLLOWED = "FOLLOWED"
+    NOT_FOLLOWED = "NOT_FOLLOWED"
+    BACKGROUND_TOO = "BACKGROUND_TOO"
+    TOO_BRIGHT = "TOO_BRIGHT"
+    TOO_FEW = "TOO_FEW"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One frame: when it was taken, milliseconds since the first colour was shown; the face and what is around it."""
+
+    at_ms: int
+    face: Rgb
+    background: Rgb
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`correlation_ppm` with the sequence, `shifted_ppm` the best with it moved by whole colours."""
+
+    outcome: Outcome
+    correlation_ppm: int = 0
+    shifted_ppm: int = 0
+
+
+def sequence(key: bytes, txn: bytes, nonce: bytes, length: int) -> tuple[Colour, ...]:
+    """Return the colours of one attempt, none twice in a row; `key` is that of scripts.
+
+    One that is much like itself at another time is drawn again: it could not be told from a late reflection.
+    """
+    numbers = _numbers(key, txn, nonce)
+    while True:
+        chosen: list[Colour] = []
+        while len(chosen) < length:
+            left = [colour for colour in Colour if not chosen or colour is not chosen[-1]]
+            chosen.append(left[next(n for n in numbers if n < _BYTES - _BYTES % len(left)) % len(left)])
+        expected = _expected(chosen)
+        if max(_correlation(expected[0], moved) for moved in expected[1:]) <= _MAX_SELF_CORRELATION:
+            return tuple(chosen)
+
+
+def _numbers(key: bytes, txn: bytes, nonce: bytes) -> Iterator[int]:
+    for counter in count():
+        block = b"finid-liveness-flash-v1\0" + txn + nonce + counter.to_bytes(4)
+        yield from hmac.new(key, block, hashlib.sha256).digest()
+
+
+def _expected(shown: Sequence[Colour]) -> list[list[float]]:
+    """How a face changes that follows the sequence, and then it moved by one colour, by two and so on."""
+    moved = [[*shown[by:], *shown[:by]] for by in range(len(shown))]
+    return [_steps([_chroma(RGB_OF[colour]) for colour in colours]) for colours in moved]
+
+
+def judge(shown: Sequence[Colour], every_ms: int, samples: Sequence[Sample]) -> Verdict:
+    """Say whether the faces of the samples reflected the colours, each of which was shown for `every_ms`."""
+    settled = [
+        (sample.at_ms // every_ms, sample)
+        for sample in samples
+        if 0 <= sample.at_ms < every_ms * len(shown) and sample.at_ms % every_ms >= _SETTLE_MS
+    ]
+    seen = [index for index, _ in settled]
+    if len(settled) < _MIN_SAMPLES or any(seen.count(index) < _MIN_PER_COLOUR for index in range(len(shown))):
+        return Verdict(Outcome.TOO_FEW)
+    if fmean(max(sample.face) for _, sample in settled) > _MAX_LUMA:
+        return Verdict(Outcome.TOO_BRIGHT)
+    face = _changes([_chroma(sample.face) for _, sample in settled], seen, len(shown))
+    behind = _changes([_chroma(sample.background) for _, sample in settled], seen, len(shown))
+    expected = _expected(shown)
+    correlation = _correlation(face, expected[0])
+    shifted = max(_correlation(face, moved) for moved in expected[1:])
+    numbers = (round(correlation * _PPM), round(shifted * _PPM))
+    response, behind_response = _size(face), _size(behind)
+    if response < _MIN_RESPONSE:
+        # Where the screen should have been seen, in a light that is not bright, nothing followed it.
+        bright = fmean(fmean(sample.face) for _, sample in settled) > _MAX_LUMA / 1.5
+        return Verdict(Outcome.TOO_BRIGHT if bright else Outcome.NOT_FOLLOWED, *numbers)
+    if correlation < _MIN_CORRELATION or correlation < shifted + _MIN_LEAD:
+        return Verdict(Outcome.NOT_FOLLOWED, *numbers)
+    follows_too = _correlation(behind, expected[0]) >= _MIN_CORRELATION
+    if follows_too and response < behind_response * _MIN_OVER_BACKGROUND:
+        return Verdict(Outcome.BACKGROUND_TOO, *numbers)
+    return Verdict(Outcome.FOLLOWED, *numbers)
+
+
+def _chroma(rgb: Rgb) -> Rgb:
+    """The colour without its brightness, which exposure and movement change."""
+    mean = fmean(rgb)
+    return (rgb[0] - mean, rgb[1] - mean, rgb[2] - mean)
+
+
+def _changes(chromas: Sequence[Rgb], seen: Sequence[int], length: int) -> list[float]:
+    """From each colour's mean to the next one's: slow changes of the room's light are hardly in it."""
+    means: list[Rgb] = []
+    for index in range(length):
+        red, green, blue = zip(*(chroma for chroma, at in zip(chromas, seen, strict=True) if at == index), strict=True)
+        means.append((fmean(red), fmean(green), fmean(blue)))
+    return _steps(means)
+
+
+def _steps(colours: Sequence[Rgb]) -> list[float]:
+    return [after - before for one, other in pairwise(colours) for before, after in zip(one, other, strict=True)]
+
+
+def _size(values: Sequence[float]) -> float:
+    return sqrt(fmean(value * value for value in values))
+
+
+def _correlation(one: Sequence[float], other: Sequence[float]) -> float:
+    size = _size(one) * _size(other)
+    return fmean(a * b for a, b in zip(one, other, strict=True)) / size if size else 0.0
