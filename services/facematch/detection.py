@@ -3,6 +3,7 @@
 Source: OpenCV's own decoding, modules/objdetect/src/face_detect.cpp, FaceDetectorYNImpl::postProcess.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,9 @@ INPUT_PX: Final = 640
 _STRIDES_PX: Final = (8, 16, 32)
 # OpenCV's default for FaceDetectorYN: boxes whose intersection over union is larger are one face.
 _SAME_FACE_OVERLAP: Final = 0.3
+
+# From the middle of a picture, whose sides are 1.
+_TO_A_CORNER: Final = math.hypot(0.5, 0.5)
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -46,6 +50,13 @@ def read_faces(maps: Mapping[str, FloatArray], min_score: float) -> list[Face]:
         if all(_overlap(face.box, other.box) <= _SAME_FACE_OVERLAP for other in kept):
             kept.append(face)
     return kept
+
+
+def prominence(face: Face, width: int, height: int) -> float:
+    """How much a face looks like the subject of a picture of `width` x `height`: its area, less towards the corners."""
+    left, top, face_width, face_height = (float(value) for value in face.box)
+    across, down = (left + face_width / 2) / width - 0.5, (top + face_height / 2) / height - 0.5
+    return face_width * face_height * (1 - min(1.0, math.hypot(across, down) / _TO_A_CORNER))
 
 
 def _faces_at(maps: Mapping[str, FloatArray], stride_px: int, min_score: float) -> list[Face]:

@@ -1,4 +1,4 @@
-"""Finding the one face of a picture and embedding it. Runs only in a sandboxed worker process.
+"""Finding the face of a picture and embedding it. Runs only in a sandboxed worker process.
 
 YuNet and SFace of OpenCV Zoo, in onnxruntime. onnxruntime reports home unless it is told not to before its import; the
 worker has no network in any case.
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cv2.typing import MatLike
 
 from services.facematch.alignment import ALIGNED_PX, to_template
-from services.facematch.detection import INPUT_PX, Face, read_faces
+from services.facematch.detection import INPUT_PX, Face, prominence, read_faces
 from services.facematch.image import PictureFaultError, decode_bgr
 from services.facematch.pictures import FaceRule, Fault, Limits
 
@@ -41,32 +41,29 @@ class FaceModel:
     def read(self, header: Mapping[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any], list[bytes]]:
         """Answer each picture of `blobs` with its face's embedding, or with why there is none.
 
-        `header` is {"rule": the fields of FaceRule}. The answer is {"faults": [a Fault's value, or "" for none, ...]}
-        and as many blobs: EMBEDDING_VALUES little-endian float32, or nothing.
+        `header` is {"rules": [the fields of FaceRule, for each picture]}. The answer is {"faults": [a Fault's value, or
+        "" for none, ...], "others": how many faces were passed over} and as many blobs: EMBEDDING_VALUES little-endian
+        float32, or nothing.
         """
-        rule = FaceRule(**header["rule"])
         faults: list[str] = []
         embeddings: list[bytes] = []
-        for picture in blobs:
+        others = 0
+        for picture, fields in zip(blobs, header["rules"], strict=True):
             try:
-                embeddings.append(self.embed(decode_bgr(picture, Limits()), rule).astype("<f4").tobytes())
+                picture_bgr, rule = decode_bgr(picture, Limits()), FaceRule(**fields)
+                faces = self.detect(picture_bgr, rule.min_score_ppm)
+                face = meant(faces, picture_bgr, rule)
+                embeddings.append(self.embed(picture_bgr, face).astype("<f4").tobytes())
+                others += len(faces) - 1
                 faults.append("")
             except PictureFaultError as error:
                 embeddings.append(b"")
                 faults.append(error.fault.value)
-        return {"faults": faults}, embeddings
+        return {"faults": faults, "others": others}, embeddings
 
-    def embed(self, picture_bgr: MatLike, rule: FaceRule) -> npt.NDArray[np.float32]:
-        """The embedding, of length 1, of the one face in a picture.
-
-        Raises PictureFaultError NO_FACE, SEVERAL_FACES or FACE_TOO_SMALL.
-        """
-        faces = self.detect(picture_bgr, rule.min_score_ppm)
-        if len(faces) != 1:
-            raise PictureFaultError(Fault.SEVERAL_FACES if faces else Fault.NO_FACE)
-        if float(faces[0].box[2:].min()) < rule.min_face_px:
-            raise PictureFaultError(Fault.FACE_TOO_SMALL)
-        aligned_bgr = cv2.warpAffine(picture_bgr, to_template(faces[0].landmarks), (ALIGNED_PX, ALIGNED_PX))
+    def embed(self, picture_bgr: MatLike, face: Face) -> npt.NDArray[np.float32]:
+        """The embedding, of length 1, of a face in a picture."""
+        aligned_bgr = cv2.warpAffine(picture_bgr, to_template(face.landmarks), (ALIGNED_PX, ALIGNED_PX))
         return self.embed_aligned(aligned_bgr)
 
     def embed_aligned(self, aligned_bgr: MatLike) -> npt.NDArray[np.float32]:
@@ -79,6 +76,22 @@ class FaceModel:
         square_bgr, scale = _letterbox(picture_bgr)
         maps = dict(zip(self._maps, _run(self._detector, square_bgr), strict=True))
         return [face.scaled(1 / scale) for face in read_faces(maps, min_score_ppm / _PPM)]
+
+
+def meant(faces: Sequence[Face], picture_bgr: MatLike, rule: FaceRule) -> Face:
+    """The face of a picture that its rule means.
+
+    Raises PictureFaultError NO_FACE, SEVERAL_FACES or FACE_TOO_SMALL.
+    """
+    if not faces:
+        raise PictureFaultError(Fault.NO_FACE)
+    if len(faces) > 1 and not rule.takes_largest:
+        raise PictureFaultError(Fault.SEVERAL_FACES)
+    height, width = picture_bgr.shape[:2]
+    face = max(faces, key=lambda found: prominence(found, width, height))
+    if float(face.box[2:].min()) < rule.min_face_px:
+        raise PictureFaultError(Fault.FACE_TOO_SMALL)
+    return face
 
 
 def serve(arguments: Mapping[str, Any]) -> FaceModel:
