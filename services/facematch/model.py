@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cv2.typing import MatLike
 
 from services.facematch.alignment import ALIGNED_PX, to_template
-from services.facematch.detection import INPUT_PX, Face, read_faces
+from services.facematch.detection import CELL_PX, INPUT_PX, Face, read_faces
 from services.facematch.image import PictureFaultError, decode_bgr
 from services.facematch.pictures import FaceRule, Fault, Limits
 
@@ -76,9 +76,9 @@ class FaceModel:
 
     def detect(self, picture_bgr: MatLike, min_score_ppm: int) -> list[Face]:
         """All faces of a picture, in its pixels, best first. YuNet takes BGR, 0 to 255."""
-        square_bgr, scale = _letterbox(picture_bgr)
-        maps = dict(zip(self._maps, _run(self._detector, square_bgr), strict=True))
-        return [face.scaled(1 / scale) for face in read_faces(maps, min_score_ppm / _PPM)]
+        input_bgr, scale = _letterbox(picture_bgr)
+        maps = dict(zip(self._maps, _run(self._detector, input_bgr), strict=True))
+        return [face.scaled(1 / scale) for face in read_faces(maps, min_score_ppm / _PPM, input_bgr.shape[1])]
 
 
 def serve(arguments: Mapping[str, Any]) -> FaceModel:
@@ -116,11 +116,14 @@ def _run(session: onnxruntime.InferenceSession, picture: MatLike) -> list[npt.ND
 
 
 def _letterbox(picture: MatLike) -> tuple[MatLike, float]:
-    """The picture in the top left of a black square of the detector's size, and the factor it was resized by."""
+    """The picture with a longer side of INPUT_PX, black below or beside it up to whole cells, and its factor of size.
+
+    Not up to a square: black pixels cost as much as others, 14 ms for a square and 10 ms for 640 x 384.
+    """
     height, width = picture.shape[:2]
     scale = INPUT_PX / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    square = np.zeros((INPUT_PX, INPUT_PX, 3), np.uint8)
+    padded = np.zeros((*(-(-side // CELL_PX) * CELL_PX for side in reversed(size)), 3), np.uint8)
     resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    square[: size[1], : size[0]] = resized
-    return square, scale
+    padded[: size[1], : size[0]] = resized
+    return padded, scale
