@@ -3,7 +3,7 @@
 Source: OpenCV's own decoding, modules/objdetect/src/face_detect.cpp, FaceDetectorYNImpl::postProcess.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,6 +47,20 @@ def read_faces(maps: Mapping[str, FloatArray], min_score: float, width_px: int =
         if all(_overlap(face.box, other.box) <= _SAME_FACE_OVERLAP for other in kept):
             kept.append(face)
     return kept
+
+
+def main_face(faces: Sequence[Face], width_px: int, height_px: int) -> Face:
+    """Whom a picture is of: the largest face, where distance from the centre takes off from its width.
+
+    Of `faces`, at least one, in a picture of this size.
+    """
+    centre = np.array([width_px, height_px]) / 2
+
+    def weight(face: Face) -> float:
+        away = float(np.linalg.norm(face.box[:2] + face.box[2:] / 2 - centre))
+        return float(np.sqrt(face.box[2] * face.box[3])) - away / 2
+
+    return max(faces, key=weight)
 
 
 def _faces_at(maps: Mapping[str, FloatArray], stride_px: int, min_score: float, width_px: int) -> list[Face]:

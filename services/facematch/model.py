@@ -6,7 +6,7 @@ worker has no network in any case.
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cv2.typing import MatLike
 
 from services.facematch.alignment import ALIGNED_PX, to_template
-from services.facematch.detection import CELL_PX, INPUT_PX, Face, read_faces
+from services.facematch.detection import CELL_PX, INPUT_PX, Face, main_face, read_faces
 from services.facematch.image import PictureFaultError, decode_bgr
 from services.facematch.pictures import FaceRule, Fault, Limits
 
@@ -44,12 +44,24 @@ class FaceModel:
         `header` is {"rule": the fields of FaceRule}. The answer is {"faults": [a Fault's value, or "" for none, ...]}
         and as many blobs: EMBEDDING_VALUES little-endian float32, or nothing.
         """
+        return self._read(header, blobs, self.embed)
+
+    def read_portraits(self, header: Mapping[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+        """As `read`, of pictures that are each of one person: others in the background are passed over."""
+        return self._read(header, blobs, self.embed_portrait)
+
+    @staticmethod
+    def _read(
+        header: Mapping[str, Any],
+        blobs: Sequence[bytes],
+        embed: Callable[[MatLike, FaceRule], npt.NDArray[np.float32]],
+    ) -> tuple[dict[str, Any], list[bytes]]:
         rule = FaceRule(**header["rule"])
         faults: list[str] = []
         embeddings: list[bytes] = []
         for picture in blobs:
             try:
-                embeddings.append(self.embed(decode_bgr(picture, Limits()), rule).astype("<f4").tobytes())
+                embeddings.append(embed(decode_bgr(picture, Limits()), rule).astype("<f4").tobytes())
                 faults.append("")
             except PictureFaultError as error:
                 embeddings.append(b"")
@@ -64,9 +76,28 @@ class FaceModel:
         faces = self.detect(picture_bgr, rule.min_score_ppm)
         if len(faces) != 1:
             raise PictureFaultError(Fault.SEVERAL_FACES if faces else Fault.NO_FACE)
-        if float(faces[0].box[2:].min()) < rule.min_face_px:
+        return self._embed_face(picture_bgr, faces[0], rule)
+
+    def embed_portrait(self, picture_bgr: MatLike, rule: FaceRule) -> npt.NDArray[np.float32]:
+        """The embedding, of length 1, of the largest and most central face of a picture of one person.
+
+        A face that fills its picture is larger than those YuNet was trained on (10 to 300 pixels, says OpenCV Zoo) and
+        lacks the surroundings it was seen in: where none is found, it is looked for again within a border.
+        Raises PictureFaultError NO_FACE or FACE_TOO_SMALL.
+        """
+        faces = self.detect(picture_bgr, rule.min_score_ppm)
+        if not faces:
+            border = max(picture_bgr.shape[:2]) // 2
+            picture_bgr = cv2.copyMakeBorder(picture_bgr, border, border, border, border, cv2.BORDER_CONSTANT)
+            faces = self.detect(picture_bgr, rule.min_score_ppm)
+        if not faces:
+            raise PictureFaultError(Fault.NO_FACE)
+        return self._embed_face(picture_bgr, main_face(faces, picture_bgr.shape[1], picture_bgr.shape[0]), rule)
+
+    def _embed_face(self, picture_bgr: MatLike, face: Face, rule: FaceRule) -> npt.NDArray[np.float32]:
+        if float(face.box[2:].min()) < rule.min_face_px:
             raise PictureFaultError(Fault.FACE_TOO_SMALL)
-        aligned_bgr = cv2.warpAffine(picture_bgr, to_template(faces[0].landmarks), (ALIGNED_PX, ALIGNED_PX))
+        aligned_bgr = cv2.warpAffine(picture_bgr, to_template(face.landmarks), (ALIGNED_PX, ALIGNED_PX))
         return self.embed_aligned(aligned_bgr)
 
     def embed_aligned(self, aligned_bgr: MatLike) -> npt.NDArray[np.float32]:

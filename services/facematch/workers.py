@@ -66,7 +66,14 @@ class FaceWorkers:
 
         Raises WorkersBusyError, WorkerLostError or WorkerCallFailedError when there is no answer.
         """
-        header, blobs = await self.pool.call("read", {"rule": asdict(rule)}, list(pictures))
+        return await self._call("read", pictures, rule)
+
+    async def read_portraits(self, pictures: Sequence[bytes], rule: FaceRule) -> list[Embedding | Fault]:
+        """As `read`, of pictures that are each of one person: the largest central face, wherever there are others."""
+        return await self._call("read_portraits", pictures, rule)
+
+    async def _call(self, method: str, pictures: Sequence[bytes], rule: FaceRule) -> list[Embedding | Fault]:
+        header, blobs = await self.pool.call(method, {"rule": asdict(rule)}, list(pictures))
         faults = header.get("faults")
         if not isinstance(faults, list) or not len(faults) == len(blobs) == len(pictures):
             raise WorkerLostError("a worker answered nonsense")

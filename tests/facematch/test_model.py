@@ -171,6 +171,33 @@ async def test_reads_each_picture_of_a_call_in_order(workers: FaceWorkers, woman
     ]
 
 
+async def test_a_portrait_is_of_its_largest_face_and_may_be_cut_close(workers: FaceWorkers, man: list[MatLike]) -> None:
+    live = man[samples.MAN_NEUTRAL]
+    picture = square(live)
+    picture[400:600, 20:170] = cv2.resize(decode_bgr(samples.photo("astronaut"), Limits()), (150, 200))
+    (alone,) = await workers.read([samples.jpeg(live)], RULE)
+    in_company, refused = await workers.read_portraits([samples.jpeg(picture), samples.jpeg(live * 0)], RULE)
+    assert not isinstance(alone, Fault)
+    assert not isinstance(in_company, Fault)
+    assert similarity_ppm(alone, in_company) > 950_000
+    assert refused is Fault.NO_FACE
+    assert await workers.read([samples.jpeg(picture)], FaceRule(700_000, 20)) == [Fault.SEVERAL_FACES]
+
+
+async def test_a_face_that_fills_its_picture_is_found(model: FaceModel, workers: FaceWorkers) -> None:
+    photo = decode_bgr(samples.photo("man"), Limits())
+    face = model.detect(photo, RULE.min_score_ppm)[0]
+    left, top, width, height = (int(value) for value in face.box)
+    inset = width // 20
+    cut = photo[top + inset : top + height - inset, left + inset : left + width - inset]
+    tight = samples.jpeg(cv2.cvtColor(cv2.resize(cut, (96, 96)), cv2.COLOR_BGR2GRAY))
+    (whole,) = await workers.read([samples.photo("man")], RULE)
+    (found,) = await workers.read_portraits([tight], FaceRule(700_000, 40))
+    assert not isinstance(whole, Fault)
+    assert not isinstance(found, Fault)
+    assert similarity_ppm(whole, found) >= THRESHOLD_PPM
+
+
 def confinement_of(pid: int) -> tuple[set[str], list[str]]:
     """The seccomp modes of all threads of a process, and what its descriptors are."""
     process = Path(f"/proc/{pid}")
