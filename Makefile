@@ -58,6 +58,7 @@ proto-release: gen ## Accept the protos of now as what later ones may not break
 bench: setup ## Measure each claim against its peer and its limit, in one run each
 	$(BIN)/python -m bench.sign_digests
 	$(BIN)/python -m bench.get_authentication
+	$(BIN)/python -m bench.facematch
 
 .PHONY: clean
 clean: ## Remove the mesh's state and var/ (not .venv)

@@ -62,7 +62,8 @@ class Matcher:
         if policy is None:
             raise PolicyUnknownError("The transaction's policy is not known here.")
 
-        # 2. Every picture shows exactly one face. No probe at all would be "all of them are alike".
+        # 2. Every probe shows exactly one face; the reference may show others behind its person. No probe at all would
+        #    be "all of them are alike".
         if not 1 <= len(probes) <= MAX_PROBES:
             raise InvalidArgumentError(
                 "The number of probes is wrong.", violations=[FieldViolation("probes", f"must be 1 to {MAX_PROBES}")]
@@ -76,7 +77,7 @@ class Matcher:
             # The gateway asks for people without a record too, and must not be answered sooner, or when others are not.
             await self.faces.read(probes, policy.rule)
             raise
-        reference, *others = await self._faces((photo, *probes), policy)
+        reference, *others = await self._faces(photo, probes, policy)
 
         # 3. Every probe is like the reference. One that is not refuses all: whoever brings a live face for two prompts
         #    and a victim's picture for the third has not passed.
@@ -95,9 +96,11 @@ class Matcher:
         receipt = self.signer.sign(stated, txn=asked.txn, policy=policy.id, now=self.now())
         return Comparison(receipt, similarities_ppm, policy.threshold_ppm)
 
-    async def _faces(self, pictures: Sequence[bytes], policy: Policy) -> list[Embedding]:
+    async def _faces(self, photo: bytes, probes: Sequence[bytes], policy: Policy) -> list[Embedding]:
         found: list[Embedding] = []
-        for index, face in enumerate(await self.faces.read(pictures, policy.rule)):
+        # A document's photo may show a face again, small, or be cut close. A second face before the camera is an error.
+        reference = await self.faces.read_portraits((photo,), policy.rule)
+        for index, face in enumerate(reference + await self.faces.read(probes, policy.rule)):
             if isinstance(face, Fault):
                 raise ERROR_OF[face](REFERENCE if index == 0 else probe(index - 1))
             found.append(face)

@@ -51,3 +51,6 @@ class FaceReader(Protocol):
 
         Raises FinIdError when the answer cannot be had now.
         """
+
+    async def read_portraits(self, pictures: Sequence[bytes], rule: FaceRule) -> list[Embedding | Fault]:
+        """As `read`, of pictures that are each of one person: the largest central face, wherever there are others."""

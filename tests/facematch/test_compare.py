@@ -42,6 +42,11 @@ class FakeFaces:
     def __init__(self, known: dict[bytes, Embedding | Fault] | None = None) -> None:
         self.known: dict[bytes, Embedding | Fault] = {PHOTO: face_at(1.0), **(known or {})}
         self.asked: list[FaceRule] = []
+        self.portraits: list[bytes] = []
+
+    async def read_portraits(self, pictures: Sequence[bytes], rule: FaceRule) -> list[Embedding | Fault]:
+        self.portraits += pictures
+        return [self.known.get(picture, Fault.NO_FACE) for picture in pictures]
 
     async def read(self, pictures: Sequence[bytes], rule: FaceRule) -> list[Embedding | Fault]:
         self.asked.append(rule)
@@ -100,6 +105,12 @@ def test_takes_faces_by_the_rule_of_the_policy() -> None:
     faces, probes = probes_at(0.9)
     compare(faces, probes)
     assert faces.asked == [FaceRule(min_score_ppm=700_000, min_face_px=75)]
+
+
+def test_takes_the_reference_alone_as_a_portrait_that_may_show_others() -> None:
+    faces, probes = probes_at(0.9, 0.8)
+    compare(faces, probes)
+    assert faces.portraits == [PHOTO]
 
 
 def test_passes_at_the_threshold_and_fails_just_below() -> None:
