@@ -1,7 +1,7 @@
 """Which pictures of which people a folder holds, and which pairs of them are compared.
 
-People are told by their folders, DIR/person/any.jpg, or by the files' names, DIR/Person_Name_0001.jpg. Everything else
-is listed and left out: a data set from anywhere has files that belong to nobody.
+People are told by their folders, DIR/person/any.jpg, or by the files' names, DIR/Person_Name_0001.jpg; a name without a
+number is somebody's only picture. Hidden files are passed over, and whatever is no picture by its name is listed.
 """
 
 import csv
@@ -47,25 +47,21 @@ def pictures_in(folder: Path) -> tuple[list[Picture], list[str]]:
     """Return the pictures of a folder, in the order of their paths, and what was left out of it."""
     pictures, left_out = [], []
     for path in sorted(folder.rglob("*")):
-        if path.is_dir():
+        inside = path.relative_to(folder)
+        if path.is_dir() or any(part.startswith(".") for part in inside.parts):
             continue
-        shown = str(path.relative_to(folder))
-        person = _person_of(path, folder)
-        if path.suffix.lower() not in _PICTURES:
-            left_out.append(f"{shown}: no JPEG or PNG by its name")
-        elif person is None:
-            left_out.append(f"{shown}: neither in a person's folder nor named Person_Name_0001")
+        if path.suffix.lower() in _PICTURES:
+            pictures.append(Picture(path, _person_of(inside)))
         else:
-            pictures.append(Picture(path, person))
+            left_out.append(f"{inside}: no JPEG or PNG by its name")
     return pictures, left_out
 
 
-def _person_of(path: Path, folder: Path) -> str | None:
-    inside = path.relative_to(folder).parent
-    if inside != Path():
-        return str(inside)
-    numbered = _NUMBERED.fullmatch(path.stem)
-    return numbered["person"] if numbered else None
+def _person_of(inside: Path) -> str:
+    if len(inside.parts) > 1:
+        return inside.parts[0]
+    numbered = _NUMBERED.fullmatch(inside.stem)
+    return numbered["person"] if numbered else inside.stem
 
 
 def pairs_of(pictures: Sequence[Picture], impostors: int, seed: int) -> list[Pair]:
@@ -98,7 +94,7 @@ def pairs_in(file: Path, pictures: Sequence[Picture], folder: Path) -> tuple[lis
     """
     places = _places(pictures, folder)
     pairs, left_out = [], []
-    with file.open(newline="", encoding="utf-8", errors="replace") as lines:
+    with file.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
         for number, row in enumerate(csv.reader(lines), start=1):
             cells = [cell.strip() for cell in row]
             if not any(cells):

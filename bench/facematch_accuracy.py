@@ -34,7 +34,7 @@ from tests import samples
 
 FMRS = (1e-2, 1e-3, 1e-4)
 POLICIES_FILE = Path(policies.__file__).with_name("policies.toml")
-_MODELS = ("models/face_detection_yunet_2023mar.onnx", "models/face_recognition_sface_2021dec.onnx")
+_MODELS = ("models/face_detection_yunet_2023mar_fused.onnx", "models/face_recognition_sface_2021dec_fused.onnx")
 _BATCH = 8
 _SHOWN = 20
 _PROGRESS_EVERY_S = 2.0

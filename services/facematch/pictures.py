@@ -34,8 +34,8 @@ class Limits:
 class FaceRule:
     """What counts as a face, and how small it may be: `min_score_ppm` is the detector's, one million being certain.
 
-    `takes_largest`: of several faces the largest and most central one is meant, as on the photo of a document whose
-    background shows people; otherwise several faces are a fault.
+    `takes_largest`: as on the photo of a document, of several faces the largest and most central one is meant, and one
+    that fills the picture is a face too; otherwise several faces are a fault.
     """
 
     min_score_ppm: int

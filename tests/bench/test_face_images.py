@@ -13,7 +13,8 @@ def folder(tmp_path: Path) -> Path:
         "Aigerim_Serikova_0001.jpg",
         "Aigerim_Serikova_0002.JPG",
         "Marat_0001.png",
-        "nobody.jpg",
+        "Portrait.jpg",
+        ".hidden.jpg",
         "readme.txt",
         "person three/a.jpeg",
         "person three/b.jpg",
@@ -31,6 +32,7 @@ def test_people_are_told_by_folders_and_by_names(folder: Path) -> None:
         ("Aigerim_Serikova_0001.jpg", "Aigerim_Serikova"),
         ("Aigerim_Serikova_0002.JPG", "Aigerim_Serikova"),
         ("Marat_0001.png", "Marat"),
+        ("Portrait.jpg", "Portrait"),
         ("a.jpeg", "person three"),
         ("b.jpg", "person three"),
     ]
@@ -38,14 +40,14 @@ def test_people_are_told_by_folders_and_by_names(folder: Path) -> None:
 
 def test_everything_else_is_listed(folder: Path) -> None:
     _, left_out = pictures_in(folder)
-    assert [line.partition(":")[0] for line in left_out] == ["nobody.jpg", "person three/notes.csv", "readme.txt"]
+    assert [line.partition(":")[0] for line in left_out] == ["person three/notes.csv", "readme.txt"]
 
 
 def test_all_pairs_of_one_person_and_a_sample_of_two(folder: Path) -> None:
     pictures, _ = pictures_in(folder)
     every = pairs_of(pictures, impostors=100, seed=1)
-    assert {(pair.one, pair.other) for pair in every if pair.same} == {(0, 1), (3, 4)}
-    assert len([pair for pair in every if not pair.same]) == 8
+    assert {(pair.one, pair.other) for pair in every if pair.same} == {(0, 1), (4, 5)}
+    assert len([pair for pair in every if not pair.same]) == 13
     assert all((pictures[pair.one].person == pictures[pair.other].person) == pair.same for pair in every)
 
 
@@ -70,7 +72,7 @@ def test_a_file_of_pairs_names_pictures_by_path_or_name(folder: Path) -> None:
         "a,b,2\n"
     )
     pairs, left_out = pairs_in(file, pictures, folder)
-    assert pairs == [Pair(0, 1, same=True), Pair(3, 2, same=False)]
+    assert pairs == [Pair(0, 1, same=True), Pair(4, 2, same=False)]
     assert [line.partition(":")[0] for line in left_out] == [f"pairs.csv line {line}" for line in (5, 6, 7)]
 
 
