@@ -59,6 +59,7 @@ bench: setup ## Measure each claim against its peer and its limit, in one run ea
 	$(BIN)/python -m bench.sign_digests
 	$(BIN)/python -m bench.get_authentication
 	$(BIN)/python -m bench.liveness_frames
+	$(BIN)/python -m bench.facematch
 
 .PHONY: clean
 clean: ## Remove the mesh's state and var/ (not .venv)

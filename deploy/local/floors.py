@@ -23,7 +23,10 @@ _MIN_PASSIVE_PPM: Final = 900_000
 _MIN_PROMPTS_PPM: Final = 500_000  # by liveness's scale, the least clear prompt just answered
 _MODELS: Final = {
     Factor.LIVENESS: ("models/face_landmarker.task", "models/fr_liveness.onnx"),
-    Factor.FACE_MATCH: ("models/face_detection_yunet_2023mar.onnx", "models/face_recognition_sface_2021dec.onnx"),
+    Factor.FACE_MATCH: (
+        "models/face_detection_yunet_2023mar_fused.onnx",
+        "models/face_recognition_sface_2021dec_fused.onnx",
+    ),
 }
 _SERVED: Final = {
     "registry": (Purpose.IDENTIFY, Purpose.ISSUE, Purpose.REISSUE),
@@ -69,5 +72,6 @@ def _floor(consumer: str, purpose: Purpose, digests: dict[str, str]) -> dict[str
 def _digests() -> dict[str, str]:
     """SHA-256 (base64url) of every asset by its path."""
     known = manifest.load()
-    pairs = [(file.path, file.sha256) for file in known.files] + [(made.path, made.sha256) for made in known.folded]
+    pairs = [(file.path, file.sha256) for file in known.files]
+    pairs += [(made.path, made.sha256) for made in (*known.folded, *known.fused)]
     return {path: base64url.encode(bytes.fromhex(sha256)) for path, sha256 in pairs}

@@ -115,8 +115,8 @@ def _facematch(parts: Parts) -> dict[str, str]:
     private, _ = keys.photo_keys(parts.state)
     return {
         "FINID_PHOTO_KEY_FILE": str(private),
-        "FINID_FACE_DETECTOR_FILE": parts.model("face_detection_yunet_2023mar.onnx"),
-        "FINID_FACE_EMBEDDER_FILE": parts.model("face_recognition_sface_2021dec.onnx"),
+        "FINID_FACE_DETECTOR_FILE": parts.model("face_detection_yunet_2023mar_fused.onnx"),
+        "FINID_FACE_EMBEDDER_FILE": parts.model("face_recognition_sface_2021dec_fused.onnx"),
     }
 
 

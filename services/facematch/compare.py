@@ -62,7 +62,8 @@ class Matcher:
         if policy is None:
             raise PolicyUnknownError("The transaction's policy is not known here.")
 
-        # 2. Every picture shows exactly one face. No probe at all would be "all of them are alike".
+        # 2. Every probe shows exactly one face; of those on the photo one is meant. No probe at all would be "all of
+        #    them are alike".
         if not 1 <= len(probes) <= MAX_PROBES:
             raise InvalidArgumentError(
                 "The number of probes is wrong.", violations=[FieldViolation("probes", f"must be 1 to {MAX_PROBES}")]
@@ -74,7 +75,7 @@ class Matcher:
             photo = self.photo_key.open(photo_jwe)
         except PictureError:
             # The gateway asks for people without a record too, and must not be answered sooner, or when others are not.
-            await self.faces.read(probes, policy.rule)
+            await self.faces.read(probes, [policy.rule] * len(probes))
             raise
         reference, *others = await self._faces((photo, *probes), policy)
 
@@ -96,8 +97,9 @@ class Matcher:
         return Comparison(receipt, similarities_ppm, policy.threshold_ppm)
 
     async def _faces(self, pictures: Sequence[bytes], policy: Policy) -> list[Embedding]:
+        rules = [policy.document_rule, *[policy.rule] * (len(pictures) - 1)]
         found: list[Embedding] = []
-        for index, face in enumerate(await self.faces.read(pictures, policy.rule)):
+        for index, face in enumerate(await self.faces.read(pictures, rules)):
             if isinstance(face, Fault):
                 raise ERROR_OF[face](REFERENCE if index == 0 else probe(index - 1))
             found.append(face)

@@ -32,10 +32,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class FaceRule:
-    """What counts as a face, and how small it may be: `min_score_ppm` is the detector's, one million being certain."""
+    """What counts as a face, and how small it may be: `min_score_ppm` is the detector's, one million being certain.
+
+    `takes_largest`: as on the photo of a document, of several faces the largest and most central one is meant, and one
+    that fills the picture is a face too; otherwise several faces are a fault.
+    """
 
     min_score_ppm: int
     min_face_px: int
+    takes_largest: bool = False
 
 
 Embedding = tuple[float, ...]
@@ -44,10 +49,10 @@ EMBEDDING_VALUES = 128
 
 
 class FaceReader(Protocol):
-    """Finds the one face of each picture and embeds it."""
+    """Finds the face that is meant in each picture and embeds it."""
 
-    async def read(self, pictures: Sequence[bytes], rule: FaceRule) -> list[Embedding | Fault]:
-        """Answer each picture, in order, with its face or with why it cannot be used.
+    async def read(self, pictures: Sequence[bytes], rules: Sequence[FaceRule]) -> list[Embedding | Fault]:
+        """Answer each picture by its rule, in order, with its face or with why it cannot be used.
 
         Raises FinIdError when the answer cannot be had now.
         """

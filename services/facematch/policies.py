@@ -22,18 +22,25 @@ class Policy:
     threshold_ppm: int
     min_score_ppm: int
     min_face_px: int
+    min_document_face_px: int
 
     def __post_init__(self) -> None:
         # Python's bool is an int, and TOML has both floats and booleans.
-        if not all(type(number) is int for number in (self.threshold_ppm, self.min_score_ppm, self.min_face_px)):
+        sides_px = (self.min_face_px, self.min_document_face_px)
+        if not all(type(number) is int for number in (self.threshold_ppm, self.min_score_ppm, *sides_px)):
             raise PoliciesError(f"policy {self.id}: numbers must be integers")
-        if not (0 < self.threshold_ppm <= _PPM and 0 < self.min_score_ppm <= _PPM and self.min_face_px > 0):
+        if not (0 < self.threshold_ppm <= _PPM and 0 < self.min_score_ppm <= _PPM and min(sides_px) > 0):
             raise PoliciesError(f"policy {self.id}: a number is out of range")
 
     @property
     def rule(self) -> FaceRule:
-        """What counts as a face."""
+        """What counts as the face of a probe."""
         return FaceRule(self.min_score_ppm, self.min_face_px)
+
+    @property
+    def document_rule(self) -> FaceRule:
+        """What counts as the face of a reference photo."""
+        return FaceRule(self.min_score_ppm, self.min_document_face_px, takes_largest=True)
 
 
 def load(path: Path) -> Mapping[str, Policy]:

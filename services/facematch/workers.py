@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mesh import telemetry
 from mesh.errors import DependencyUnavailableError
 from mesh.worker import WorkerLostError, WorkerPool
 from services.facematch.pictures import EMBEDDING_VALUES, Embedding, FaceRule, Fault
@@ -61,15 +62,19 @@ class FaceWorkers:
             )
         )
 
-    async def read(self, pictures: Sequence[bytes], rule: FaceRule) -> list[Embedding | Fault]:
-        """Answer each picture, in order, with its face or with why it cannot be used.
+    async def read(self, pictures: Sequence[bytes], rules: Sequence[FaceRule]) -> list[Embedding | Fault]:
+        """Answer each picture by its rule, in order, with its face or with why it cannot be used.
 
         Raises WorkersBusyError, WorkerLostError or WorkerCallFailedError when there is no answer.
         """
-        header, blobs = await self.pool.call("read", {"rule": asdict(rule)}, list(pictures))
-        faults = header.get("faults")
+        header, blobs = await self.pool.call("read", {"rules": [asdict(rule) for rule in rules]}, list(pictures))
+        faults, others = header.get("faults"), header.get("others")
         if not isinstance(faults, list) or not len(faults) == len(blobs) == len(pictures):
             raise WorkerLostError("a worker answered nonsense")
+        if type(others) is not int or others < 0:
+            raise WorkerLostError("a worker answered nonsense")
+        if others:
+            telemetry.logger().warning("a document photo shows several faces, the largest was taken", others=others)
         return [_answer(fault, blob) for fault, blob in zip(faults, blobs, strict=True)]
 
     async def check(self) -> None:

@@ -2,10 +2,12 @@
 
 import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from services.facematch import model
 from services.facematch.model import FaceModel
+from services.facematch.pictures import FaceRule
 
 
 class Curious:
@@ -16,7 +18,7 @@ class Curious:
 
     def reach_out(self, _: Mapping[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any], list[bytes]]:
         """Answer what `read` found, and which families of sockets the kernel refused."""
-        found, _embeddings = self._faces.read({"rule": {"min_score_ppm": 700_000, "min_face_px": 75}}, blobs)
+        found, _embeddings = self._faces.read({"rules": [asdict(FaceRule(700_000, 75))] * len(blobs)}, blobs)
         refused = []
         for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_NETLINK):
             try:

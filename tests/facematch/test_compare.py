@@ -24,7 +24,9 @@ from services.facematch.policies import Policy
 from services.registry.photo import PhotoRecipient
 from tests.bundles import NOW, World, transaction_of
 
-POLICY = Policy(id="sandbox-standard", threshold_ppm=425_000, min_score_ppm=700_000, min_face_px=75)
+POLICY = Policy(
+    id="sandbox-standard", threshold_ppm=425_000, min_score_ppm=700_000, min_face_px=75, min_document_face_px=48
+)
 PHOTO = b"the reference photo"
 KEY = ECKey.generate_key("P-256", private=True)
 WORLD = World()
@@ -41,10 +43,11 @@ class FakeFaces:
 
     def __init__(self, known: dict[bytes, Embedding | Fault] | None = None) -> None:
         self.known: dict[bytes, Embedding | Fault] = {PHOTO: face_at(1.0), **(known or {})}
-        self.asked: list[FaceRule] = []
+        self.asked: list[Sequence[FaceRule]] = []
 
-    async def read(self, pictures: Sequence[bytes], rule: FaceRule) -> list[Embedding | Fault]:
-        self.asked.append(rule)
+    async def read(self, pictures: Sequence[bytes], rules: Sequence[FaceRule]) -> list[Embedding | Fault]:
+        assert len(pictures) == len(rules)
+        self.asked.append(rules)
         return [self.known.get(picture, Fault.NO_FACE) for picture in pictures]
 
 
@@ -99,7 +102,9 @@ def test_states_what_was_compared_in_the_order_of_the_probes() -> None:
 def test_takes_faces_by_the_rule_of_the_policy() -> None:
     faces, probes = probes_at(0.9)
     compare(faces, probes)
-    assert faces.asked == [FaceRule(min_score_ppm=700_000, min_face_px=75)]
+    of_probes = FaceRule(min_score_ppm=700_000, min_face_px=75)
+    of_the_photo = FaceRule(min_score_ppm=700_000, min_face_px=48, takes_largest=True)
+    assert faces.asked == [[of_the_photo, of_probes]]
 
 
 def test_passes_at_the_threshold_and_fails_just_below() -> None:
@@ -150,7 +155,7 @@ def test_reads_the_probes_even_when_there_is_no_photo_to_compare_them_with() -> 
     faces, probes = probes_at(0.9, 0.9, 0.9)
     with pytest.raises(errors.PhotoNotOpenedError):
         asyncio.run(matcher(faces).compare(transaction_of(Purpose.IDENTIFY).encode(), "none", probes))
-    assert faces.asked == [FaceRule(min_score_ppm=POLICY.min_score_ppm, min_face_px=POLICY.min_face_px)]
+    assert faces.asked == [[POLICY.rule] * 3]
 
 
 def test_every_fault_has_an_error_of_its_own() -> None:
@@ -214,19 +219,30 @@ def test_the_shipped_policy_is_the_one_that_floors_name() -> None:
     assert shipped == {POLICY.id: POLICY}
 
 
+_POLICY_LINES = ("id = 'a'", "threshold_ppm = 1", "min_score_ppm = 1", "min_face_px = 1", "min_document_face_px = 1")
+
+
+def policy_text(*changed: str) -> str:
+    """A policy with some lines changed, or with one more."""
+    lines = {line.partition(" ")[0]: line for line in (*_POLICY_LINES, *changed)}
+    return "\n".join(["[[policy]]", *lines.values()])
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "",
         "policy = []",
-        "[[policy]]\nid = 'a'\nthreshold_ppm = 1\nmin_score_ppm = 1",
-        "[[policy]]\nid = 'a'\nthreshold_ppm = 1\nmin_score_ppm = 1\nmin_face_px = 1\nmore = 1",
-        "[[policy]]\nid = 'a'\nthreshold_ppm = 0\nmin_score_ppm = 1\nmin_face_px = 1",
-        "[[policy]]\nid = 'a'\nthreshold_ppm = 1000001\nmin_score_ppm = 1\nmin_face_px = 1",
-        "[[policy]]\nid = 'a'\nthreshold_ppm = 0.425\nmin_score_ppm = 1\nmin_face_px = 1",
-        "[[policy]]\nid = 'a'\nthreshold_ppm = nan\nmin_score_ppm = 1\nmin_face_px = 1",
-        "[[policy]]\nid = 'a'\nthreshold_ppm = true\nmin_score_ppm = 1\nmin_face_px = 1",
-        2 * "[[policy]]\nid = 'a'\nthreshold_ppm = 1\nmin_score_ppm = 1\nmin_face_px = 1\n",
+        "\n".join(["[[policy]]", *_POLICY_LINES[:-1]]),
+        policy_text("more = 1"),
+        policy_text("threshold_ppm = 0"),
+        policy_text("threshold_ppm = 1000001"),
+        policy_text("threshold_ppm = 0.425"),
+        policy_text("threshold_ppm = nan"),
+        policy_text("threshold_ppm = true"),
+        policy_text("min_document_face_px = 0"),
+        policy_text("min_document_face_px = 48.0"),
+        f"{policy_text()}\n{policy_text()}",
         "not toml",
     ],
 )

@@ -28,8 +28,8 @@ from tests.mtls import Authority, free_port
 pytestmark = pytest.mark.model
 
 KEY = ECKey.generate_key("P-256", private=True)
-DETECTOR = "models/face_detection_yunet_2023mar.onnx"
-EMBEDDER = "models/face_recognition_sface_2021dec.onnx"
+DETECTOR = "models/face_detection_yunet_2023mar_fused.onnx"
+EMBEDDER = "models/face_recognition_sface_2021dec_fused.onnx"
 RECIPIENT = PhotoRecipient.from_jwk(json.dumps(KEY.as_dict(private=False)))
 
 

@@ -3,6 +3,7 @@
 import math
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,13 @@ class LyingPool(WorkerPool):
     async def call(
         self, method: str, header: Mapping[str, Any], blobs: Sequence[bytes] = ()
     ) -> tuple[dict[str, Any], list[bytes]]:
-        assert (method, header) == ("read", {"rule": {"min_score_ppm": 700_000, "min_face_px": 75}})
+        assert (method, header) == ("read", {"rules": [asdict(RULE)] * len(blobs)})
         return self._answer
 
 
 async def test_reads_faces_and_faults_in_order() -> None:
-    workers = FaceWorkers(LyingPool({"faults": ["", "no_face"]}, [FACE, b""]))
-    face, fault = await workers.read([b"one", b"two"], RULE)
+    workers = FaceWorkers(LyingPool({"faults": ["", "no_face"], "others": 0}, [FACE, b""]))
+    face, fault = await workers.read([b"one", b"two"], [RULE, RULE])
     assert not isinstance(face, Fault)
     assert len(face) == EMBEDDING_VALUES
     assert fault is Fault.NO_FACE
@@ -43,26 +44,30 @@ async def test_reads_faces_and_faults_in_order() -> None:
     ("header", "blobs"),
     [
         ({}, [FACE]),
-        ({"faults": ""}, [FACE]),
-        ({"faults": []}, []),
-        ({"faults": [""]}, []),
-        ({"faults": ["", ""]}, [FACE, FACE]),
-        ({"faults": ["none that we know"]}, [b""]),
-        ({"faults": [1]}, [FACE]),
-        ({"faults": [None]}, [FACE]),
-        ({"faults": [["no_face"]]}, [FACE]),
-        ({"faults": [""]}, [b""]),
-        ({"faults": [""]}, [FACE[:-4]]),
-        ({"faults": [""]}, [FACE + FACE]),
-        ({"faults": [""]}, [bytes(512)]),
-        ({"faults": [""]}, [struct.pack("<128f", *([1.0] * 128))]),
-        ({"faults": [""]}, [struct.pack("<128f", *([math.nan] * 128))]),
-        ({"faults": [""]}, [struct.pack("<128f", math.inf, *([0.0] * 127))]),
+        ({"faults": [""]}, [FACE]),
+        ({"faults": [""], "others": -1}, [FACE]),
+        ({"faults": [""], "others": True}, [FACE]),
+        ({"faults": [""], "others": 0.0}, [FACE]),
+        ({"faults": "", "others": 0}, [FACE]),
+        ({"faults": [], "others": 0}, []),
+        ({"faults": [""], "others": 0}, []),
+        ({"faults": ["", ""], "others": 0}, [FACE, FACE]),
+        ({"faults": ["none that we know"], "others": 0}, [b""]),
+        ({"faults": [1], "others": 0}, [FACE]),
+        ({"faults": [None], "others": 0}, [FACE]),
+        ({"faults": [["no_face"]], "others": 0}, [FACE]),
+        ({"faults": [""], "others": 0}, [b""]),
+        ({"faults": [""], "others": 0}, [FACE[:-4]]),
+        ({"faults": [""], "others": 0}, [FACE + FACE]),
+        ({"faults": [""], "others": 0}, [bytes(512)]),
+        ({"faults": [""], "others": 0}, [struct.pack("<128f", *([1.0] * 128))]),
+        ({"faults": [""], "others": 0}, [struct.pack("<128f", *([math.nan] * 128))]),
+        ({"faults": [""], "others": 0}, [struct.pack("<128f", math.inf, *([0.0] * 127))]),
     ],
 )
 async def test_refuses_an_answer_that_is_none(header: dict[str, Any], blobs: list[bytes]) -> None:
     with pytest.raises(WorkerLostError):
-        await FaceWorkers(LyingPool(header, blobs)).read([b"one"], RULE)
+        await FaceWorkers(LyingPool(header, blobs)).read([b"one"], [RULE])
 
 
 async def test_is_unhealthy_while_no_worker_is_ready(tmp_path: Path) -> None:

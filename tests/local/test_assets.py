@@ -175,7 +175,7 @@ def test_the_manifest_pins_every_file_with_its_licence_and_upstream() -> None:
     shipped = manifest.load()
     assert {file.package for file in shipped.files} == {package.name for package in shipped.packages}
     paths = [file.path for file in shipped.files]
-    paths += [folded.path for folded in shipped.folded]
+    paths += [made.path for made in (*shipped.folded, *shipped.fused)]
     paths += [portrait.path for portrait in shipped.portraits]
     assert len(set(paths)) == len(paths)
     for file in shipped.files:

@@ -314,7 +314,11 @@ class Scene:
         return Matcher(
             faces=_FACES,
             photo_key=PhotoKey(PHOTO_KEY),
-            policies={POLICY: Policy(id=POLICY, threshold_ppm=425_000, min_score_ppm=700_000, min_face_px=75)},
+            policies={
+                POLICY: Policy(
+                    id=POLICY, threshold_ppm=425_000, min_score_ppm=700_000, min_face_px=75, min_document_face_px=48
+                )
+            },
             models_sha256=(MATCH_MODEL,),
             signer=self.world.signer_of(Factor.FACE_MATCH),
             now=lambda: NOW,

@@ -67,6 +67,7 @@ class Manifest:
     files: tuple[File, ...]
     folded: tuple[Folded, ...]
     portraits: tuple[Portrait, ...]
+    fused: tuple[Folded, ...] = ()
 
     def files_of(self, package: Package) -> tuple[File, ...]:
         """The files that `package` carries."""
@@ -80,12 +81,14 @@ def load(path: Path = MANIFEST_FILE) -> Manifest:
         packages=tuple(Package(**table) for table in tables["package"]),
         files=tuple(File(**table) for table in tables["file"]),
         folded=tuple(Folded(**table) for table in tables["folded"]),
+        fused=tuple(Folded(**table) for table in tables.get("fused", ())),
         portraits=tuple(Portrait(**{**table, "crop": tuple(table["crop"])}) for table in tables["portrait"]),
     )
     packages = {package.name for package in manifest.packages}
     paths = {file.path for file in manifest.files}
     unknown = {file.package for file in manifest.files} - packages
     unknown |= {folded.source for folded in manifest.folded} - paths
+    unknown |= {fused.source for fused in manifest.fused} - {folded.path for folded in manifest.folded}
     unknown |= {portrait.source for portrait in manifest.portraits} - paths
     if unknown:
         raise AssetError(f"{path.name} uses what it does not define: {', '.join(sorted(unknown))}")

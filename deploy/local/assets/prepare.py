@@ -16,6 +16,7 @@ from pathlib import Path
 
 from deploy.local.assets import archives, people
 from deploy.local.assets.fold import fold
+from deploy.local.assets.fuse import fuse
 from deploy.local.assets.manifest import AssetError, Manifest, Package
 
 PEOPLE_INDEX = "people/people.json"
@@ -46,6 +47,10 @@ def prepare(manifest: Manifest, folder: Path, say: Callable[[str], None], fetch:
             if _digest(folder / folded.path) != folded.sha256:
                 say(f"  folding {Path(folded.source).name}")
                 _write(folder / folded.path, fold(folder / folded.source), folded.sha256)
+        for fused in manifest.fused:
+            if _digest(folder / fused.path) != fused.sha256:
+                say(f"  fusing {Path(fused.source).name}")
+                _write(folder / fused.path, fuse(folder / fused.source), fused.sha256)
         _write_people(manifest, folder, say)
 
 

@@ -1,0 +1,250 @@
+"""How often facematch errs, on any pictures: `python -m bench.facematch_accuracy --images DIR [--pairs FILE.csv]`.
+
+DIR holds a folder for each person, or files named Person_Name_0001.jpg; lines of FILE.csv are `a,b,same` (1 or 0).
+Without it every pair of one person and a seeded sample of pairs of two are compared. Pictures go through the sandboxed
+workers of the service itself, by its policy's rule for the photo of a document; what cannot be used is counted as a
+failure to enrol, and its pairs are left out. Prints the rates, writes a DET plot and every score.
+"""
+
+import argparse
+import asyncio
+import csv
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bench import error_rates, face_images
+from bench.det_plot import draw
+from bench.error_rates import Compared, OperatingPoint
+from bench.face_images import Pair, Picture
+from bench.table import table
+from mesh import telemetry
+from services.facematch import policies
+from services.facematch.compare import similarity_ppm
+from services.facematch.pictures import Embedding, FaceRule, Fault
+from services.facematch.policies import Policy
+from services.facematch.workers import FaceWorkers, ModelFiles
+from tests import samples
+
+FMRS = (1e-2, 1e-3, 1e-4)
+POLICIES_FILE = Path(policies.__file__).with_name("policies.toml")
+_MODELS = ("models/face_detection_yunet_2023mar_fused.onnx", "models/face_recognition_sface_2021dec_fused.onnx")
+_BATCH = 8
+_SHOWN = 20
+_PROGRESS_EVERY_S = 2.0
+_PPM = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """The embedding of each picture, None for those that could not be used, and how often each reason was given."""
+
+    embeddings: list[Embedding | None]
+    faults: Counter[str]
+
+
+class Progress:
+    """Says how far something is, every two seconds."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._total = what, total
+        self._began = self._said = time.monotonic()
+
+    def at(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self._said >= _PROGRESS_EVERY_S:
+            self._said = now
+            left_s = (now - self._began) / max(done, 1) * (self._total - done)
+            print(f"  {self._what}: {done} of {self._total}, about {left_s:.0f} s left", file=sys.stderr, flush=True)
+
+
+async def enrol(pictures: Sequence[Picture], rule: FaceRule, workers: int) -> Enrolled:
+    """Embed every picture in the service's own workers."""
+    folder = samples.assets_folder()
+    reader = FaceWorkers.of(
+        ModelFiles.at(*(folder / name for name in _MODELS)),
+        processes=workers,
+        queue_limit=2 * workers,
+        call_timeout_s=60.0,
+    )
+    embeddings: list[Embedding | None] = [None] * len(pictures)
+    faults, done = Counter[str](), 0
+    progress = Progress("faces", len(pictures))
+    waiting = iter(range(0, len(pictures), _BATCH))
+
+    async def read_batches() -> None:
+        nonlocal done
+        for start in waiting:
+            batch = pictures[start : start + _BATCH]
+            for index, answer in enumerate(await _read(reader, batch, rule), start):
+                if isinstance(answer, str):
+                    faults[answer] += 1
+                else:
+                    embeddings[index] = answer
+            done += len(batch)
+            progress.at(done)
+
+    async with reader.pool, asyncio.TaskGroup() as group:
+        for _ in range(workers):
+            group.create_task(read_batches())
+    return Enrolled(embeddings, faults)
+
+
+async def _read(reader: FaceWorkers, batch: Sequence[Picture], rule: FaceRule) -> list[Embedding | str]:
+    """Answer each picture with its embedding or with why there is none. One that cannot be opened is not sent."""
+    contents: list[bytes | str] = []
+    for picture in batch:
+        try:
+            contents.append(await asyncio.to_thread(picture.path.read_bytes))
+        except OSError as error:
+            contents.append(f"not read ({type(error).__name__})")
+    sent = [content for content in contents if isinstance(content, bytes)]
+    answers = iter(await reader.read(sent, [rule] * len(sent)) if sent else [])
+    return [
+        content if isinstance(content, str) else answer.value if isinstance(answer, Fault) else answer
+        for content in contents
+        for answer in ([next(answers)] if isinstance(content, bytes) else [Fault.UNREADABLE])
+    ]
+
+
+def compare(pictures: Sequence[Picture], enrolled: Enrolled, pairs: Sequence[Pair]) -> tuple[list[Pair], Compared]:
+    """Compare every pair whose two pictures could be used; return those pairs, and what came of them."""
+    number_of = {person: number for number, person in enumerate(sorted({picture.person for picture in pictures}))}
+    used, scores, people = [], [], []
+    progress = Progress("pairs", len(pairs))
+    for done, pair in enumerate(pairs):
+        one, other = enrolled.embeddings[pair.one], enrolled.embeddings[pair.other]
+        if one is not None and other is not None:
+            used.append(pair)
+            scores.append(similarity_ppm(one, other) / _PPM)
+            people.append((number_of[pictures[pair.one].person], number_of[pictures[pair.other].person]))
+        progress.at(done)
+    return used, Compared(
+        np.array(scores, dtype=np.float64),
+        np.array([pair.same for pair in used], dtype=np.bool_),
+        np.array(people, dtype=np.int64).reshape(-1, 2),
+    )
+
+
+def write_scores(path: Path, pictures: Sequence[Picture], pairs: Sequence[Pair], compared: Compared) -> None:
+    """Write a line for each pair: the pictures, whether of one person, the similarity."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow(("a", "b", "same", "similarity"))
+        for pair, similarity in zip(pairs, compared.similarities, strict=True):
+            lines.writerow(
+                (pictures[pair.one].path, pictures[pair.other].path, int(pair.same), f"{float(similarity):.6f}")
+            )
+
+
+def print_rates(compared: Compared, points: Sequence[OperatingPoint], policy: Policy) -> None:
+    """Print EER, FNMR at each FMR, and both rates at the policy's own threshold."""
+    genuine, impostors = compared.genuine, compared.impostors
+    print(f"\nEER {error_rates.equal_error_rate(compared):.4f}\n")
+    table(
+        ("FMR", "threshold", "FNMR", "95 % interval", "impostor pairs"),
+        [
+            (
+                f"{point.fmr:g}",
+                f"{point.threshold:.3f}",
+                f"{point.fnmr.value:.4f}",
+                f"{point.fnmr.least:.4f} to {point.fnmr.most:.4f}",
+                "enough" if point.supported else f"too few ({len(impostors)})",
+            )
+            for point in points
+        ],
+    )
+    shipped = policy.threshold_ppm / _PPM
+    print(
+        f"At the threshold of {policy.id}, {shipped:.3f}: FMR {float((impostors >= shipped).mean()):.2e},"
+        f" FNMR {float((genuine < shipped).mean()):.4f}"
+    )
+
+
+def _say_left_out(left_out: Sequence[str], what: str) -> None:
+    if left_out:
+        print(f"\n{what} left out: {len(left_out)}")
+        for line in left_out[:_SHOWN]:
+            print(f"  {line}")
+        if len(left_out) > _SHOWN:
+            print(f"  and {len(left_out) - _SHOWN} more")
+
+
+async def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and write; return 0, or 2 when there is nothing to compare."""
+    asked = _asked(arguments)
+    telemetry.start("bench", log_level="error", otlp_endpoint=None)
+    policy = policies.load(POLICIES_FILE)[asked.policy]
+    rule = policy.document_rule
+    if asked.min_face_px is not None:
+        rule = replace(rule, min_face_px=asked.min_face_px)
+
+    pictures, left_out = face_images.pictures_in(asked.images)
+    people = Counter(picture.person for picture in pictures)
+    print(f"{len(pictures)} pictures of {len(people)} people, {sum(n > 1 for n in people.values())} with several")
+    _say_left_out(left_out, "Files")
+    if asked.pairs is None:
+        pairs = face_images.pairs_of(pictures, asked.impostors, asked.seed)
+    else:
+        pairs, unread = face_images.pairs_in(asked.pairs, pictures, asked.images)
+        _say_left_out(unread, "Lines")
+
+    enrolled = await enrol(pictures, rule, asked.workers)
+    failed = sum(embedding is None for embedding in enrolled.embeddings)
+    share = failed / len(pictures) if pictures else 0.0
+    print(f"\nFailures to enrol: {failed} of {len(pictures)} ({share:.2%})")
+    for reason, count in enrolled.faults.most_common():
+        print(f"  {reason}: {count}")
+
+    used, compared = compare(pictures, enrolled, pairs)
+    print(f"\n{len(used)} of {len(pairs)} pairs compared: {int(compared.same.sum())} of one person,", end=" ")
+    print(f"{int((~compared.same).sum())} of two (seed {asked.seed})")
+    if not len(compared.genuine) or not len(compared.impostors):
+        print("Rates need pairs of one person and pairs of two.", file=sys.stderr)
+        return 2
+    points = error_rates.operating_points(compared, FMRS, asked.replicates, asked.seed)
+    print_rates(compared, points, policy)
+
+    asked.out.mkdir(parents=True, exist_ok=True)
+    write_scores(asked.out / "scores.csv", pictures, used, compared)
+    draw(asked.out / "det.png", compared, points)
+    print(f"Written: {asked.out / 'scores.csv'}, {asked.out / 'det.png'}")
+    return 0
+
+
+def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.facematch_accuracy", description="Error rates of facematch")
+    parser.add_argument("--images", type=_folder, required=True, help="a folder per person, or Person_Name_0001.jpg")
+    parser.add_argument("--pairs", type=_file, help="lines a,b,same (1 or 0)")
+    parser.add_argument("--out", type=Path, default=Path("var/facematch_accuracy"), help="where plot and scores go")
+    parser.add_argument("--policy", default="sandbox-standard", choices=sorted(policies.load(POLICIES_FILE)))
+    parser.add_argument("--min-face-px", type=int, help="in place of the policy's; says what smaller faces would do")
+    parser.add_argument("--impostors", type=int, default=500_000, help="at most so many pairs of two people")
+    parser.add_argument("--replicates", type=int, default=200, help="of the bootstrap")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    return parser.parse_args(arguments)
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no folder")
+    return path
+
+
+def _file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text} is no file")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
