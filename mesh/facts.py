@@ -75,7 +75,12 @@ class StateRecord(Facts):
 
 @dataclass(frozen=True, slots=True)
 class Liveness(Facts):
-    """A live person answered a script of prompts; one keyframe per prompt, re-encoded from pixels."""
+    """A live person answered a script of prompts; one keyframe per prompt, re-encoded from pixels.
+
+    `score_passive_ppm` is the product of the deciding signals' scores; `signals` names every signal that was measured,
+    and the other two tuples have its score and its least score in the same order, 0 where it is stated and decides
+    nothing.
+    """
 
     factor = Factor.LIVENESS
     issuer = "liveness"
@@ -85,6 +90,9 @@ class Liveness(Facts):
     keyframes_sha256: tuple[bytes, ...]
     score_passive_ppm: int
     score_prompts_ppm: int
+    signals: tuple[str, ...]
+    signals_ppm: tuple[int, ...]
+    thresholds_ppm: tuple[int, ...]
     models_sha256: tuple[bytes, ...]
     channel: Channel
 

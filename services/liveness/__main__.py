@@ -38,7 +38,7 @@ async def main() -> None:
     telemetry.start(SERVICE, log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
     database = await Database.open(read_secret(settings.database_url_file), service=SERVICE)
     sessions = SessionStore(database, Seal(derive(read_key(settings.field_key_file), "liveness-keyframes")))
-    models = ModelFiles.at(settings.landmarker_file, settings.passive_model_file)
+    models = ModelFiles.at(settings.landmarker_file, settings.passive_model_file, settings.spoof_model_file)
     workers = FrameWorkers.of(
         models,
         processes=settings.liveness_workers,
@@ -51,7 +51,7 @@ async def main() -> None:
         scripts=Scripts(read_key(settings.script_key_file)),
         policies=policies.load(settings.liveness_policies_file),
         signer=ReceiptSigner.from_pem(settings.receipt_key_file.read_bytes(), Env(settings.env)),
-        models_sha256=(models.landmarker_sha256, models.passive_sha256),
+        models_sha256=models.digests_sha256,
         max_per_day=settings.liveness_attempts_per_day,
         now=_now,
     )

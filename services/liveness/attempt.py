@@ -7,15 +7,15 @@ for, fails the attempt: otherwise a recording of all gestures, shown again and a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from statistics import median
 
-from services.liveness import gestures
+from services.liveness import gestures, passive
 from services.liveness.challenge import Script
 from services.liveness.errors import FrameTimesError
 from services.liveness.gestures import AT_REST, DONE, Baseline
 from services.liveness.observation import Box, Face, Observation
+from services.liveness.passive import Gathered, Verdict
 from services.liveness.policies import Framing, Policy
 from services.liveness.prompts import Hint, Prompt, State
 
@@ -75,12 +75,13 @@ class Progress:
     peak: float = 0.0
     wrong_since_ms: int | None = None
     peaks: tuple[float, ...] = ()
-    live: tuple[float, ...] = ()
+    gathered: Gathered = field(default_factory=Gathered)
+    verdict: Verdict | None = None
 
     @property
     def passive_ppm(self) -> int:
-        """The median of the passive model's scores, in millionths; 0 when there are none."""
-        return round(median(self.live) * _PPM) if self.live else 0
+        """The clip's passive score, in millionths; 0 until it is judged, which is after the last prompt."""
+        return self.verdict.score_ppm if self.verdict else 0
 
     @property
     def prompts_ppm(self) -> int:
@@ -128,8 +129,8 @@ def check_times(progress: Progress, captured_at_ms: Sequence[int], now_ms: int) 
 
 def advance(progress: Progress, script: Script, policy: Policy, batch: Sequence[Seen], now_ms: int) -> Advance:
     """Judge a batch that came in time. What a batch holds beyond an answered prompt was not an answer to the next."""
-    live = tuple(seen.observation.face.live for seen in batch if seen.observation.face is not None)
-    progress = replace(progress, live=progress.live + tuple(score for score in live if score is not None))
+    seen_at = [(seen.captured_at_ms, seen.observation) for seen in batch]
+    progress = replace(progress, gathered=passive.gather(progress.gathered, seen_at))
     for position, seen in enumerate(batch):
         face = seen.observation.face
         if face is None or framing_hint(seen.observation, policy.framing) is not Hint.UNSPECIFIED:
@@ -211,7 +212,9 @@ def _answered(progress: Progress, script: Script, policy: Policy, keyframe: int,
     progress = _next_prompt(replace(progress, peaks=(*progress.peaks, progress.peak)), now_ms)
     if progress.index <= len(script.prompts):
         return Advance(progress, State.RUNNING, keyframe=keyframe)
-    if len(progress.live) < policy.passive_min_frames or progress.passive_ppm < policy.passive_threshold_ppm:
+    verdict = passive.judge(progress.gathered, policy.passive_rules)
+    progress = replace(progress, verdict=verdict)
+    if not verdict.passed:
         return _failed(progress, Failure.PASSIVE)
     return Advance(progress, State.PASSED, keyframe=keyframe)
 

@@ -12,6 +12,7 @@ from mesh.facts import Liveness
 from mesh.names import new_id
 from mesh.receipts import ReceiptSigner
 from services.liveness import attempt as attempts
+from services.liveness import passive
 from services.liveness.attempt import Advance, Failure, Progress, Seen
 from services.liveness.challenge import Script, Scripts, new_nonce
 from services.liveness.errors import FramesTooLargeError, FrameUnreadableError, PolicyUnknownError
@@ -46,8 +47,8 @@ class Concluded:
 class Examiner:
     """Examines liveness.
 
-    `models_sha256` are the digests of the landmarker and of passive model A; `max_per_day` is how many attempts to be
-    one person may fail or be abandoned; `pick(n)` is a number below n that nobody can foretell.
+    `models_sha256` are the digests of the landmarker and of passive models A and B; `max_per_day` is how many attempts
+    to be one person may fail or be abandoned; `pick(n)` is a number below n that nobody can foretell.
     """
 
     sessions: Sessions
@@ -107,7 +108,7 @@ class Examiner:
         if sum(len(frame.jpeg) for frame in frames) > MAX_BATCH_BYTES:
             raise FramesTooLargeError(f"The frames are larger than {MAX_BATCH_BYTES} bytes together.")
         progress = attempts.check_times(session.progress, [frame.captured_at_ms for frame in frames], now_ms)
-        batch = await self._look(policy, frames)
+        batch = await self._look(policy, progress, frames)
 
         # 3. What they show is judged, and recorded before anybody learns of it.
         advanced = attempts.advance(progress, script, policy, batch, now_ms)
@@ -123,7 +124,9 @@ class Examiner:
         receipt = evidence.receipt
         if receipt is None:
             now = self.now()
-            script = self.scripts.write(session.txn, session.nonce, self._policy(session.policy))
+            policy = self._policy(session.policy)
+            script = self.scripts.write(session.txn, session.nonce, policy)
+            least_ppm = {signal.value: least for signal, least in policy.signals.items()}
             stated = Liveness(
                 session=session.id,
                 attempt=session.attempt,
@@ -131,6 +134,9 @@ class Examiner:
                 keyframes_sha256=tuple(hashlib.sha256(keyframe).digest() for keyframe in evidence.keyframes),
                 score_passive_ppm=evidence.passive_ppm,
                 score_prompts_ppm=evidence.prompts_ppm,
+                signals=tuple(evidence.signals_ppm),
+                signals_ppm=tuple(evidence.signals_ppm.values()),
+                thresholds_ppm=tuple(least_ppm.get(name, 0) for name in evidence.signals_ppm),
                 models_sha256=self.models_sha256,
                 channel=session.channel,
             )
@@ -144,15 +150,19 @@ class Examiner:
             raise PolicyUnknownError("The transaction's policy is not known here.")
         return policy
 
-    async def _look(self, policy: Policy, frames: Sequence[Frame]) -> list[Seen]:
+    async def _look(self, policy: Policy, progress: Progress, frames: Sequence[Frame]) -> list[Seen]:
         # The passive model is asked about one frame of every few, and nobody can tell about which.
         asked = {
             start + self.pick(policy.passive_every_frames)
             for start in range(0, len(frames), policy.passive_every_frames)
         }
+        due = passive.spoof_is_due(progress.gathered, policy.spoof_every_frames)
+        spoof_at = self.pick(len(frames)) if due else None
         seen: list[Seen] = []
         observed = await self.analyser.observe(
-            [frame.jpeg for frame in frames], passive=[index in asked for index in range(len(frames))]
+            [frame.jpeg for frame in frames],
+            passive=[index in asked for index in range(len(frames))],
+            spoof=[index == spoof_at for index in range(len(frames))],
         )
         for index, (frame, observation) in enumerate(zip(frames, observed, strict=True)):
             if observation is None:

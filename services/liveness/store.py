@@ -1,5 +1,6 @@
 """All of the liveness service's SQL."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Never
@@ -15,6 +16,7 @@ from services.liveness.errors import (
     SessionBusyError,
     SessionUnknownError,
 )
+from services.liveness.passive import Verdict
 from services.liveness.prompts import State
 from services.liveness.session import Change, Evidence, NewSession, Session, from_json, to_json
 
@@ -126,7 +128,7 @@ class SessionStore:
     _CHANGE = """
         UPDATE liveness.sessions
         SET version = version + 1, state = $3, progress = $4::jsonb, failure = $5, score_passive_ppm = $6,
-            score_prompts_ppm = $7, ended_at = $8
+            score_prompts_ppm = $7, ended_at = $8, signals = $9::jsonb
         WHERE session = $1 AND version = $2 AND state = 'RUNNING'"""
     _ADD_KEYFRAME = "INSERT INTO liveness.keyframes (session, position, sealed) VALUES ($1, $2, $3)"
     _ERASE_KEYFRAMES = "DELETE FROM liveness.keyframes WHERE session = $1"
@@ -145,6 +147,7 @@ class SessionStore:
                 None if running else change.progress.passive_ppm,
                 None if running else change.progress.prompts_ppm,
                 None if running else now,
+                _signals(change.progress.verdict),
             )
             if changed == 0:
                 raise SessionBusyError("Other frames of this session were judged meanwhile.")
@@ -156,7 +159,7 @@ class SessionStore:
                 await transaction.run(self._ERASE_KEYFRAMES, session.id)
 
     _EVIDENCE = """
-        SELECT s.state, s.score_passive_ppm, s.score_prompts_ppm, s.receipt,
+        SELECT s.state, s.score_passive_ppm, s.score_prompts_ppm, s.signals, s.receipt,
                ARRAY(
                    SELECT k.sealed FROM liveness.keyframes k WHERE k.session = s.session ORDER BY k.position
                ) AS sealed
@@ -177,6 +180,7 @@ class SessionStore:
             ),
             passive_ppm=row["score_passive_ppm"],
             prompts_ppm=row["score_prompts_ppm"],
+            signals_ppm=dict(sorted(json.loads(row["signals"]).items())),  # jsonb keeps no order
             receipt=row["receipt"],
         )
 
@@ -214,6 +218,10 @@ class SessionStore:
         await self._database.run(self._FORGET_SESSIONS, now - self._keep_attempts)
         await self._database.run(self._FORGET_PEOPLE, now - self._keep_attempts)
         return erased
+
+
+def _signals(verdict: Verdict | None) -> str | None:
+    return None if verdict is None else json.dumps({signal.value: ppm for signal, ppm in verdict.signals_ppm.items()})
 
 
 def _keyframe_row(session: str, position: int) -> str:

@@ -49,14 +49,18 @@ def policy() -> Policy:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def workers(folder: Path) -> AsyncIterator[FrameWorkers]:
-    models = ModelFiles.at(folder / "models" / "face_landmarker.task", folder / "models" / "fr_liveness.onnx")
+    models = ModelFiles.at(
+        folder / "models" / "face_landmarker.task",
+        folder / "models" / "fr_liveness.onnx",
+        folder / "models" / "FaceAntiSpoofing.tflite",
+    )
     made = FrameWorkers.of(models, processes=1, queue_limit=4, call_timeout_s=60.0)
     async with made.pool:
         yield made
 
 
 async def faces_of(workers: FrameWorkers, pictures: Sequence[bytes]) -> list[Face]:
-    observations = await workers.observe(pictures, passive=[False] * len(pictures))
+    observations = await workers.observe(pictures, passive=[False] * len(pictures), spoof=[False] * len(pictures))
     faces = [observation.face for observation in observations if observation is not None]
     return [face for face in faces if face is not None]
 
@@ -122,7 +126,9 @@ async def attempted(
             return Advance(progress, State.FAILED, failure=Failure.TIMEOUT), now_ms
         progress = attempt.check_times(progress, [frame.captured_at_ms for frame in frames], now_ms)
         asked = [index % policy.passive_every_frames == 0 for index in range(len(frames))]
-        observations = await workers.observe([frame.jpeg for frame in frames], passive=asked)
+        observations = await workers.observe(
+            [frame.jpeg for frame in frames], passive=asked, spoof=[False] * len(frames)
+        )
         seen = [
             Seen(frame.captured_at_ms, observation)
             for frame, observation in zip(frames, observations, strict=True)

@@ -54,6 +54,7 @@ async def running(database: Callable[..., Database], tmp_path: Path) -> AsyncIte
         "FINID_SCRIPT_KEY_FILE": str(tmp_path / "script.key"),
         "FINID_LANDMARKER_FILE": str(models / "face_landmarker.task"),
         "FINID_PASSIVE_MODEL_FILE": str(models / "fr_liveness.onnx"),
+        "FINID_SPOOF_MODEL_FILE": str(models / "FaceAntiSpoofing.tflite"),
     }
     async with deployed("liveness", Authority(tmp_path / "tls"), environment) as liveness:
         yield liveness
