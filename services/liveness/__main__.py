@@ -26,8 +26,8 @@ from services.liveness.settings import Settings
 from services.liveness.store import SessionStore
 
 SERVICE = "liveness"
-# A batch of 1 MiB comes in; a keyframe of at most 512 KiB for each of at most six prompts goes out.
-_MAX_MESSAGE_KIB = 4 * 1024
+# A batch of 1 MiB comes in; at most twelve keyframes of at most 512 KiB go out.
+_MAX_MESSAGE_KIB = 8 * 1024
 _MAX_CALLS = 128
 _ERASE_EVERY_S = 10.0
 

@@ -6,7 +6,7 @@ asked for answers it, and no cut between two recordings does. Another gesture th
 for, fails the attempt: otherwise a recording of all gestures, shown again and again, would answer every prompt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -18,6 +18,7 @@ from services.liveness.observation import Box, Face, Observation
 from services.liveness.passive import Gathered, Verdict
 from services.liveness.policies import Framing, Policy
 from services.liveness.prompts import Hint, Prompt, State
+from services.liveness.quality import quality_of
 
 _PPM = 1_000_000
 _MIN_STEP_MS = 5
@@ -75,6 +76,7 @@ class Progress:
     peak: float = 0.0
     wrong_since_ms: int | None = None
     peaks: tuple[float, ...] = ()
+    random_keyframes: int = 0
     gathered: Gathered = field(default_factory=Gathered)
     verdict: Verdict | None = None
 
@@ -220,13 +222,37 @@ def _answered(progress: Progress, script: Script, policy: Policy, keyframe: int,
 
 
 def _keyframe(progress: Progress, baseline: Baseline, batch: Sequence[Seen], position: int) -> int:
-    """Of the frames of this batch that show the answer, the one whose head is turned away least, for the face match."""
-    turned_deg = {}
+    """Of the frames of this batch that show the answer, the one of the best quality, for the face match."""
+    quality = {}
     for index in range(max(0, position - progress.held + 1), position + 1):
         face = batch[index].observation.face
         if face is not None:
-            turned_deg[index] = abs(face.yaw) + abs(face.pitch - baseline.pitch)
-    return min(turned_deg, key=lambda index: turned_deg[index])
+            quality[index] = quality_of(face, baseline).together
+    return max(quality, key=lambda index: quality[index])
+
+
+def random_keyframe(
+    progress: Progress, policy: Policy, batch: Sequence[Seen], pick: Callable[[int], int]
+) -> int | None:
+    """The position in the batch of a frame kept for the face match because chance has chosen it, if any.
+
+    About one batch in every `random_keyframe_batches` gives one, up to `random_keyframes`, and the last batch does when
+    none did before: whoever holds up another's picture for the prompts cannot know when else they are looked at.
+    """
+    baseline = progress.baseline
+    if baseline is None or progress.random_keyframes >= policy.random_keyframes:
+        return None
+    needed = progress.index > policy.length and not progress.random_keyframes
+    if pick(policy.random_keyframe_batches) and not needed:
+        return None
+    good = [
+        index
+        for index, seen in enumerate(batch)
+        if framing_hint(seen.observation, policy.framing) is Hint.UNSPECIFIED
+        and seen.observation.face is not None
+        and quality_of(seen.observation.face, baseline).is_good
+    ]
+    return good[pick(len(good))] if good else None
 
 
 def _next_prompt(progress: Progress, now_ms: int) -> Progress:

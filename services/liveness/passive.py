@@ -6,6 +6,7 @@ which signals decide. The decided clip's score is the product of the deciding si
 would each be let pass refuse together; a signal below its own threshold refuses alone.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -157,14 +158,15 @@ def scores(gathered: Gathered) -> Mapping[Signal, float]:
 
 
 def judge(gathered: Gathered, rules: Rules) -> Verdict:
-    """Judge a clip. Without enough frames that model A was asked about, or without model B, nothing passes."""
+    """Judge a clip. A deciding signal that cannot be measured refuses: nobody gets by with frames too small or too
+    rare.
+
+    So do too few frames that model A was asked about, and none that model B was.
+    """
     measured = scores(gathered)
     signals_ppm = {signal: round(score * _PPM) for signal, score in measured.items()}
-    deciding = [signal for signal in rules.thresholds_ppm if signal in signals_ppm]
-    failed = tuple(signal for signal in deciding if signals_ppm[signal] < rules.thresholds_ppm[signal])
-    product = 1.0
-    for signal in deciding:
-        product *= measured[signal]
+    failed = tuple(signal for signal, least in rules.thresholds_ppm.items() if signals_ppm.get(signal, 0) < least)
+    product = math.prod(measured.get(signal, 0.0) for signal in rules.thresholds_ppm)
     enough = len(gathered.live) >= rules.min_frames and bool(gathered.spoof)
     score_ppm = round(product * _PPM) if enough else 0
     return Verdict(enough and not failed and score_ppm >= rules.min_ppm, score_ppm, signals_ppm, failed)

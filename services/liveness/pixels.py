@@ -26,7 +26,7 @@ _LINE_TILT = 0.2
 _SHARP_FACE_PX = 112
 
 
-def grid(grey: MatLike, box: PixelBox) -> float:
+def grid(grey: MatLike, box: PixelBox) -> float | None:
     """The highest peak of the spectrum over the median of its neighbourhood, as a factor; about 3 to 6 for a face.
 
     A screen's pixels, sampled by the camera's, leave moire: energy at single spatial frequencies, where a face and its
@@ -34,11 +34,11 @@ def grid(grey: MatLike, box: PixelBox) -> float:
     Spoofing 2D-Detection Based on Moire-Pattern Analysis, 2015). Looked for at the frame's own resolution, since
     scaling down removes it, between a tenth and half of a cycle a pixel. Multiples of an eighth are left out: there
     JPEG's blocks peak. Fails: screens finer than the camera resolves or out of focus; strong recompression; takes
-    striped clothes, blinds and knitwear for a grid.
+    striped clothes, blinds and knitwear for a grid. None when a side of the frame is shorter than 256 pixels.
     """
     patch = _square(grey, box)
     if patch is None:
-        return 0.0
+        return None
     pixels = patch.astype(np.float32)
     pixels -= cv2.GaussianBlur(pixels, (0, 0), 3)
     window = cv2.createHanningWindow((_FFT_PX, _FFT_PX), cv2.CV_32F)

@@ -9,6 +9,8 @@ from services.liveness.passive import Rules, Signal
 from services.liveness.prompts import GESTURES, Prompt
 
 _PPM = 1_000_000
+MAX_KEYFRAMES = 12
+"""What facematch takes."""
 _MIN_PROMPTS = 3  # the rules for banks (2026) ask for at least three
 _MAX_ATTEMPTS = 3  # and say that three failed attempts mean refusal
 
@@ -57,6 +59,8 @@ class Policy:
     passive_min_frames: int
     passive_threshold_ppm: int
     spoof_every_frames: int
+    random_keyframes: int
+    random_keyframe_batches: int
     amplitudes: Amplitudes
     framing: Framing
     signals: Mapping[Signal, int]
@@ -72,6 +76,7 @@ class Policy:
             ("length", _MIN_PROMPTS <= self.length <= len(self.prompts)),
             ("attempts", 1 <= self.attempts <= _MAX_ATTEMPTS),
             ("signals", {Signal.MODEL_A, Signal.MODEL_B} <= set(self.signals)),
+            ("random_keyframes", self.length + self.random_keyframes <= MAX_KEYFRAMES),
             ("signals", all(0 < least <= _PPM for least in self.signals.values())),
             ("passive_threshold_ppm", 0 < self.passive_threshold_ppm <= _PPM),
         )

@@ -13,6 +13,7 @@ from services.liveness.gestures import Baseline
 from services.liveness.observation import Box, Face
 from services.liveness.passive import Signal, Verdict
 from services.liveness.prompts import Prompt, State
+from services.liveness.quality import UNRATED, Quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +50,30 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a batch changes. `keyframe` is the JPEG of the prompt answered with it, at `keyframe_position` from 0."""
+    """What a batch changes. `keyframe` is the JPEG of the prompt answered with it, at `keyframe_position` from 0.
+
+    `random_keyframe` is one beside, with its position and quality; its position is beyond all prompts'.
+    """
 
     state: State
     progress: Progress
     failure: Failure | None = None
     keyframe: bytes | None = field(default=None, repr=False)
     keyframe_position: int = 0
+    keyframe_quality: Quality = UNRATED
+    random_keyframe: tuple[int, bytes, Quality] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What an attempt that passed leaves: keyframes in the prompts' order, and its receipt once there is one.
+    """What an attempt that passed leaves: keyframes in the prompts' order, then the random ones; a receipt if given.
 
+    `qualities` are the keyframes', in their order.
     `signals_ppm` are the passive signals' scores by name, as passive.Signal has them.
     """
 
     keyframes: tuple[bytes, ...] = field(repr=False)
+    qualities: tuple[Quality, ...]
     passive_ppm: int
     prompts_ppm: int
     signals_ppm: Mapping[str, int]

@@ -16,6 +16,7 @@ from services.liveness.errors import (
 )
 from services.liveness.observation import Observation, from_worker
 from services.liveness.prompts import State
+from services.liveness.quality import Quality
 from services.liveness.session import Change, Evidence, NewSession, Session, from_json, to_json
 from tests.bundles import NOW
 
@@ -41,6 +42,7 @@ class _Kept:
     session: Session
     subject: str
     keyframes: dict[int, bytes] = field(default_factory=dict)
+    qualities: dict[int, Quality] = field(default_factory=dict)
     scores: tuple[int, int] = (0, 0)
     signals: dict[str, int] = field(default_factory=dict)
     receipt: str | None = None
@@ -103,6 +105,9 @@ class SessionsInMemory:
         kept.failure = change.failure.value if change.failure else ""
         if change.keyframe is not None:
             kept.keyframes[change.keyframe_position] = change.keyframe
+            kept.qualities[change.keyframe_position] = change.keyframe_quality
+        if change.random_keyframe is not None:
+            position, kept.keyframes[position], kept.qualities[position] = change.random_keyframe
         if change.state is State.FAILED:
             kept.keyframes.clear()
 
@@ -113,7 +118,8 @@ class SessionsInMemory:
         if not kept.keyframes:
             raise EvidenceErasedError("")
         keyframes = tuple(keyframe for _, keyframe in sorted(kept.keyframes.items()))
-        return Evidence(keyframes, *kept.scores, kept.signals, kept.receipt)
+        qualities = tuple(quality for _, quality in sorted(kept.qualities.items()))
+        return Evidence(keyframes, qualities, *kept.scores, kept.signals, kept.receipt)
 
     async def keep_receipt(self, session: str, receipt: str, now: datetime) -> str:
         self.kept[session].receipt = self.kept[session].receipt or receipt

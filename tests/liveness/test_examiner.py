@@ -150,6 +150,12 @@ async def test_attempt_reveals_one_prompt_at_a_time_and_ends_with_a_receipt_for_
         attempt=1,
         script=script.id,
         keyframes_sha256=tuple(hashlib.sha256(keyframe).digest() for keyframe in concluded.keyframes),
+        quality_pose=proven.facts.quality_pose,
+        quality_eyes=proven.facts.quality_eyes,
+        quality_sharpness=proven.facts.quality_sharpness,
+        quality_light=proven.facts.quality_light,
+        quality_contrast=proven.facts.quality_contrast,
+        quality_size=proven.facts.quality_size,
         score_passive_ppm=990_000,
         score_prompts_ppm=700_000,
         signals=proven.facts.signals,
@@ -163,7 +169,8 @@ async def test_attempt_reveals_one_prompt_at_a_time_and_ends_with_a_receipt_for_
     assert named["MODEL_A"] == (990_000, POLICY.signals[Signal.MODEL_A])
     assert named["BLINK"][1] == 0
     assert set(named) >= {signal.value for signal in POLICY.signals}
-    assert len(set(concluded.keyframes)) == 3
+    assert len(set(concluded.keyframes)) == len(concluded.keyframes) > POLICY.length
+    assert len(proven.facts.quality_pose) == len(concluded.keyframes)
     assert all(keyframe.startswith(b"\xff\xd8\xff made anew") for keyframe in concluded.keyframes)
 
 

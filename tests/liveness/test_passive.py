@@ -101,7 +101,9 @@ def test_head_that_does_not_turn_has_no_relief() -> None:
 
 
 def test_nothing_was_seen_nothing_is_scored() -> None:
-    assert judge(gather(Gathered(), [(0, Observation(0, None))]), RULES) == passive.Verdict(False, 0, {}, ())
+    assert judge(gather(Gathered(), [(0, Observation(0, None))]), RULES) == passive.Verdict(
+        False, 0, {}, tuple(RULES.thresholds_ppm)
+    )
 
 
 def test_scene_that_changes_while_nobody_looks_is_no_cut() -> None:
