@@ -41,8 +41,7 @@ def grid(grey: MatLike, box: PixelBox) -> float | None:
         return None
     pixels = patch.astype(np.float32)
     pixels -= cv2.GaussianBlur(pixels, (0, 0), 3)
-    window = cv2.createHanningWindow((_FFT_PX, _FFT_PX), cv2.CV_32F)
-    spectrum = cv2.dft(pixels * window, flags=cv2.DFT_COMPLEX_OUTPUT)
+    spectrum = cv2.dft(pixels * _WINDOW, flags=cv2.DFT_COMPLEX_OUTPUT)
     strength = np.log1p(np.fft.fftshift(cv2.magnitude(spectrum[..., 0], spectrum[..., 1])))
     scaled = np.clip(strength * _LOG_STEPS, 0, 255).astype(np.uint8)
     level = cv2.medianBlur(scaled, _FFT_NEIGHBOURS).astype(np.float32) / _LOG_STEPS
@@ -122,6 +121,7 @@ def _on_axis(down: npt.NDArray[np.float64], across: npt.NDArray[np.float64]) -> 
 
 
 _BAND = _band()
+_WINDOW = cv2.createHanningWindow((_FFT_PX, _FFT_PX), cv2.CV_32F)
 
 
 def _square(grey: MatLike, box: PixelBox) -> MatLike | None:

@@ -32,6 +32,7 @@ from services.liveness.examiner import MAX_BATCH_BYTES, Examiner, Frame
 from services.liveness.observation import Face, Observation
 from services.liveness.passive import Signal
 from services.liveness.prompts import Prompt, State, Step
+from services.liveness.quality import Quality
 from tests.bundles import NOW, SentBundle, World, digest_of
 from tests.liveness.faces import NEUTRAL, POLICY, answer, breathing
 from tests.liveness.fakes import Clock, SessionsInMemory
@@ -361,3 +362,15 @@ async def test_of_two_batches_at_once_one_is_refused() -> None:
 async def test_unknown_session_is_refused() -> None:
     with pytest.raises(SessionUnknownError):
         await Place().show(new_id(), [NEUTRAL])
+
+
+async def test_random_keyframe_that_repeats_a_picture_is_left_out_and_a_prompts_never_is() -> None:
+    """facematch refuses a picture that stands twice, and must where it stands for two prompts."""
+    place = Place()
+    session, _ = await place.pass_all()
+    kept = place.sessions.only()
+    pictures, rated = [b"A", b"B", b"A", b"B", b"C", b"C"], Quality(90, 90, 90, 90, 90, 90)
+    kept.keyframes = dict(zip([0, 1, 2, 100, 101, 102], pictures, strict=True))
+    kept.qualities = dict.fromkeys(kept.keyframes, rated)
+    concluded = await place.examiner.conclude(session)
+    assert concluded.keyframes == (b"A", b"B", b"A", b"C")
