@@ -12,7 +12,7 @@ from deploy.demo.camera import BATCH, Person
 from deploy.demo.clip import Segment, load_clip, load_cut
 from deploy.demo.person import SamplePerson
 from deploy.demo.replay import ReplayPerson, StillPerson
-from services.liveness import attempt, policies
+from services.liveness import attempt, passive, policies
 from services.liveness.analyser import FrameWorkers, ModelFiles
 from services.liveness.attempt import Advance, Failure, Progress, Seen
 from services.liveness.challenge import Script
@@ -73,7 +73,7 @@ async def calm(workers: FrameWorkers, folder: Path) -> Face:
     middle = {
         name: median(getattr(face, name) for face in faces) for name in ("yaw", "pitch", "smile", "eyes", "mouth")
     }
-    return Face(**middle, roll=0.0, luma=0.0, box=faces[0].box, live=None)
+    return Face(**middle, roll=0.0, luma=0.0, box=faces[0].box, live=None, traces=faces[0].traces)
 
 
 def carries(gesture: str, *, mirrored: bool, calm: Face, faces: Sequence[Face]) -> bool:
@@ -126,8 +126,9 @@ async def attempted(
             return Advance(progress, State.FAILED, failure=Failure.TIMEOUT), now_ms
         progress = attempt.check_times(progress, [frame.captured_at_ms for frame in frames], now_ms)
         asked = [index % policy.passive_every_frames == 0 for index in range(len(frames))]
+        due = passive.spoof_is_due(progress.gathered, policy.spoof_every_frames)
         observations = await workers.observe(
-            [frame.jpeg for frame in frames], passive=asked, spoof=[False] * len(frames)
+            [frame.jpeg for frame in frames], passive=asked, spoof=[due, *[False] * (len(frames) - 1)]
         )
         seen = [
             Seen(frame.captured_at_ms, observation)
