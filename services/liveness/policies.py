@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from services.liveness.passive import Rules, Signal
 from services.liveness.prompts import GESTURES, Prompt
 
 _PPM = 1_000_000
 _FULL_PERCENT = 100
 _MAX_PERCENT = 200
+MAX_KEYFRAMES = 12
+"""What facematch takes."""
 _MIN_PROMPTS = 3  # the rules for banks (2026) ask for at least three
 _MAX_PROMPTS = 6  # their keyframes go out in one message
 _MAX_TIMES = 5
@@ -82,9 +85,18 @@ class Policy:
     passive_every_frames: int
     passive_min_frames: int
     passive_threshold_ppm: int
+    spoof_every_frames: int
+    random_keyframes: int
+    random_keyframe_batches: int
     amplitudes: Amplitudes
     framing: Framing
     variety: Variety
+    signals: Mapping[Signal, int]
+
+    @property
+    def passive_rules(self) -> Rules:
+        """What the clip's passive signals are judged by."""
+        return Rules(self.passive_min_frames, self.passive_threshold_ppm, self.signals)
 
     def __post_init__(self) -> None:
         variety = self.variety
@@ -92,6 +104,9 @@ class Policy:
             ("prompts", set(self.prompts) <= set(GESTURES) and len(set(self.prompts)) == len(self.prompts)),
             ("length", _MIN_PROMPTS <= self.length <= min(_MAX_PROMPTS, len(self.prompts))),
             ("attempts", 1 <= self.attempts <= _MAX_ATTEMPTS),
+            ("signals", {Signal.MODEL_A, Signal.MODEL_B} <= set(self.signals)),
+            ("random_keyframes", self.length + self.random_keyframes <= MAX_KEYFRAMES),
+            ("signals", all(0 < least <= _PPM for least in self.signals.values())),
             ("passive_threshold_ppm", 0 < self.passive_threshold_ppm <= _PPM),
             ("times", variety.times[-1] <= _MAX_TIMES and variety.blinks[-1] <= _MAX_TIMES),
             ("holds_ms", self.hold_ms <= variety.holds_ms[0] <= variety.holds_ms[-1] <= _MAX_HOLD_MS),
@@ -132,17 +147,27 @@ def _policy(table: object) -> Policy:
     amplitudes = Amplitudes(**_floats(values.pop("amplitudes"), Amplitudes))
     framing = Framing(**_floats(values.pop("framing"), Framing))
     variety = Variety(**_choices(values.pop("variety")))
+    signals = _signals(values.pop("signals"))
     names = values.pop("prompts")
     if not isinstance(names, list) or not all(name in GESTURES for name in names):
         raise PoliciesError("prompts must be gestures")
     policy_id = values.pop("id")
-    counts = {field.name for field in fields(Policy)} - {"id", "prompts", "amplitudes", "framing", "variety"}
+    tables_of = {"prompts", "amplitudes", "framing", "variety", "signals"}
+    counts = {field.name for field in fields(Policy)} - {"id"} - tables_of
     # Python's bool is an int, and TOML has both floats and booleans.
     numbers = {name: value for name, value in values.items() if type(value) is int and value > 0}
     if not isinstance(policy_id, str) or set(values) != counts or numbers != values:
         raise PoliciesError(f"a policy has an id and, as whole numbers above 0, exactly {', '.join(sorted(counts))}")
     prompts = tuple(Prompt(name) for name in names)
-    return Policy(id=policy_id, prompts=prompts, amplitudes=amplitudes, framing=framing, variety=variety, **numbers)
+    return Policy(
+        id=policy_id,
+        prompts=prompts,
+        amplitudes=amplitudes,
+        framing=framing,
+        variety=variety,
+        signals=signals,
+        **numbers,
+    )
 
 
 def _choices(value: object) -> dict[str, tuple[int, ...]]:
@@ -155,6 +180,14 @@ def _choices(value: object) -> dict[str, tuple[int, ...]]:
         if choices != sorted(set(choices)):
             raise PoliciesError(f"variety: {name} goes up, without repeats")
     return {name: tuple(choices) for name, choices in value.items()}
+
+
+def _signals(value: object) -> Mapping[Signal, int]:
+    if not isinstance(value, dict) or not all(name in set(Signal) for name in value):
+        raise PoliciesError("signals has the least score of each signal that decides")
+    if not all(type(least) is int for least in value.values()):
+        raise PoliciesError("signals: numbers must be whole")
+    return {Signal(name): least for name, least in value.items()}
 
 
 def _floats(value: object, kind: type[Amplitudes | Framing]) -> dict[str, float]:

@@ -36,7 +36,7 @@ MAX_GROWTH_KIB = 96 * 1024
 async def workers(model_files: ModelFiles) -> AsyncIterator[FrameWorkers]:
     running = FrameWorkers.of(model_files, processes=1, queue_limit=4, call_timeout_s=20)
     async with running.pool:
-        await running.observe([samples.jpeg(np.zeros((2048, 2048, 3), np.uint8))], passive=[True])
+        await running.observe([samples.jpeg(np.zeros((2048, 2048, 3), np.uint8))], passive=[True], spoof=[True])
         yield running
 
 
@@ -119,7 +119,7 @@ async def test_hostile_frame_gets_an_exact_error_and_costs_neither_time_nor_memo
     frame, pids, before_kib = make(), workers.pool.worker_pids, peak_kib(workers)
     started_s = time.monotonic()
     with pytest.raises(FrameUnreadableError) as refusal:
-        await workers.observe([JPEG, frame], passive=[False, True])
+        await workers.observe([JPEG, frame], passive=[False, True], spoof=[True, False])
     assert time.monotonic() - started_s < MAX_SECONDS
     (violation,) = refusal.value.violations
     assert (violation.field, violation.description) == ("frames[1].jpeg", rule)
@@ -146,7 +146,7 @@ HARMLESS: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("name", HARMLESS)
 async def test_unusual_frame_is_looked_at_within_the_limits(workers: FrameWorkers, name: str) -> None:
     before_kib, started_s = peak_kib(workers), time.monotonic()
-    (seen,) = await workers.observe([HARMLESS[name]()], passive=[True])
+    (seen,) = await workers.observe([HARMLESS[name]()], passive=[True], spoof=[True])
     assert time.monotonic() - started_s < MAX_SECONDS
     assert seen is not None
     assert seen.faces == 0
