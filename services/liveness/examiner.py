@@ -158,11 +158,10 @@ class Examiner:
         return policy
 
     async def _look(self, policy: Policy, progress: Progress, frames: Sequence[Frame]) -> list[Seen]:
-        # The passive model is asked about one frame of every few, and nobody can tell about which.
-        asked = {
-            start + self.pick(policy.passive_every_frames)
-            for start in range(0, len(frames), policy.passive_every_frames)
-        }
+        # The passive model is asked about one frame of every few, and of what is left of a batch: nobody can tell about
+        # which, and nobody answers so fast that it was asked too rarely.
+        every = policy.passive_every_frames
+        asked = {start + self.pick(min(every, len(frames) - start)) for start in range(0, len(frames), every)}
         due = passive.spoof_is_due(progress.gathered, policy.spoof_every_frames)
         spoof_at = self.pick(len(frames)) if due else None
         seen: list[Seen] = []

@@ -184,15 +184,15 @@ async def test_attempt_reveals_one_prompt_at_a_time_and_ends_with_a_receipt_for_
     assert all(keyframe.startswith(b"\xff\xd8\xff made anew") for keyframe in concluded.keyframes)
 
 
-async def test_passive_model_is_asked_about_one_frame_of_every_two_at_random() -> None:
-    place = Place(picks=iter([0, 1, 1, 5, 0, 1, 1]))
+async def test_passive_model_is_asked_about_one_frame_of_every_four_and_of_the_rest_at_random() -> None:
+    place = Place(picks=iter([0, 1, 5, 1, 0]))
     session, _ = await place.start()
     await place.show(session, [replace(NEUTRAL, yaw=90.0)] * 6)
-    assert place.worker.asked_passive == [True, False, False, True, False, True]
+    assert place.worker.asked_passive == [True, False, False, False, False, True]
     assert place.worker.asked_spoof == [False] * 5 + [True]
     place.worker.asked_passive.clear()
     await place.show(session, [replace(NEUTRAL, yaw=90.0)] * 5)
-    assert place.worker.asked_passive == [True, False, False, True, False]
+    assert place.worker.asked_passive == [False, True, False, False, True]
 
 
 async def test_conclude_is_idempotent() -> None:
