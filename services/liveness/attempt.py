@@ -241,13 +241,14 @@ def random_keyframe(
 ) -> int | None:
     """The position in the batch of a frame kept for the face match because chance has chosen it, if any.
 
-    About one batch in every `random_keyframe_batches` gives one, up to `random_keyframes`, and the last batch does when
-    none did before: whoever holds up another's picture for the prompts cannot know when else they are looked at.
+    About one batch in every `random_keyframe_batches` gives one, up to `random_keyframes`: whoever holds up another's
+    picture for the prompts cannot know when else they are looked at. For certain there is one of how the attempt began,
+    and the last batch gives one when none did before.
     """
     baseline = progress.baseline
     if baseline is None or progress.random_keyframes >= policy.random_keyframes:
         return None
-    needed = progress.index > policy.length and not progress.random_keyframes
+    needed = not progress.random_keyframes and not 1 < progress.index <= policy.length
     if pick(policy.random_keyframe_batches) and not needed:
         return None
     good = [

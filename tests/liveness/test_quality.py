@@ -54,9 +54,16 @@ def test_chance_chooses_the_moment_and_the_frame() -> None:
         asked.append(count)
         return 0 if len(asked) == 1 else 4
 
-    assert random_keyframe(ASKING, POLICY, batch, pick) == 4
+    later = replace(ASKING, index=2)
+    assert random_keyframe(later, POLICY, batch, pick) == 4
     assert asked == [POLICY.random_keyframe_batches, 6]
-    assert random_keyframe(ASKING, POLICY, batch, lambda count: count - 1) is None
+    assert random_keyframe(later, POLICY, batch, lambda count: count - 1) is None
+
+
+def test_how_an_attempt_began_is_looked_at_for_certain() -> None:
+    assert random_keyframe(ASKING, POLICY, clip([NEUTRAL] * 3), lambda count: count - 1) == 2
+    had_one = replace(ASKING, random_keyframes=1)
+    assert random_keyframe(had_one, POLICY, clip([NEUTRAL] * 3), lambda count: count - 1) is None
 
 
 def test_last_batch_gives_one_when_chance_gave_none_before() -> None:
