@@ -1,7 +1,7 @@
 """Makes attack clips: `python -m bench.attacks --genuine DIR_OR_FILES --out DIR [--species …] [--count N] [--seed S]`.
 
-Clips go to OUT/<species>/<number>.avi (JPEG frames), what they were made of and with to OUT/attacks.csv. The person of a
-file is its name up to the first underscore; --person makes attacks of one person, with the others as victims.
+Clips go to OUT/<species>/<number>.avi (JPEG frames), what they were made of and with to OUT/attacks.csv. The person of
+a file is its name up to the first underscore; --person makes attacks of one person, with the others as victims.
 """
 
 import argparse
@@ -90,7 +90,7 @@ async def make_all(order: Order, out: Path, landmarker: Path, workers: int) -> i
     with (out / "attacks.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
-        writer.writerows(sorted(rows, key=lambda row: str(row[0])))
+        writer.writerows(sorted(rows, key=str))
     return failed
 
 

@@ -1,7 +1,7 @@
 """Genuine frames fed past the camera: cut together of two people, of another session, frozen, and looped.
 
-No picture is drawn here. What is wrong with these clips is in time, in identity, or in what was asked, so a detector that
-looks at single frames cannot see it.
+No picture is drawn here. What is wrong with these clips is in time, in identity, or in what was asked, so a detector
+that looks at single frames cannot see it.
 """
 
 import itertools
@@ -11,6 +11,7 @@ import cv2
 from cv2.typing import MatLike
 from numpy.random import Generator
 
+from bench.attacks import plane
 from bench.attacks.material import Made, Materials
 from bench.attacks.plane import Sensor
 
@@ -74,7 +75,7 @@ def _noisy(shown: Sequence[MatLike], rng: Generator, *, noisy: bool) -> Iterator
 
 
 def _recompressed(frame_bgr: MatLike, quality: int) -> MatLike:
-    return cv2.imdecode(cv2.imencode(".jpg", frame_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    return plane.recompressed(frame_bgr, quality)
 
 
 def _fitted(frame_bgr: MatLike, size: tuple[int, int]) -> MatLike:

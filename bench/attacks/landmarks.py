@@ -35,7 +35,7 @@ class Landmarks:
         self._loop = asyncio.get_running_loop()
 
     def __call__(self, frame_bgr: MatLike) -> Points | None:
-        """Return the points of the one face of a frame, None when there is none or several. Not for the loop's thread."""
+        """Return the points of the one face of a frame, None without exactly one. Not for the loop's thread."""
         return asyncio.run_coroutine_threadsafe(self._ask(frame_bgr), self._loop).result(2 * _TIMEOUT_S)
 
     async def _ask(self, frame_bgr: MatLike) -> Points | None:

@@ -23,7 +23,7 @@ class MaterialError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A genuine clip, or with `frames` 1 and `fps` 0 a photo. `person` is the file's name up to the first underscore."""
+    """A genuine clip, or with `frames` 1 and `fps` 0 a photo. `person`: its name up to the first underscore."""
 
     path: Path
     fps: float

@@ -71,13 +71,13 @@ def bent_map(
 ) -> tuple[MatLike, MatLike]:
     """Return, for cv2.remap, where in a sheet each camera pixel looks, when the sheet is a part of a cylinder.
 
-    `bend` is the angle in radians that its width spans. The map is found for sheet points on a grid, which reaches beyond
-    the sheet, and inverted by two steps of fixed-point iteration from the flat sheet's.
+    `bend` is the angle in radians that its width spans. The map is found for sheet points that each pixel
+    sees, and inverted by steps of fixed-point iteration from the flat sheet's.
     """
     flat = np.linalg.inv(projection(thing_size, frame_size, fill, pose))
     columns, rows = np.meshgrid(np.arange(frame_size[0]), np.arange(frame_size[1]))
     pixels = np.stack([columns, rows], -1).reshape(-1, 1, 2).astype(np.float32)
-    sheet = cv2.perspectiveTransform(pixels, flat).reshape(-1, 2)
+    sheet = cv2.perspectiveTransform(pixels, flat).reshape(-1, 2).astype(np.float32)
     for _ in range(3):
         missed = pixels.reshape(-1, 2) - _seen(sheet, thing_size, frame_size, fill, pose, bend)
         scale = thing_size[1] / (fill * frame_size[1])
@@ -90,7 +90,7 @@ def room(rng: Generator, frame_size: tuple[int, int]) -> MatLike:
     """Return what stands behind the thing: a wall of some colour, lit from a side, with some soft shapes on it."""
     width, height = frame_size
     wall = np.full((height, width, 3), rng.uniform(60, 190, 3), np.float32)
-    wall *= np.linspace(*rng.uniform(0.75, 1.15, 2), width)[None, :, None]
+    wall *= np.linspace(rng.uniform(0.75, 1.15), rng.uniform(0.75, 1.15), width)[None, :, None]
     shapes = rng.normal(0, 1, (4, 6, 3)).astype(np.float32)
     wall += 14 * cv2.resize(shapes, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.clip(wall, 0, 255).astype(np.uint8)
@@ -115,8 +115,15 @@ class Sensor:
         shot = self.noise * np.sqrt(np.maximum(blurred, 8) / 128)
         noisy = blurred + shot * rng.standard_normal(blurred.shape, np.float32)
         frame_bgr = np.clip(noisy, 0, 255).astype(np.uint8)
-        encoded = cv2.imencode(".jpg", frame_bgr, [cv2.IMWRITE_JPEG_QUALITY, self.jpeg_quality])[1]
-        return cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        return recompressed(frame_bgr, self.jpeg_quality)
+
+
+def recompressed(picture_bgr: MatLike, quality: int) -> MatLike:
+    """Return a picture after JPEG's loss at a quality."""
+    encoded = cv2.imencode(".jpg", picture_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return decoded
 
 
 def moments(count: int, fps: float) -> Iterator[float]:

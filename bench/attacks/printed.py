@@ -76,7 +76,7 @@ def _printed(picture_bgr: MatLike, drawn: Parameters, rng: Generator) -> MatLike
     edge = round(drawn.margin * picture_bgr.shape[0])
     sheet = cv2.copyMakeBorder(inked, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=_MARGIN_BGR)
     fibres = cv2.GaussianBlur(rng.standard_normal(sheet.shape[:2], np.float32), (0, 0), 0.8)
-    return np.clip(sheet * (1 + drawn.fibres * fibres[..., None] / fibres.std()), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(sheet * (1 + drawn.fibres * fibres[..., None] / fibres.std()), 0, 255), np.uint8)
 
 
 def _held(sheet: MatLike, frame_size: tuple[int, int], drawn: Parameters, rng: Generator) -> Iterator[MatLike]:

@@ -1,9 +1,9 @@
 """A clip of the person played on a screen before the camera.
 
 The player recompresses; the screen shows each pixel as three stripes above a darker row, with a gamma and a tint of its
-own; its backlight beats with the camera's rate, which leaves rolling bands; glass mirrors the room; around it, or out of
-sight, is a bezel. What the camera's own grid leaves of the screen's is moire. Simplified: one screen pixel for each pixel
-of the clip.
+own; its backlight beats with the camera's rate, which leaves rolling bands; glass mirrors the room; around it, or out
+of sight, is a bezel. What the camera's own grid leaves of the screen's is moire. Simplified: one screen pixel for each
+pixel of the clip.
 """
 
 import functools
@@ -101,10 +101,9 @@ def _filmed(window: Window, drawn: Parameters, rng: Generator) -> Iterator[MatLi
 def _lit(frame_bgr: MatLike, drawn: Parameters) -> MatLike:
     """The screen with its bezel, _SCREEN_SCALE times as large and, by the camera's exposure, as bright as the clip."""
     height, width = frame_bgr.shape[:2]
-    played = cv2.imencode(".jpg", frame_bgr, [cv2.IMWRITE_JPEG_QUALITY, drawn.player_quality])[1]
     tints = np.array([1 + drawn.tint, 1.0, 1 - drawn.tint])
     tones = np.clip(255 * (np.arange(256)[:, None] / 255) ** drawn.gamma * tints, 0, 255).astype(np.uint8)[None]
-    lit = cv2.LUT(cv2.imdecode(played, cv2.IMREAD_COLOR), tones)
+    lit = cv2.LUT(plane.recompressed(frame_bgr, drawn.player_quality), tones)
     lit = cv2.resize(lit, None, fx=_SCREEN_SCALE, fy=_SCREEN_SCALE, interpolation=cv2.INTER_NEAREST)
     lit = cv2.multiply(lit, _grid(width, height, drawn.stripes, drawn.row_gap), scale=1 / 255)
     lit = cv2.GaussianBlur(lit, (0, 0), drawn.focus)
@@ -120,7 +119,7 @@ def _grid(width: int, height: int, stripes: float, row_gap: float) -> MatLike:
     for column in range(_SCREEN_SCALE):
         pixel[:, column, 2 - column] = 1.0
     pixel[-1] *= row_gap
-    return np.tile((255 * pixel).astype(np.uint8), (height, width, 1))
+    return np.asarray(np.tile((255 * pixel).astype(np.uint8), (height, width, 1)))
 
 
 def _glare(width: int, height: int, strength: float, rng: Generator) -> MatLike:

@@ -23,7 +23,7 @@ _MIN_SPREAD = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """`feather`: the soft edge, share of the face's width. `cover`: how far the mask reaches to the face's oval, 0 to 1.
+    """`feather`: the soft edge, share of the face's width. `cover`: share of the face's oval, 0 to 1.
 
     `colour`: how much of the attacker's skin tone the victim's face takes, 0 to 1. `jitter`: landmarks' error, pixels.
     """
@@ -95,7 +95,7 @@ def _mask(at: npt.NDArray[np.float32], size: tuple[int, ...], drawn: Parameters)
     polygon = (middle + (hull - middle) * drawn.cover).astype(np.int32)
     mask = np.zeros(size, np.float32)
     cv2.fillConvexPoly(mask, polygon, 1.0)
-    return cv2.GaussianBlur(mask, (0, 0), max(drawn.feather * size[1], 0.5)).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), max(drawn.feather * size[1], 0.5)), np.float32)
 
 
 def _toned(worn: MatLike, under: MatLike, where: npt.NDArray[np.bool_], much: float) -> npt.NDArray[np.float32]:
@@ -107,4 +107,4 @@ def _toned(worn: MatLike, under: MatLike, where: npt.NDArray[np.bool_], much: fl
     mean, spread = worn_lab[where].mean(axis=0), np.maximum(worn_lab[where].std(axis=0), _MIN_SPREAD)
     aim, aim_spread = under_lab[where].mean(axis=0), np.maximum(under_lab[where].std(axis=0), _MIN_SPREAD)
     toned = (worn_lab - mean) * (1 + much * (aim_spread / spread - 1)) + mean + much * (aim - mean)
-    return cv2.cvtColor(np.clip(toned, 0, 255).astype(np.uint8), cv2.COLOR_LAB2BGR).astype(np.float32)
+    return np.asarray(cv2.cvtColor(np.clip(toned, 0, 255).astype(np.uint8), cv2.COLOR_LAB2BGR), np.float32)
