@@ -119,7 +119,8 @@ def _grid(width: int, height: int, stripes: float, row_gap: float) -> MatLike:
     for column in range(_SCREEN_SCALE):
         pixel[:, column, 2 - column] = 1.0
     pixel[-1] *= row_gap
-    return np.asarray(np.tile((255 * pixel).astype(np.uint8), (height, width, 1)))
+    grid: MatLike = np.tile((255 * pixel).astype(np.uint8), (height, width, 1))
+    return grid
 
 
 def _glare(width: int, height: int, strength: float, rng: Generator) -> MatLike:
