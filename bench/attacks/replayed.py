@@ -128,4 +128,5 @@ def _glare(width: int, height: int, strength: float, rng: Generator) -> MatLike:
     at = rng.uniform(0, 1, 2)
     down, right = np.meshgrid(np.linspace(0, 1, height) - at[1], np.linspace(0, 1, width) - at[0], indexing="ij")
     light = (strength * np.exp(-3.0 * np.hypot(down, right))).astype(np.uint8)
-    return cv2.merge([light, light, light])
+    merged: MatLike = cv2.merge([light, light, light])
+    return merged
