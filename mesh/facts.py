@@ -75,7 +75,15 @@ class StateRecord(Facts):
 
 @dataclass(frozen=True, slots=True)
 class Liveness(Facts):
-    """A live person answered a script of prompts; one keyframe per prompt, re-encoded from pixels."""
+    """A live person answered a script of prompts; one keyframe per prompt and some at random moments, re-encoded
+    from pixels.
+
+    `quality_*` are 0 to 100, one for each keyframe, in their order.
+
+    `score_passive_ppm` is the product of the deciding signals' scores; `signals` names every signal that was measured,
+    and the other two tuples have its score and its least score in the same order, 0 where it is stated and decides
+    nothing.
+    """
 
     factor = Factor.LIVENESS
     issuer = "liveness"
@@ -83,8 +91,17 @@ class Liveness(Facts):
     attempt: int
     script: str
     keyframes_sha256: tuple[bytes, ...]
+    quality_pose: tuple[int, ...]
+    quality_eyes: tuple[int, ...]
+    quality_sharpness: tuple[int, ...]
+    quality_light: tuple[int, ...]
+    quality_contrast: tuple[int, ...]
+    quality_size: tuple[int, ...]
     score_passive_ppm: int
     score_prompts_ppm: int
+    signals: tuple[str, ...]
+    signals_ppm: tuple[int, ...]
+    thresholds_ppm: tuple[int, ...]
     models_sha256: tuple[bytes, ...]
     channel: Channel
 

@@ -26,8 +26,8 @@ from services.liveness.settings import Settings
 from services.liveness.store import SessionStore
 
 SERVICE = "liveness"
-# A batch of 1 MiB comes in; a keyframe of at most 512 KiB for each of at most six prompts goes out.
-_MAX_MESSAGE_KIB = 4 * 1024
+# A batch of 1 MiB comes in; at most twelve keyframes of at most 512 KiB go out.
+_MAX_MESSAGE_KIB = 8 * 1024
 _MAX_CALLS = 128
 _ERASE_EVERY_S = 10.0
 
@@ -38,7 +38,7 @@ async def main() -> None:
     telemetry.start(SERVICE, log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
     database = await Database.open(read_secret(settings.database_url_file), service=SERVICE)
     sessions = SessionStore(database, Seal(derive(read_key(settings.field_key_file), "liveness-keyframes")))
-    models = ModelFiles.at(settings.landmarker_file, settings.passive_model_file)
+    models = ModelFiles.at(settings.landmarker_file, settings.passive_model_file, settings.spoof_model_file)
     workers = FrameWorkers.of(
         models,
         processes=settings.liveness_workers,
@@ -51,7 +51,7 @@ async def main() -> None:
         scripts=Scripts(read_key(settings.script_key_file)),
         policies=policies.load(settings.liveness_policies_file),
         signer=ReceiptSigner.from_pem(settings.receipt_key_file.read_bytes(), Env(settings.env)),
-        models_sha256=(models.landmarker_sha256, models.passive_sha256),
+        models_sha256=models.digests_sha256,
         max_per_day=settings.liveness_attempts_per_day,
         now=_now,
     )

@@ -17,17 +17,31 @@ _JPEG_START = b"\xff\xd8\xff"
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """The two models, and their digests at the time the service started."""
+    """The three models, and their digests at the time the service started."""
 
     landmarker_file: Path
     landmarker_sha256: bytes
     passive_file: Path
     passive_sha256: bytes
+    spoof_file: Path
+    spoof_sha256: bytes
 
     @classmethod
-    def at(cls, landmarker_file: Path, passive_file: Path) -> "ModelFiles":
+    def at(cls, landmarker_file: Path, passive_file: Path, spoof_file: Path) -> "ModelFiles":
         """The models in these files. Raises OSError when one cannot be read."""
-        return cls(landmarker_file, _sha256(landmarker_file), passive_file, _sha256(passive_file))
+        return cls(
+            landmarker_file,
+            _sha256(landmarker_file),
+            passive_file,
+            _sha256(passive_file),
+            spoof_file,
+            _sha256(spoof_file),
+        )
+
+    @property
+    def digests_sha256(self) -> tuple[bytes, ...]:
+        """What a receipt names: the landmarker's digest, model A's and model B's."""
+        return self.landmarker_sha256, self.passive_sha256, self.spoof_sha256
 
     def arguments(self) -> dict[str, str]:
         """What the worker's target is given."""
@@ -36,6 +50,8 @@ class ModelFiles:
             "landmarker_sha256": self.landmarker_sha256.hex(),
             "passive_file": str(self.passive_file),
             "passive_sha256": self.passive_sha256.hex(),
+            "spoof_file": str(self.spoof_file),
+            "spoof_sha256": self.spoof_sha256.hex(),
         }
 
 
@@ -58,9 +74,11 @@ class FrameWorkers:
             )
         )
 
-    async def observe(self, frames: Sequence[bytes], *, passive: Sequence[bool]) -> list[Observation | None]:
+    async def observe(
+        self, frames: Sequence[bytes], *, passive: Sequence[bool], spoof: Sequence[bool]
+    ) -> list[Observation | None]:
         """See observation.FrameAnalyser. Raises WorkersBusyError, WorkerLostError or WorkerCallFailedError."""
-        header, _ = await self.pool.call("observe", {"passive": list(passive)}, frames)
+        header, _ = await self.pool.call("observe", {"passive": list(passive), "spoof": list(spoof)}, frames)
         answers = header.get("frames")
         if not isinstance(answers, list) or len(answers) != len(frames):
             raise WorkerLostError("a worker answered nonsense")

@@ -6,18 +6,19 @@ asked for answers it, and no cut between two recordings does. Another gesture th
 for, fails the attempt: otherwise a recording of all gestures, shown again and again, would answer every prompt.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from statistics import median
 
-from services.liveness import gestures
+from services.liveness import gestures, passive
 from services.liveness.challenge import Script
 from services.liveness.errors import FrameTimesError
 from services.liveness.gestures import AT_REST, DONE, Baseline
 from services.liveness.observation import Box, Face, Observation
+from services.liveness.passive import Gathered, Verdict
 from services.liveness.policies import Framing, Policy
 from services.liveness.prompts import Hint, Prompt, State
+from services.liveness.quality import quality_of
 
 _PPM = 1_000_000
 _MIN_STEP_MS = 5
@@ -75,12 +76,14 @@ class Progress:
     peak: float = 0.0
     wrong_since_ms: int | None = None
     peaks: tuple[float, ...] = ()
-    live: tuple[float, ...] = ()
+    random_keyframes: int = 0
+    gathered: Gathered = field(default_factory=Gathered)
+    verdict: Verdict | None = None
 
     @property
     def passive_ppm(self) -> int:
-        """The median of the passive model's scores, in millionths; 0 when there are none."""
-        return round(median(self.live) * _PPM) if self.live else 0
+        """The clip's passive score, in millionths; 0 until it is judged, which is after the last prompt."""
+        return self.verdict.score_ppm if self.verdict else 0
 
     @property
     def prompts_ppm(self) -> int:
@@ -128,8 +131,8 @@ def check_times(progress: Progress, captured_at_ms: Sequence[int], now_ms: int) 
 
 def advance(progress: Progress, script: Script, policy: Policy, batch: Sequence[Seen], now_ms: int) -> Advance:
     """Judge a batch that came in time. What a batch holds beyond an answered prompt was not an answer to the next."""
-    live = tuple(seen.observation.face.live for seen in batch if seen.observation.face is not None)
-    progress = replace(progress, live=progress.live + tuple(score for score in live if score is not None))
+    seen_at = [(seen.captured_at_ms, seen.observation) for seen in batch]
+    progress = replace(progress, gathered=passive.gather(progress.gathered, seen_at))
     for position, seen in enumerate(batch):
         face = seen.observation.face
         if face is None or framing_hint(seen.observation, policy.framing) is not Hint.UNSPECIFIED:
@@ -211,19 +214,45 @@ def _answered(progress: Progress, script: Script, policy: Policy, keyframe: int,
     progress = _next_prompt(replace(progress, peaks=(*progress.peaks, progress.peak)), now_ms)
     if progress.index <= len(script.prompts):
         return Advance(progress, State.RUNNING, keyframe=keyframe)
-    if len(progress.live) < policy.passive_min_frames or progress.passive_ppm < policy.passive_threshold_ppm:
+    verdict = passive.judge(progress.gathered, policy.passive_rules)
+    progress = replace(progress, verdict=verdict)
+    if not verdict.passed:
         return _failed(progress, Failure.PASSIVE)
     return Advance(progress, State.PASSED, keyframe=keyframe)
 
 
 def _keyframe(progress: Progress, baseline: Baseline, batch: Sequence[Seen], position: int) -> int:
-    """Of the frames of this batch that show the answer, the one whose head is turned away least, for the face match."""
-    turned_deg = {}
+    """Of the frames of this batch that show the answer, the one of the best quality, for the face match."""
+    quality = {}
     for index in range(max(0, position - progress.held + 1), position + 1):
         face = batch[index].observation.face
         if face is not None:
-            turned_deg[index] = abs(face.yaw) + abs(face.pitch - baseline.pitch)
-    return min(turned_deg, key=lambda index: turned_deg[index])
+            quality[index] = quality_of(face, baseline).together
+    return max(quality, key=lambda index: quality[index])
+
+
+def random_keyframe(
+    progress: Progress, policy: Policy, batch: Sequence[Seen], pick: Callable[[int], int]
+) -> int | None:
+    """The position in the batch of a frame kept for the face match because chance has chosen it, if any.
+
+    About one batch in every `random_keyframe_batches` gives one, up to `random_keyframes`, and the last batch does when
+    none did before: whoever holds up another's picture for the prompts cannot know when else they are looked at.
+    """
+    baseline = progress.baseline
+    if baseline is None or progress.random_keyframes >= policy.random_keyframes:
+        return None
+    needed = progress.index > policy.length and not progress.random_keyframes
+    if pick(policy.random_keyframe_batches) and not needed:
+        return None
+    good = [
+        index
+        for index, seen in enumerate(batch)
+        if framing_hint(seen.observation, policy.framing) is Hint.UNSPECIFIED
+        and seen.observation.face is not None
+        and quality_of(seen.observation.face, baseline).is_good
+    ]
+    return good[pick(len(good))] if good else None
 
 
 def _next_prompt(progress: Progress, now_ms: int) -> Progress:

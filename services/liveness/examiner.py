@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 
 from mesh import telemetry
@@ -12,15 +12,19 @@ from mesh.facts import Liveness
 from mesh.names import new_id
 from mesh.receipts import ReceiptSigner
 from services.liveness import attempt as attempts
+from services.liveness import passive
 from services.liveness.attempt import Advance, Failure, Progress, Seen
 from services.liveness.challenge import Script, Scripts, new_nonce
 from services.liveness.errors import FramesTooLargeError, FrameUnreadableError, PolicyUnknownError
 from services.liveness.observation import FrameAnalyser
 from services.liveness.policies import Policy
 from services.liveness.prompts import Hint, Prompt, State, Step
-from services.liveness.session import Change, NewSession, Session, Sessions
+from services.liveness.quality import UNRATED, Quality, quality_of
+from services.liveness.session import Change, Evidence, NewSession, Session, Sessions
 
 MAX_BATCH_BYTES = 1024 * 1024
+# Positions of random keyframes: after any number of prompts.
+_FIRST_RANDOM = 100
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -46,8 +50,8 @@ class Concluded:
 class Examiner:
     """Examines liveness.
 
-    `models_sha256` are the digests of the landmarker and of passive model A; `max_per_day` is how many attempts to be
-    one person may fail or be abandoned; `pick(n)` is a number below n that nobody can foretell.
+    `models_sha256` are the digests of the landmarker and of passive models A and B; `max_per_day` is how many attempts
+    to be one person may fail or be abandoned; `pick(n)` is a number below n that nobody can foretell.
     """
 
     sessions: Sessions
@@ -101,17 +105,17 @@ class Examiner:
         now_ms = (now - session.started_at) // _MILLISECOND
         if now >= session.expires_at or attempts.window_left_ms(session.progress, policy, now_ms) == 0:
             late = Advance(session.progress, State.FAILED, failure=Failure.TIMEOUT)
-            return await self._record(session, late, script, policy, [])
+            return await self._record(session, late, script, policy, [], [])
 
         # 2. The frames are a camera's: their times are plausible, and each can be read.
         if sum(len(frame.jpeg) for frame in frames) > MAX_BATCH_BYTES:
             raise FramesTooLargeError(f"The frames are larger than {MAX_BATCH_BYTES} bytes together.")
         progress = attempts.check_times(session.progress, [frame.captured_at_ms for frame in frames], now_ms)
-        batch = await self._look(policy, frames)
+        batch = await self._look(policy, progress, frames)
 
         # 3. What they show is judged, and recorded before anybody learns of it.
         advanced = attempts.advance(progress, script, policy, batch, now_ms)
-        return await self._record(session, advanced, script, policy, frames)
+        return await self._record(session, advanced, script, policy, frames, batch)
 
     async def conclude(self, name: str) -> Concluded:
         """Return the receipt and keyframes of an attempt that passed, the same ones however often it is asked.
@@ -119,18 +123,24 @@ class Examiner:
         Raises SessionUnknownError, NotPassedError and EvidenceErasedError.
         """
         session = await self.sessions.load(name)
-        evidence = await self.sessions.evidence(name)
+        policy = self._policy(session.policy)
+        script = self.scripts.write(session.txn, session.nonce, policy)
+        evidence = _distinct(await self.sessions.evidence(name), len(script.prompts))
         receipt = evidence.receipt
         if receipt is None:
             now = self.now()
-            script = self.scripts.write(session.txn, session.nonce, self._policy(session.policy))
+            least_ppm = {signal.value: least for signal, least in policy.signals.items()}
             stated = Liveness(
                 session=session.id,
                 attempt=session.attempt,
                 script=script.id,
+                **_quality_claims(evidence.qualities),
                 keyframes_sha256=tuple(hashlib.sha256(keyframe).digest() for keyframe in evidence.keyframes),
                 score_passive_ppm=evidence.passive_ppm,
                 score_prompts_ppm=evidence.prompts_ppm,
+                signals=tuple(evidence.signals_ppm),
+                signals_ppm=tuple(evidence.signals_ppm.values()),
+                thresholds_ppm=tuple(least_ppm.get(name, 0) for name in evidence.signals_ppm),
                 models_sha256=self.models_sha256,
                 channel=session.channel,
             )
@@ -144,15 +154,19 @@ class Examiner:
             raise PolicyUnknownError("The transaction's policy is not known here.")
         return policy
 
-    async def _look(self, policy: Policy, frames: Sequence[Frame]) -> list[Seen]:
+    async def _look(self, policy: Policy, progress: Progress, frames: Sequence[Frame]) -> list[Seen]:
         # The passive model is asked about one frame of every few, and nobody can tell about which.
         asked = {
             start + self.pick(policy.passive_every_frames)
             for start in range(0, len(frames), policy.passive_every_frames)
         }
+        due = passive.spoof_is_due(progress.gathered, policy.spoof_every_frames)
+        spoof_at = self.pick(len(frames)) if due else None
         seen: list[Seen] = []
         observed = await self.analyser.observe(
-            [frame.jpeg for frame in frames], passive=[index in asked for index in range(len(frames))]
+            [frame.jpeg for frame in frames],
+            passive=[index in asked for index in range(len(frames))],
+            spoof=[index == spoof_at for index in range(len(frames))],
         )
         for index, (frame, observation) in enumerate(zip(frames, observed, strict=True)):
             if observation is None:
@@ -161,18 +175,35 @@ class Examiner:
         return seen
 
     async def _record(
-        self, session: Session, advanced: Advance, script: Script, policy: Policy, frames: Sequence[Frame]
+        self,
+        session: Session,
+        advanced: Advance,
+        script: Script,
+        policy: Policy,
+        frames: Sequence[Frame],
+        batch: Sequence[Seen],
     ) -> Step:
-        keyframe = None
+        progress = advanced.progress
+        keyframe, quality, random_keyframe = None, UNRATED, None
         if advanced.keyframe is not None:
             keyframe = await self.analyser.keyframe(frames[advanced.keyframe].jpeg)
+            quality = _quality(progress, batch[advanced.keyframe])
+        chosen = attempts.random_keyframe(progress, policy, batch, self.pick)
+        # One frame is no keyframe twice: facematch refuses a picture that stands for two.
+        if chosen is not None and chosen != advanced.keyframe and advanced.state is not State.FAILED:
+            position = _FIRST_RANDOM + progress.random_keyframes
+            jpeg = await self.analyser.keyframe(frames[chosen].jpeg)
+            random_keyframe = (position, jpeg, _quality(progress, batch[chosen]))
+            progress = replace(progress, random_keyframes=progress.random_keyframes + 1)
         now = self.now()
         change = Change(
             state=advanced.state,
-            progress=advanced.progress,
+            progress=progress,
             failure=advanced.failure,
             keyframe=keyframe,
-            keyframe_position=len(advanced.progress.peaks) - 1,
+            keyframe_position=len(progress.peaks) - 1,
+            keyframe_quality=quality,
+            random_keyframe=random_keyframe,
         )
         await self.sessions.change(session, change, now)
         if advanced.state is not State.RUNNING:
@@ -180,6 +211,32 @@ class Examiner:
             telemetry.logger().info("attempt ended", session=session.id, state=advanced.state.value, reason=reason)
         now_ms = (now - session.started_at) // _MILLISECOND
         return _step(session.attempt, advanced, script, policy, now_ms)
+
+
+def _distinct(evidence: Evidence, prompts: int) -> Evidence:
+    """Leave out random keyframes that repeat a picture: facematch refuses one that stands twice.
+
+    A prompt's keyframe is never left out: repeated ones are refused there, as they must be.
+    """
+    kept = list(range(min(prompts, len(evidence.keyframes))))
+    for index in range(prompts, len(evidence.keyframes)):
+        if evidence.keyframes[index] not in {evidence.keyframes[other] for other in kept}:
+            kept.append(index)
+    return replace(
+        evidence,
+        keyframes=tuple(evidence.keyframes[index] for index in kept),
+        qualities=tuple(evidence.qualities[index] for index in kept),
+    )
+
+
+def _quality_claims(qualities: Sequence[Quality]) -> dict[str, tuple[int, ...]]:
+    return {f"quality_{part.name}": tuple(getattr(one, part.name) for one in qualities) for part in fields(Quality)}
+
+
+def _quality(progress: Progress, seen: Seen) -> Quality:
+    if progress.baseline is None or seen.observation.face is None:
+        raise ValueError("a keyframe shows a face, and comes after the neutral one")
+    return quality_of(seen.observation.face, progress.baseline)
 
 
 def _step(number: int, advanced: Advance, script: Script, policy: Policy, now_ms: int) -> Step:

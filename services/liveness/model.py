@@ -1,7 +1,8 @@
 """Landmarks, expression, pose and passive liveness of a frame. Runs only in a sandboxed worker process.
 
-MediaPipe's FaceLandmarker and passive model A (fr_liveness.onnx) in onnxruntime. Both libraries report home unless they
-have no network, which the worker has not.
+MediaPipe's FaceLandmarker, passive model A (fr_liveness.onnx) in onnxruntime and passive model B
+(FaceAntiSpoofing.tflite) in LiteRT. The first two libraries report home unless they have no network, which the worker
+has not.
 
 Each frame is judged by itself (IMAGE mode), so that any worker can take any batch of any session. It costs nothing:
 looking for a second face (num_faces=2) makes VIDEO mode detect anew in every frame and smooth nothing, and on the 544
@@ -30,9 +31,13 @@ import mediapipe
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
+from ai_edge_litert.interpreter import Interpreter
 from cv2.typing import MatLike
 from mediapipe.tasks.python.core.base_options import BaseOptions
 from mediapipe.tasks.python.vision import FaceLandmarker, FaceLandmarkerOptions, RunningMode
+
+from services.liveness import pixels
+from services.liveness.traces import VIEW_POINTS
 
 _MIN_SIDE_PX = 64
 _MAX_SIDE_PX = 2048
@@ -43,6 +48,7 @@ _WORKING_SIDE_PX = 960
 _KEYFRAME_QUALITY = 92
 _PASSIVE_INPUT_PX = 128
 _PASSIVE_BOX_SCALE = 2.7
+_SPOOF_INPUT_PX = 256
 # Landmarks end at the brows' upper edge; the boxes that model A was trained with reach up to the hair.
 _FOREHEAD = 0.15
 
@@ -57,9 +63,9 @@ class ModelFileError(Exception):
 
 
 class FrameModel:
-    """Landmarker and passive model; `observe` and `keyframe` are what the service calls over the pipe."""
+    """Landmarker and passive models; `observe` and `keyframe` are what the service calls over the pipe."""
 
-    def __init__(self, landmarker: bytes, passive_onnx: bytes) -> None:
+    def __init__(self, landmarker: bytes, passive_onnx: bytes, spoof_tflite: bytes) -> None:
         self._landmarker = FaceLandmarker.create_from_options(
             FaceLandmarkerOptions(
                 base_options=BaseOptions(model_asset_buffer=landmarker),
@@ -74,16 +80,24 @@ class FrameModel:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         self._passive = onnxruntime.InferenceSession(passive_onnx, options, providers=["CPUExecutionProvider"])
+        self._spoof = Interpreter(model_content=spoof_tflite, num_threads=1)
+        self._spoof.allocate_tensors()
+        self._spoof_input = self._spoof.get_input_details()[0]["index"]
+        # By name, since their order differs from converter to converter: the leaves' scores, and which leaf was
+        # reached.
+        self._spoof_outputs = [detail["index"] for detail in sorted(self._spoof.get_output_details(), key=_name)]
 
     def observe(self, header: Mapping[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any], list[bytes]]:
         """Say what each JPEG of `blobs` shows, as `observation.from_worker` reads it.
 
-        `header` is {"passive": [whether model A is asked, ...]}.
+        `header` is {"passive": [whether model A and the traces of screens are asked for, ...], "spoof": [whether model
+        B is asked, ...]}.
         """
         answers: list[Any] = []
-        for jpeg, passive in zip(blobs, header["passive"], strict=True):
+        for jpeg, passive, spoof in zip(blobs, header["passive"], header["spoof"], strict=True):
             frame_bgr = decode_bgr(jpeg)
-            answers.append("unreadable" if frame_bgr is None else self._observation(frame_bgr, passive=passive))
+            seen = "unreadable" if frame_bgr is None else self._observation(frame_bgr, passive=passive, spoof=spoof)
+            answers.append(seen)
         return {"frames": answers}, []
 
     def keyframe(self, _: Mapping[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any], list[bytes]]:
@@ -104,13 +118,52 @@ class FrameModel:
         powers = np.exp(logits - logits.max())
         return float(powers[0] / powers.sum())
 
-    def _observation(self, frame_bgr: MatLike, *, passive: bool) -> dict[str, Any]:
+    def spoof(self, frame_bgr: MatLike, face_box: tuple[float, float, float, float]) -> float:
+        """Model B's score that the face in `face_box` is a picture of one: 0 for a face, 1 and above for a picture.
+
+        It takes RGB, 0 to 1, of the box itself; it answers a tree's leaf scores and which leaf was reached, and the
+        score is the sum of their products' magnitudes (syaringan357, Android-MobileFaceNet-MTCNN-FaceAntiSpoofing;
+        after Liu et al., Deep Tree Learning for Zero-shot Face Anti-Spoofing, 2019).
+        """
+        crop = cv2.resize(pixels.within(frame_bgr, face_box), (_SPOOF_INPUT_PX, _SPOOF_INPUT_PX))
+        tensor = cv2.cvtColor(crop, cv2.COLOR_BGR2RGB).astype(np.float32)[None] / 255
+        self._spoof.set_tensor(self._spoof_input, tensor)
+        self._spoof.invoke()
+        scores, leaves = (self._spoof.get_tensor(index)[0] for index in self._spoof_outputs)
+        return float(np.abs(scores * leaves).sum())
+
+    def _traces(
+        self,
+        frame_bgr: MatLike,
+        box_px: tuple[float, float, float, float],
+        points_px: npt.NDArray[np.float64],
+        *,
+        passive: bool,
+        spoof: bool,
+    ) -> dict[str, Any]:
+        """As traces.Traces has them. `points_px` are x, y and z of all landmarks in pixels."""
+        grey = cv2.cvtColor(frame_bgr, cv2.COLOR_BGR2GRAY)
+        sharp, contrast = pixels.sharpness(grey, box_px)
+        view = points_px[list(VIEW_POINTS)]
+        view = (view - view.mean(axis=0)) / box_px[2]
+        return {
+            "spoof": self.spoof(frame_bgr, box_px) if spoof else None,
+            "grid": pixels.grid(grey, box_px) if passive else None,
+            "sides": pixels.sides(grey, box_px) if passive else None,
+            "sharp": sharp,
+            "contrast": contrast,
+            "tone": list(pixels.tone(frame_bgr, box_px)),
+            "view": [round(float(value), 4) for value in view.ravel()],
+        }
+
+    def _observation(self, frame_bgr: MatLike, *, passive: bool, spoof: bool) -> dict[str, Any]:
         frame_rgb = cv2.cvtColor(frame_bgr, cv2.COLOR_BGR2RGB)
         found = self._landmarker.detect(mediapipe.Image(mediapipe.ImageFormat.SRGB, frame_rgb))
         if len(found.face_landmarks) != 1:
             return {"faces": min(len(found.face_landmarks), 2)}
         height, width = frame_bgr.shape[:2]
-        points_px = np.array([(point.x * width, point.y * height) for point in found.face_landmarks[0]])
+        solid_px = np.array([(p.x * width, p.y * height, p.z * width) for p in found.face_landmarks[0]])
+        points_px = solid_px[:, :2]
         expression = {shape.category_name: shape.score for shape in found.face_blendshapes[0]}
         yaw, pitch, roll = pose_deg(found.facial_transformation_matrixes[0])
         left, top = (float(value) for value in points_px.min(axis=0))
@@ -129,6 +182,7 @@ class FrameModel:
                 "luma": _luma(frame_bgr, box_px),
                 "box": [left / width, top / height, (right - left) / width, (bottom - top) / height],
                 "live": self.live(frame_bgr, box_px) if passive else None,
+                "traces": self._traces(frame_bgr, box_px, solid_px, passive=passive, spoof=spoof),
             },
         }
 
@@ -166,12 +220,14 @@ def pose_deg(matrix: npt.NDArray[np.float32]) -> tuple[float, float, float]:
 def serve(arguments: Mapping[str, Any]) -> FrameModel:
     """The worker's target.
 
-    `arguments` is {"landmarker_file", "landmarker_sha256", "passive_file", "passive_sha256"}; digests in hex. Raises
-    ModelFileError when a file is not what its digest says: receipts name the digests.
+    `arguments` is {"landmarker_file", "landmarker_sha256", "passive_file", "passive_sha256", "spoof_file",
+    "spoof_sha256"}; digests in hex. Raises ModelFileError when a file is not what its digest says: receipts name the
+    digests.
     """
     return FrameModel(
         _model_file(arguments["landmarker_file"], arguments["landmarker_sha256"]),
         _model_file(arguments["passive_file"], arguments["passive_sha256"]),
+        _model_file(arguments["spoof_file"], arguments["spoof_sha256"]),
     )
 
 
@@ -180,6 +236,10 @@ def _model_file(path: str, sha256: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ModelFileError(f"{Path(path).name} has changed since the service started")
     return content
+
+
+def _name(detail: Mapping[str, Any]) -> str:
+    return str(detail["name"])
 
 
 def _eye_openness(eye_px: npt.NDArray[np.float64]) -> float:

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
+from services.liveness import traces as traces_of
+from services.liveness.traces import Traces
+
 
 class NonsenseError(ValueError):
     """What a worker answered is no observation."""
@@ -35,7 +38,7 @@ class Face:
     person's own right shoulder. `smile`: 0 to 1. `eyes`: mean height of the two eyes over their width. `mouth`: the gap
     between the lips over the distance between the outer corners of the eyes. `luma`: mean brightness of the face,
     0 to 255. `live`: the passive model's probability that this is no picture of a picture, None for frames that it was
-    not asked about.
+    not asked about. `traces`: see traces.Traces.
     """
 
     yaw: float
@@ -47,6 +50,7 @@ class Face:
     luma: float
     box: Box
     live: float | None
+    traces: Traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,23 @@ def _face(value: Mapping[str, Any]) -> Face:
         raise NonsenseError("not a face")
     numbers = {name: _number(value[name], *bounds) for name, bounds in _BOUNDS.items() if name != "live"}
     live = None if value["live"] is None else _number(value["live"], *_BOUNDS["live"])
-    return Face(**numbers, box=_box(value["box"]), live=live)
+    return Face(**numbers, box=_box(value["box"]), live=live, traces=_traces(value["traces"]))
+
+
+def _traces(value: Any) -> Traces:
+    if not isinstance(value, dict) or set(value) != traces_of.NAMES:
+        raise NonsenseError("no traces")
+    read: dict[str, Any] = {}
+    for name, bounds in traces_of.BOUNDS.items():
+        if name in traces_of.MAYBE and value[name] is None:
+            read[name] = None
+        elif name in traces_of.LENGTHS:
+            if not isinstance(value[name], list) or len(value[name]) != traces_of.LENGTHS[name]:
+                raise NonsenseError("a list of another length")
+            read[name] = tuple(_number(item, *bounds) for item in value[name])
+        else:
+            read[name] = _number(value[name], *bounds)
+    return Traces(**read)
 
 
 def _box(value: Any) -> Box:
@@ -114,8 +134,13 @@ def _number(value: Any, least: float, most: float) -> float:
 class FrameAnalyser(Protocol):
     """Looks at frames."""
 
-    async def observe(self, frames: Sequence[bytes], *, passive: Sequence[bool]) -> list[Observation | None]:
-        """Answer each JPEG, in order, with None when it cannot be read; `passive` says of which model A is asked.
+    async def observe(
+        self, frames: Sequence[bytes], *, passive: Sequence[bool], spoof: Sequence[bool]
+    ) -> list[Observation | None]:
+        """Answer each JPEG, in order, with None when it cannot be read.
+
+        `passive` says of which model A is asked and what else costs time is measured, `spoof` of which model B is
+        asked.
 
         Raises FinIdError when the answer cannot be had now.
         """

@@ -1,15 +1,19 @@
 """An attempt as it is remembered between calls, and the port of what remembers it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from mesh.transaction import Channel
+from services.liveness import passive, traces
 from services.liveness.attempt import Failure, Progress
 from services.liveness.gestures import Baseline
 from services.liveness.observation import Box, Face
+from services.liveness.passive import Signal, Verdict
 from services.liveness.prompts import Prompt, State
+from services.liveness.quality import UNRATED, Quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +50,33 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a batch changes. `keyframe` is the JPEG of the prompt answered with it, at `keyframe_position` from 0."""
+    """What a batch changes. `keyframe` is the JPEG of the prompt answered with it, at `keyframe_position` from 0.
+
+    `random_keyframe` is one beside, with its position and quality; its position is beyond all prompts'.
+    """
 
     state: State
     progress: Progress
     failure: Failure | None = None
     keyframe: bytes | None = field(default=None, repr=False)
     keyframe_position: int = 0
+    keyframe_quality: Quality = UNRATED
+    random_keyframe: tuple[int, bytes, Quality] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What an attempt that passed leaves: keyframes in the prompts' order, and its receipt once there is one."""
+    """What an attempt that passed leaves: keyframes in the prompts' order, then the random ones; a receipt if given.
+
+    `qualities` are the keyframes', in their order.
+    `signals_ppm` are the passive signals' scores by name, as passive.Signal has them.
+    """
 
     keyframes: tuple[bytes, ...] = field(repr=False)
+    qualities: tuple[Quality, ...]
     passive_ppm: int
     prompts_ppm: int
+    signals_ppm: Mapping[str, int]
     receipt: str | None
 
 
@@ -109,10 +124,21 @@ def from_json(text: str) -> Progress:
         | {
             "delay_ms": None if value["delay_ms"] is None else tuple(value["delay_ms"]),
             "last_face": None if value["last_face"] is None else (value["last_face"][0], Box(**value["last_face"][1])),
-            "neutral": tuple(Face(**face | {"box": Box(**face["box"])}) for face in value["neutral"]),
+            "neutral": tuple(_face(face) for face in value["neutral"]),
             "baseline": None if value["baseline"] is None else Baseline(**value["baseline"]),
             "rested": frozenset(Prompt(name) for name in value["rested"]),
             "peaks": tuple(value["peaks"]),
-            "live": tuple(value["live"]),
+            "gathered": passive.from_json(value["gathered"]),
+            "verdict": None if value["verdict"] is None else _verdict(value["verdict"]),
         }
     )
+
+
+def _verdict(value: dict[str, Any]) -> Verdict:
+    signals_ppm = {Signal(name): ppm for name, ppm in value["signals_ppm"].items()}
+    failed = tuple(Signal(name) for name in value["failed"])
+    return Verdict(**value | {"signals_ppm": signals_ppm, "failed": failed})
+
+
+def _face(value: dict[str, Any]) -> Face:
+    return Face(**value | {"box": Box(**value["box"]), "traces": traces.from_json(value["traces"])})

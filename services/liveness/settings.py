@@ -20,12 +20,14 @@ class Settings(MeshSettings):
     landmarker_file: PublicFile
     """MediaPipe's face_landmarker.task."""
     passive_model_file: PublicFile
-    """fr_liveness.onnx."""
+    """fr_liveness.onnx: passive model A."""
+    spoof_model_file: PublicFile
+    """FaceAntiSpoofing.tflite: passive model B."""
     liveness_policies_file: PublicFile = Path(__file__).with_name("policies.toml")
     liveness_attempts_per_day: int = Field(default=10, ge=1)
     """How many attempts to be one person may fail or be abandoned within 24 hours, over all applications."""
     liveness_workers: int = Field(default=1, ge=1, le=64)
-    """Worker processes; each uses one core and about 250 MiB."""
+    """Worker processes; each uses one core and about 300 MiB."""
     liveness_queue_limit: int = Field(default=32, ge=1, le=1024)
     """How many batches may wait for a worker."""
     liveness_call_timeout_s: float = Field(default=10.0, gt=0, le=60)

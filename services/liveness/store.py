@@ -1,6 +1,8 @@
 """All of the liveness service's SQL."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Never
 
@@ -15,7 +17,9 @@ from services.liveness.errors import (
     SessionBusyError,
     SessionUnknownError,
 )
+from services.liveness.passive import Verdict
 from services.liveness.prompts import State
+from services.liveness.quality import Quality
 from services.liveness.session import Change, Evidence, NewSession, Session, from_json, to_json
 
 _DAY = timedelta(days=1)
@@ -126,9 +130,10 @@ class SessionStore:
     _CHANGE = """
         UPDATE liveness.sessions
         SET version = version + 1, state = $3, progress = $4::jsonb, failure = $5, score_passive_ppm = $6,
-            score_prompts_ppm = $7, ended_at = $8
+            score_prompts_ppm = $7, ended_at = $8, signals = $9::jsonb
         WHERE session = $1 AND version = $2 AND state = 'RUNNING'"""
-    _ADD_KEYFRAME = "INSERT INTO liveness.keyframes (session, position, sealed) VALUES ($1, $2, $3)"
+    _ADD_KEYFRAME = """
+        INSERT INTO liveness.keyframes (session, position, sealed, quality) VALUES ($1, $2, $3, $4::jsonb)"""
     _ERASE_KEYFRAMES = "DELETE FROM liveness.keyframes WHERE session = $1"
 
     async def change(self, session: Session, change: Change, now: datetime) -> None:
@@ -145,21 +150,31 @@ class SessionStore:
                 None if running else change.progress.passive_ppm,
                 None if running else change.progress.prompts_ppm,
                 None if running else now,
+                _signals(change.progress.verdict),
             )
             if changed == 0:
                 raise SessionBusyError("Other frames of this session were judged meanwhile.")
+            added: list[tuple[int, bytes, Quality]] = []
             if change.keyframe is not None:
-                row = _keyframe_row(session.id, change.keyframe_position)
-                sealed = self._seal.seal(change.keyframe, column=_KEYFRAME, row=row)
-                await transaction.run(self._ADD_KEYFRAME, session.id, change.keyframe_position, sealed)
+                added.append((change.keyframe_position, change.keyframe, change.keyframe_quality))
+            if change.random_keyframe is not None:
+                added.append(change.random_keyframe)
+            for position, jpeg, quality in added:
+                sealed = self._seal.seal(jpeg, column=_KEYFRAME, row=_keyframe_row(session.id, position))
+                rated = json.dumps(asdict(quality))
+                await transaction.run(self._ADD_KEYFRAME, session.id, position, sealed, rated)
             if change.state is State.FAILED:
                 await transaction.run(self._ERASE_KEYFRAMES, session.id)
 
     _EVIDENCE = """
-        SELECT s.state, s.score_passive_ppm, s.score_prompts_ppm, s.receipt,
+        SELECT s.state, s.score_passive_ppm, s.score_prompts_ppm, s.signals, s.receipt,
                ARRAY(
                    SELECT k.sealed FROM liveness.keyframes k WHERE k.session = s.session ORDER BY k.position
-               ) AS sealed
+               ) AS sealed,
+               ARRAY(SELECT k.position FROM liveness.keyframes k WHERE k.session = s.session ORDER BY k.position)
+                   AS positions,
+               ARRAY(SELECT k.quality FROM liveness.keyframes k WHERE k.session = s.session ORDER BY k.position)
+                   AS qualities
         FROM liveness.sessions s WHERE s.session = $1"""
 
     async def evidence(self, session: str) -> Evidence:
@@ -173,10 +188,12 @@ class SessionStore:
         return Evidence(
             keyframes=tuple(
                 self._seal.open(value, column=_KEYFRAME, row=_keyframe_row(session, position))
-                for position, value in enumerate(sealed)
+                for position, value in zip(row["positions"], sealed, strict=True)
             ),
+            qualities=tuple(Quality(**json.loads(quality)) for quality in row["qualities"]),
             passive_ppm=row["score_passive_ppm"],
             prompts_ppm=row["score_prompts_ppm"],
+            signals_ppm=dict(sorted(json.loads(row["signals"]).items())),  # jsonb keeps no order
             receipt=row["receipt"],
         )
 
@@ -214,6 +231,10 @@ class SessionStore:
         await self._database.run(self._FORGET_SESSIONS, now - self._keep_attempts)
         await self._database.run(self._FORGET_PEOPLE, now - self._keep_attempts)
         return erased
+
+
+def _signals(verdict: Verdict | None) -> str | None:
+    return None if verdict is None else json.dumps({signal.value: ppm for signal, ppm in verdict.signals_ppm.items()})
 
 
 def _keyframe_row(session: str, position: int) -> str:

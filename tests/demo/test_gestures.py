@@ -12,7 +12,7 @@ from deploy.demo.camera import BATCH, Person
 from deploy.demo.clip import Segment, load_clip, load_cut
 from deploy.demo.person import SamplePerson
 from deploy.demo.replay import ReplayPerson, StillPerson
-from services.liveness import attempt, policies
+from services.liveness import attempt, passive, policies
 from services.liveness.analyser import FrameWorkers, ModelFiles
 from services.liveness.attempt import Advance, Failure, Progress, Seen
 from services.liveness.challenge import Script
@@ -49,14 +49,18 @@ def policy() -> Policy:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def workers(folder: Path) -> AsyncIterator[FrameWorkers]:
-    models = ModelFiles.at(folder / "models" / "face_landmarker.task", folder / "models" / "fr_liveness.onnx")
+    models = ModelFiles.at(
+        folder / "models" / "face_landmarker.task",
+        folder / "models" / "fr_liveness.onnx",
+        folder / "models" / "FaceAntiSpoofing.tflite",
+    )
     made = FrameWorkers.of(models, processes=1, queue_limit=4, call_timeout_s=60.0)
     async with made.pool:
         yield made
 
 
 async def faces_of(workers: FrameWorkers, pictures: Sequence[bytes]) -> list[Face]:
-    observations = await workers.observe(pictures, passive=[False] * len(pictures))
+    observations = await workers.observe(pictures, passive=[False] * len(pictures), spoof=[False] * len(pictures))
     faces = [observation.face for observation in observations if observation is not None]
     return [face for face in faces if face is not None]
 
@@ -69,7 +73,7 @@ async def calm(workers: FrameWorkers, folder: Path) -> Face:
     middle = {
         name: median(getattr(face, name) for face in faces) for name in ("yaw", "pitch", "smile", "eyes", "mouth")
     }
-    return Face(**middle, roll=0.0, luma=0.0, box=faces[0].box, live=None)
+    return Face(**middle, roll=0.0, luma=0.0, box=faces[0].box, live=None, traces=faces[0].traces)
 
 
 def carries(gesture: str, *, mirrored: bool, calm: Face, faces: Sequence[Face]) -> bool:
@@ -122,7 +126,10 @@ async def attempted(
             return Advance(progress, State.FAILED, failure=Failure.TIMEOUT), now_ms
         progress = attempt.check_times(progress, [frame.captured_at_ms for frame in frames], now_ms)
         asked = [index % policy.passive_every_frames == 0 for index in range(len(frames))]
-        observations = await workers.observe([frame.jpeg for frame in frames], passive=asked)
+        due = passive.spoof_is_due(progress.gathered, policy.spoof_every_frames)
+        observations = await workers.observe(
+            [frame.jpeg for frame in frames], passive=asked, spoof=[due, *[False] * (len(frames) - 1)]
+        )
         seen = [
             Seen(frame.captured_at_ms, observation)
             for frame, observation in zip(frames, observations, strict=True)

@@ -11,7 +11,8 @@ from tests import samples
 @pytest.fixture(scope="session")
 def model_files() -> ModelFiles:
     folder = samples.assets_folder() / "models"
-    return ModelFiles.at(folder / "face_landmarker.task", folder / "fr_liveness.onnx")
+    names = ("face_landmarker.task", "fr_liveness.onnx", "FaceAntiSpoofing.tflite")
+    return ModelFiles.at(*(folder / name for name in names))
 
 
 @pytest.fixture(scope="session")

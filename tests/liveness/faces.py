@@ -11,6 +11,7 @@ from services.liveness.attempt import Seen
 from services.liveness.observation import Box, Face, Observation
 from services.liveness.policies import Policy
 from services.liveness.prompts import Prompt
+from services.liveness.traces import VIEW_POINTS, Traces
 
 POLICY: Policy = policies.load(Path(services.liveness.__path__[0]) / "policies.toml")["sandbox-standard"]
 NOBODY = Observation(0, None)
@@ -25,6 +26,15 @@ NEUTRAL = Face(
     luma=120.0,
     box=Box(0.3, 0.2, 0.3, 0.5),
     live=0.99,
+    traces=Traces(
+        spoof=0.0,
+        grid=3.6,
+        sides=0.0,
+        sharp=12.0,
+        contrast=50.0,
+        tone=(100.0, 110.0, 120.0),
+        view=(0.0,) * (3 * len(VIEW_POINTS)),
+    ),
 )
 
 
@@ -43,10 +53,19 @@ def doing(prompt: Prompt, much: float = 1.4, face: Face = NEUTRAL) -> Face:
     return replace(face, **changed[prompt])
 
 
+def breathing(face: Face, number: int) -> Face:
+    """The face, a little elsewhere in each frame, as no living one stays in place."""
+    view = (0.001 * (number % 1000), *face.traces.view[1:])
+    return replace(face, traces=replace(face.traces, view=view))
+
+
 def clip(faces: Sequence[Face | Observation], from_ms: int = 0, every_ms: int = 100) -> list[Seen]:
     """Frames of these faces, one after the other."""
     return [
-        Seen(from_ms + number * every_ms, face if isinstance(face, Observation) else Observation(1, face))
+        Seen(
+            from_ms + number * every_ms,
+            face if isinstance(face, Observation) else Observation(1, breathing(face, from_ms + number)),
+        )
         for number, face in enumerate(faces)
     ]
 

@@ -16,6 +16,7 @@ from services.liveness.errors import (
 )
 from services.liveness.observation import Observation, from_worker
 from services.liveness.prompts import State
+from services.liveness.quality import Quality
 from services.liveness.session import Change, Evidence, NewSession, Session, from_json, to_json
 from tests.bundles import NOW
 
@@ -41,7 +42,9 @@ class _Kept:
     session: Session
     subject: str
     keyframes: dict[int, bytes] = field(default_factory=dict)
+    qualities: dict[int, Quality] = field(default_factory=dict)
     scores: tuple[int, int] = (0, 0)
+    signals: dict[str, int] = field(default_factory=dict)
     receipt: str | None = None
     failure: str = ""
 
@@ -97,9 +100,14 @@ class SessionsInMemory:
         progress = from_json(to_json(change.progress)) if running else None
         kept.session = replace(session, version=session.version + 1, state=change.state, progress=progress)
         kept.scores = (change.progress.passive_ppm, change.progress.prompts_ppm)
+        verdict = change.progress.verdict
+        kept.signals = {signal.value: ppm for signal, ppm in verdict.signals_ppm.items()} if verdict else {}
         kept.failure = change.failure.value if change.failure else ""
         if change.keyframe is not None:
             kept.keyframes[change.keyframe_position] = change.keyframe
+            kept.qualities[change.keyframe_position] = change.keyframe_quality
+        if change.random_keyframe is not None:
+            position, kept.keyframes[position], kept.qualities[position] = change.random_keyframe
         if change.state is State.FAILED:
             kept.keyframes.clear()
 
@@ -110,7 +118,8 @@ class SessionsInMemory:
         if not kept.keyframes:
             raise EvidenceErasedError("")
         keyframes = tuple(keyframe for _, keyframe in sorted(kept.keyframes.items()))
-        return Evidence(keyframes, *kept.scores, kept.receipt)
+        qualities = tuple(quality for _, quality in sorted(kept.qualities.items()))
+        return Evidence(keyframes, qualities, *kept.scores, kept.signals, kept.receipt)
 
     async def keep_receipt(self, session: str, receipt: str, now: datetime) -> str:
         self.kept[session].receipt = self.kept[session].receipt or receipt
@@ -130,8 +139,12 @@ class ModelInProcess:
     def __init__(self, model: Any) -> None:
         self._model = model
 
-    async def observe(self, frames: Sequence[bytes], *, passive: Sequence[bool]) -> list[Observation | None]:
-        header, _ = self._model.observe({"passive": list(passive)}, frames)
+    async def observe(
+        self, frames: Sequence[bytes], *, passive: Sequence[bool], spoof: Sequence[bool] = ()
+    ) -> list[Observation | None]:
+        header, _ = self._model.observe(
+            {"passive": list(passive), "spoof": list(spoof) or [False] * len(frames)}, frames
+        )
         return [from_worker(answer) for answer in json.loads(json.dumps(header))["frames"]]
 
     async def keyframe(self, frame: bytes) -> bytes:

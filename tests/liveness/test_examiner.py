@@ -30,9 +30,11 @@ from services.liveness.errors import (
 )
 from services.liveness.examiner import MAX_BATCH_BYTES, Examiner, Frame
 from services.liveness.observation import Face, Observation
+from services.liveness.passive import Signal
 from services.liveness.prompts import Prompt, State, Step
+from services.liveness.quality import Quality
 from tests.bundles import NOW, SentBundle, World, digest_of
-from tests.liveness.faces import NEUTRAL, POLICY, answer
+from tests.liveness.faces import NEUTRAL, POLICY, answer, breathing
 from tests.liveness.fakes import Clock, SessionsInMemory
 
 WORLD = World()
@@ -46,19 +48,23 @@ class ScriptedWorker:
 
     faces: list[Face | Observation | None] = field(default_factory=list)
     asked_passive: list[bool] = field(default_factory=list)
+    asked_spoof: list[bool] = field(default_factory=list)
     lost: bool = False
 
     def frame_of(self, face: Face | Observation | None) -> bytes:
         self.faces.append(face)
         return str(len(self.faces) - 1).encode()
 
-    async def observe(self, frames: Sequence[bytes], *, passive: Sequence[bool]) -> list[Observation | None]:
+    async def observe(
+        self, frames: Sequence[bytes], *, passive: Sequence[bool], spoof: Sequence[bool]
+    ) -> list[Observation | None]:
         if self.lost:
             raise WorkerLostError("the worker of this call was lost")
         await asyncio.sleep(0)
         self.asked_passive += passive
-        seen = [self.faces[int(frame)] for frame in frames]
-        return [Observation(1, face) if isinstance(face, Face) else face for face in seen]
+        self.asked_spoof += spoof
+        seen = [(int(frame), self.faces[int(frame)]) for frame in frames]
+        return [Observation(1, breathing(face, number)) if isinstance(face, Face) else face for number, face in seen]
 
     async def keyframe(self, frame: bytes) -> bytes:
         return b"\xff\xd8\xff made anew from " + frame
@@ -145,20 +151,36 @@ async def test_attempt_reveals_one_prompt_at_a_time_and_ends_with_a_receipt_for_
         attempt=1,
         script=script.id,
         keyframes_sha256=tuple(hashlib.sha256(keyframe).digest() for keyframe in concluded.keyframes),
+        quality_pose=proven.facts.quality_pose,
+        quality_eyes=proven.facts.quality_eyes,
+        quality_sharpness=proven.facts.quality_sharpness,
+        quality_light=proven.facts.quality_light,
+        quality_contrast=proven.facts.quality_contrast,
+        quality_size=proven.facts.quality_size,
         score_passive_ppm=990_000,
         score_prompts_ppm=700_000,
+        signals=proven.facts.signals,
+        signals_ppm=proven.facts.signals_ppm,
+        thresholds_ppm=proven.facts.thresholds_ppm,
         models_sha256=MODELS,
         channel=Channel(place.sent.transaction.channel),
     )
-    assert len(set(concluded.keyframes)) == 3
+    pairs = zip(proven.facts.signals_ppm, proven.facts.thresholds_ppm, strict=True)
+    named = dict(zip(proven.facts.signals, pairs, strict=True))
+    assert named["MODEL_A"] == (990_000, POLICY.signals[Signal.MODEL_A])
+    assert named["BLINK"][1] == 0
+    assert set(named) >= {signal.value for signal in POLICY.signals}
+    assert len(set(concluded.keyframes)) == len(concluded.keyframes) > POLICY.length
+    assert len(proven.facts.quality_pose) == len(concluded.keyframes)
     assert all(keyframe.startswith(b"\xff\xd8\xff made anew") for keyframe in concluded.keyframes)
 
 
 async def test_passive_model_is_asked_about_one_frame_of_every_two_at_random() -> None:
-    place = Place(picks=iter([0, 1, 1, 0, 1, 1]))
+    place = Place(picks=iter([0, 1, 1, 5, 0, 1, 1]))
     session, _ = await place.start()
     await place.show(session, [replace(NEUTRAL, yaw=90.0)] * 6)
     assert place.worker.asked_passive == [True, False, False, True, False, True]
+    assert place.worker.asked_spoof == [False] * 5 + [True]
     place.worker.asked_passive.clear()
     await place.show(session, [replace(NEUTRAL, yaw=90.0)] * 5)
     assert place.worker.asked_passive == [True, False, False, True, False]
@@ -340,3 +362,15 @@ async def test_of_two_batches_at_once_one_is_refused() -> None:
 async def test_unknown_session_is_refused() -> None:
     with pytest.raises(SessionUnknownError):
         await Place().show(new_id(), [NEUTRAL])
+
+
+async def test_random_keyframe_that_repeats_a_picture_is_left_out_and_a_prompts_never_is() -> None:
+    """facematch refuses a picture that stands twice, and must where it stands for two prompts."""
+    place = Place()
+    session, _ = await place.pass_all()
+    kept = place.sessions.only()
+    pictures, rated = [b"A", b"B", b"A", b"B", b"C", b"C"], Quality(90, 90, 90, 90, 90, 90)
+    kept.keyframes = dict(zip([0, 1, 2, 100, 101, 102], pictures, strict=True))
+    kept.qualities = dict.fromkeys(kept.keyframes, rated)
+    concluded = await place.examiner.conclude(session)
+    assert concluded.keyframes == (b"A", b"B", b"A", b"C")

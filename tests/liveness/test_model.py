@@ -181,8 +181,8 @@ async def test_worker_says_what_the_model_says_and_keeps_no_network(
     workers: FrameWorkers, frame_model: FrameModel, woman: list[MatLike]
 ) -> None:
     frames = [samples.jpeg(woman[samples.WOMAN_NEUTRAL]), b"no picture"]
-    seen = await workers.observe(frames, passive=[True, False])
-    assert seen == await ModelInProcess(frame_model).observe(frames, passive=[True, False])
+    seen = await workers.observe(frames, passive=[True, False], spoof=[False, True])
+    assert seen == await ModelInProcess(frame_model).observe(frames, passive=[True, False], spoof=[False, True])
     assert (await workers.keyframe(frames[0])).startswith(b"\xff\xd8\xff")
     with pytest.raises((WorkerLostError, WorkerCallFailedError)):
         await workers.keyframe(b"no picture")
@@ -197,7 +197,9 @@ async def test_worker_cannot_reach_a_network_after_it_has_loaded_its_models(
 ) -> None:
     monkeypatch.delenv("CI", raising=False)
     async with WorkerPool("tests.liveness.targets:serve_curious", arguments=model_files.arguments()) as pool:
-        result, _ = await pool.call("reach_out", {"passive": [True]}, [samples.jpeg(woman[samples.WOMAN_NEUTRAL])])
+        result, _ = await pool.call(
+            "reach_out", {"passive": [True], "spoof": [True]}, [samples.jpeg(woman[samples.WOMAN_NEUTRAL])]
+        )
     assert result == {"faces": [1], "refused": ["AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK"]}
 
 
@@ -206,7 +208,7 @@ async def test_refuses_to_work_with_a_model_that_changed_after_the_start(
 ) -> None:
     passive = tmp_path / "passive.onnx"
     passive.write_bytes(model_files.passive_file.read_bytes())
-    changed = ModelFiles.at(model_files.landmarker_file, passive)
+    changed = ModelFiles.at(model_files.landmarker_file, passive, model_files.spoof_file)
     passive.write_bytes(passive.read_bytes() + b"\0")
     with pytest.raises(WorkerLostError):
         async with FrameWorkers.of(changed, processes=1, queue_limit=1, call_timeout_s=1).pool:

@@ -14,7 +14,13 @@ from tests.liveness.faces import NEUTRAL
 
 
 def said(**changed: Any) -> dict[str, Any]:
-    face = asdict(NEUTRAL) | {"box": list(asdict(NEUTRAL.box).values())} | changed
+    traces = {n: list(v) if isinstance(v, tuple) else v for n, v in asdict(NEUTRAL.traces).items()}
+    face = (
+        asdict(NEUTRAL)
+        | {"traces": traces | changed.pop("traces", {})}
+        | {"box": list(asdict(NEUTRAL.box).values())}
+        | changed
+    )
     return {"faces": 1, "face": face}
 
 
@@ -58,6 +64,15 @@ def test_what_an_honest_worker_says_is_read() -> None:
         said(box=[0, 0, 1, 11]),
         said(box={"left": 0}),
         said(luma=10**400),
+        said(traces={"grid": -1}),
+        said(traces={"grid": math.nan}),
+        said(traces={"spoof": "0"}),
+        said(traces={"sharp": None}),
+        said(traces={"tone": [1, 2]}),
+        said(traces={"view": [0.0] * 59}),
+        said(traces={"view": [21.0] * 60}),
+        said(traces={"view": 0}),
+        said(traces={"more": 0}),
     ],
     ids=str,
 )

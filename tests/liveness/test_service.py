@@ -54,6 +54,7 @@ async def running(database: Callable[..., Database], tmp_path: Path) -> AsyncIte
         "FINID_SCRIPT_KEY_FILE": str(tmp_path / "script.key"),
         "FINID_LANDMARKER_FILE": str(models / "face_landmarker.task"),
         "FINID_PASSIVE_MODEL_FILE": str(models / "fr_liveness.onnx"),
+        "FINID_SPOOF_MODEL_FILE": str(models / "FaceAntiSpoofing.tflite"),
     }
     async with deployed("liveness", Authority(tmp_path / "tls"), environment) as liveness:
         yield liveness
@@ -115,7 +116,7 @@ async def test_whole_attempt_over_mtls_survives_its_worker_and_notices_its_losse
     concluded = await stub.Conclude(pb.ConcludeRequest(session=started.session), timeout=5)
     proven = receipts.verify(concluded.receipt, Liveness, pinned_now(), txn=sent.txn, now=int(time.time()))
     assert proven.facts.keyframes_sha256 == tuple(hashlib.sha256(frame).digest() for frame in concluded.keyframes)
-    assert len(concluded.keyframes) == 3
+    assert 3 < len(concluded.keyframes) <= 6  # one for each prompt, and some at random moments
     assert await stub.Conclude(pb.ConcludeRequest(session=started.session), timeout=5) == concluded
 
     # A database that is away: health says so within 2 s, calls may be retried, and it comes back.

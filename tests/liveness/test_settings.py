@@ -40,6 +40,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
         "SCRIPT_KEY_FILE": str(tmp_path / "script.key"),
         "LANDMARKER_FILE": str(model),
         "PASSIVE_MODEL_FILE": str(model),
+        "SPOOF_MODEL_FILE": str(model),
     }
     for name, value in values.items():
         monkeypatch.setenv(f"FINID_{name}", value)
@@ -70,6 +71,7 @@ def test_complete_environment_is_read(environment: Callable[[str, str | None], N
         ("FIELD_KEY_FILE", None),
         ("LANDMARKER_FILE", "/nowhere"),
         ("PASSIVE_MODEL_FILE", None),
+        ("SPOOF_MODEL_FILE", None),
         ("LIVENESS_WORKERS", "0"),
         ("LIVENESS_ATTEMPTS_PER_DAY", "0"),
         ("LIVENESS_CALL_TIMEOUT_S", "inf"),

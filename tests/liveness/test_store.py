@@ -22,7 +22,10 @@ from services.liveness.errors import (
     SessionUnknownError,
 )
 from services.liveness.gestures import Baseline
+from services.liveness.observation import Observation
+from services.liveness.passive import Gathered, Signal, Verdict, gather
 from services.liveness.prompts import Prompt, State
+from services.liveness.quality import Quality
 from services.liveness.session import Change, NewSession, Session
 from services.liveness.store import SessionStore
 from tests.bundles import digest_of
@@ -32,6 +35,7 @@ pytestmark = pytest.mark.postgres
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 JPEG = b"\xff\xd8\xff keyframe "
+VERDICT = Verdict(True, 970_000, {Signal.MODEL_A: 970_000, Signal.GRID: 1_000_000}, ())
 PROGRESS = Progress(
     index=2,
     shown_at_ms=4200,
@@ -46,7 +50,8 @@ PROGRESS = Progress(
     peak=1.25,
     wrong_since_ms=1500,
     peaks=(1.5,),
-    live=(0.99, 0.97, 0.95),
+    gathered=gather(Gathered(), [(0, Observation(1, NEUTRAL)), (100, Observation(1, NEUTRAL))]),
+    verdict=VERDICT,
 )
 
 
@@ -195,6 +200,18 @@ async def test_evidence_of_an_attempt_that_passed(store: SessionStore) -> None:
     evidence = await store.evidence(ended.id)
     assert evidence.keyframes == tuple(JPEG + digit for digit in (b"0", b"1", b"2"))
     assert (evidence.passive_ppm, evidence.prompts_ppm, evidence.receipt) == (970_000, 750_000, None)
+    assert list(evidence.signals_ppm.items()) == [("GRID", 1_000_000), ("MODEL_A", 970_000)]
+
+
+async def test_random_keyframes_follow_those_of_the_prompts_with_their_qualities(store: SessionStore) -> None:
+    running, rated = await begun(store), Quality(1, 2, 3, 4, 5, 6)
+    by_chance = Change(State.RUNNING, PROGRESS, random_keyframe=(100, JPEG + b"random", rated))
+    await store.change(running, by_chance, START)
+    prompt = Change(State.PASSED, PROGRESS, keyframe=JPEG + b"prompt", keyframe_quality=replace(rated, pose=100))
+    await store.change(await store.load(running.id), prompt, START)
+    evidence = await store.evidence(running.id)
+    assert evidence.keyframes == (JPEG + b"prompt", JPEG + b"random")
+    assert evidence.qualities == (replace(rated, pose=100), rated)
 
 
 async def test_first_receipt_is_kept(store: SessionStore) -> None:

@@ -141,7 +141,7 @@ class ConcludeResponse(_message.Message):
     score_prompts_ppm: _builtins.int
     @_builtins.property
     def keyframes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """JPEG, re-encoded from pixels, one for each prompt in order."""
+        """JPEG, re-encoded from pixels: one for each prompt in order, then some of random moments."""
 
     def __init__(
         self,

@@ -1,0 +1,141 @@
+"""What pixels tell of paper and screens. Runs only in the sandboxed worker, on a decoded frame; cheap by design.
+
+Every function takes grey (rows x columns, uint8) or BGR (x 3) and the face's box in pixels: left, top, width, height.
+"""
+
+import math
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from cv2.typing import MatLike
+
+PixelBox = tuple[float, float, float, float]
+
+_FFT_PX = 256
+# Below: the face's own structure. Above: the grid of JPEG's blocks and the sensor's own pattern.
+_FFT_BAND = (0.10, 0.47)
+_FFT_NEIGHBOURS = 9
+_JPEG_BLOCK_PX = 8
+_OFF_BLOCKS = 0.1
+_OFF_BLOCKS_ON_AXIS = 0.2
+_AXIS = 0.02
+_LOG_STEPS = 20
+_EDGE_SIDE_PX = 320
+_LINE_TILT = 0.2
+_SHARP_FACE_PX = 112
+
+
+def grid(grey: MatLike, box: PixelBox) -> float | None:
+    """The highest peak of the spectrum over the median of its neighbourhood, as a factor; about 3 to 6 for a face.
+
+    A screen's pixels, sampled by the camera's, leave moire: energy at single spatial frequencies, where a face and its
+    surround have a spectrum that falls smoothly (Patel et al., Secure Face Unlock, 2016; Garcia and de Queiroz, Face-
+    Spoofing 2D-Detection Based on Moire-Pattern Analysis, 2015). Looked for at the frame's own resolution, since
+    scaling down removes it, between a tenth and half of a cycle a pixel. Multiples of an eighth are left out: there
+    JPEG's blocks peak. Fails: screens finer than the camera resolves or out of focus; strong recompression; takes
+    striped clothes, blinds and knitwear for a grid. None when a side of the frame is shorter than 256 pixels.
+    """
+    patch = _square(grey, box)
+    if patch is None:
+        return None
+    pixels = patch.astype(np.float32)
+    pixels -= cv2.GaussianBlur(pixels, (0, 0), 3)
+    spectrum = cv2.dft(pixels * _WINDOW, flags=cv2.DFT_COMPLEX_OUTPUT)
+    strength = np.log1p(np.fft.fftshift(cv2.magnitude(spectrum[..., 0], spectrum[..., 1])))
+    scaled = np.clip(strength * _LOG_STEPS, 0, 255).astype(np.uint8)
+    level = cv2.medianBlur(scaled, _FFT_NEIGHBOURS).astype(np.float32) / _LOG_STEPS
+    above = (strength - level)[_BAND]
+    return float(min(math.exp(float(above.max())), 1000.0))
+
+
+def sides(grey: MatLike, box: PixelBox) -> float:
+    """The third longest of the straight edges left, right, above and below the face, in face heights; 0 when not three.
+
+    A screen's bezel and a photo's border are straight, nearly upright and level, and surround the face. Three sides,
+    because a hand or the picture's edge hides one. Fails: a screen or photo that fills the picture has none; a window,
+    a picture on the wall or a door behind a person may have three.
+    """
+    scale = _EDGE_SIDE_PX / max(grey.shape)
+    small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    left, top, width, height = (value * scale for value in box)
+    edges = cv2.Canny(small, 40, 120)
+    lines = cv2.HoughLinesP(edges, 1, math.pi / 180, 30, minLineLength=0.4 * height, maxLineGap=6)
+    longest = [0.0, 0.0, 0.0, 0.0]
+    for x1, y1, x2, y2 in [] if lines is None else lines.reshape(-1, 4).astype(float):
+        across, down = abs(x2 - x1), abs(y2 - y1)
+        x, y = (x1 + x2) / 2, (y1 + y2) / 2
+        if across <= _LINE_TILT * down:
+            side = 0 if x < left else 1 if x > left + width else None
+        elif down <= _LINE_TILT * across:
+            side = 2 if y < top else 3 if y > top + height else None
+        else:
+            side = None
+        if side is not None:
+            longest[side] = max(longest[side], math.hypot(across, down) / height)
+    return float(sorted(longest)[1])
+
+
+def sharpness(grey: MatLike, box: PixelBox) -> tuple[float, float]:
+    """Mean strength of edges of the face at a fixed size, and the standard deviation of its brightness; grey levels.
+
+    In the manner of ISO/IEC 29794-5's sharpness and dynamic range, without its trained parts. A blurred face has few
+    edges, and so has a smooth one: only frames of one person are compared.
+    """
+    face = cv2.resize(within(grey, box), (_SHARP_FACE_PX, _SHARP_FACE_PX), interpolation=cv2.INTER_AREA)
+    edges = cv2.Laplacian(face, cv2.CV_16S)
+    return float(np.abs(edges).mean()), float(face.std())
+
+
+def tone(frame_bgr: MatLike, box: PixelBox) -> tuple[float, float, float]:
+    """Mean blue, green and red of the frame without the face's rectangle."""
+    small = cv2.resize(frame_bgr, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+    height, width = frame_bgr.shape[:2]
+    around = np.ones((32, 32), np.uint8)
+    left, top = max(0, int(32 * box[0] / width)), max(0, int(32 * box[1] / height))
+    right, bottom = math.ceil(32 * (box[0] + box[2]) / width), math.ceil(32 * (box[1] + box[3]) / height)
+    around[top : max(bottom, 0), left : max(right, 0)] = 0
+    if not around.any():
+        around[:] = 1
+    blue, green, red, _ = cv2.mean(small, around)
+    return blue, green, red
+
+
+def _band() -> npt.NDArray[np.bool_]:
+    cycles = np.abs(np.fft.fftshift(np.fft.fftfreq(_FFT_PX)))
+    down, across = np.meshgrid(cycles, cycles, indexing="ij")
+    radius = np.hypot(down, across)
+    band = (radius >= _FFT_BAND[0]) & (np.maximum(down, across) <= _FFT_BAND[1])
+    # JPEG's blocks peak on the axes' multiples of an eighth, and so does whatever scaled a JPEG, smeared along the
+    # axes.
+    blocks = [np.abs(axis * _JPEG_BLOCK_PX - np.round(axis * _JPEG_BLOCK_PX)) < _OFF_BLOCKS for axis in (down, across)]
+    return np.asarray(
+        band & ~(blocks[0] & blocks[1]) & (down > _AXIS) & (across > _AXIS) | band & _on_axis(down, across)
+    )
+
+
+def _on_axis(down: npt.NDArray[np.float64], across: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    along = np.maximum(down, across)
+    off_blocks = np.abs(along * _JPEG_BLOCK_PX - np.round(along * _JPEG_BLOCK_PX)) >= _OFF_BLOCKS_ON_AXIS
+    return np.asarray((np.minimum(down, across) <= _AXIS) & off_blocks)
+
+
+_BAND = _band()
+_WINDOW = cv2.createHanningWindow((_FFT_PX, _FFT_PX), cv2.CV_32F)
+
+
+def _square(grey: MatLike, box: PixelBox) -> MatLike | None:
+    """256 x 256 pixels about the face's middle, or None when the frame is smaller."""
+    if min(grey.shape) < _FFT_PX:
+        return None
+    x = int(min(max(box[0] + box[2] / 2 - _FFT_PX / 2, 0), grey.shape[1] - _FFT_PX))
+    y = int(min(max(box[1] + box[3] / 2 - _FFT_PX / 2, 0), grey.shape[0] - _FFT_PX))
+    return grey[y : y + _FFT_PX, x : x + _FFT_PX]
+
+
+def within(picture: MatLike, box: PixelBox) -> MatLike:
+    """What of the box lies in the picture, at least one pixel."""
+    height, width = picture.shape[:2]
+    left, top = min(max(0, int(box[0])), width - 1), min(max(0, int(box[1])), height - 1)
+    right, bottom = min(width, int(box[0] + box[2])), min(height, int(box[1] + box[3]))
+    return picture[top : max(bottom, top + 1), left : max(right, left + 1)]
