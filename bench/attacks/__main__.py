@@ -1,7 +1,8 @@
 """Makes attack clips: `python -m bench.attacks --genuine DIR_OR_FILES --out DIR [--species …] [--count N] [--seed S]`.
 
-Clips go to OUT/<species>/<number>.avi (JPEG frames), what they were made of and with to OUT/attacks.csv. The person of
-a file is its name up to the first underscore; --person makes attacks of one person, with the others as victims.
+Clips go to OUT/<species>/<number>.avi (JPEG frames), what they were made of and with to OUT/attacks.csv; a clip that
+could not be made stands there without frames. The person of a file is its name up to the first underscore; --person
+makes attacks of one person, with the others as victims.
 """
 
 import argparse
@@ -79,8 +80,11 @@ async def make_all(order: Order, out: Path, landmarker: Path, workers: int) -> i
                 rows.append(await asyncio.to_thread(_make_one, clip, species, number, order.seed, materials))
             except MaterialError as error:
                 failed += 1
+                rows.append(
+                    (f"{species}/{clip.name}", species, person, "", 0, "", json.dumps({"rejected": str(error)}))
+                )
                 print(f"{species} of {person}: {error}", file=sys.stderr)
-        done = len(rows) + failed
+        done = len(rows)
         if done % 10 == 0 or done == len(jobs):
             print(f"{done} of {len(jobs)} clips, {time.monotonic() - began:.0f} s", flush=True)
 

@@ -15,10 +15,13 @@ from numpy.random import Generator
 
 from bench.attacks import plane, warp
 from bench.attacks.landmarks import Points
-from bench.attacks.material import Made, Materials, Still
+from bench.attacks.material import Made, MaterialError, Materials, Still
 from bench.attacks.plane import Hand, Sensor
 
 _FPS = 12.0
+_TRIES = 10
+# Of the distance between the eyes' outer corners; open eyes have 0.08 to 0.13, closed ones half of that or less.
+_MIN_GAP = 0.07
 _GESTURES = ("turn_left", "turn_right", "look_down", "smile", "blink", "open_mouth")
 # Indices of MediaPipe's face mesh.
 _MOUTH_CORNERS = (61, 291)
@@ -30,6 +33,8 @@ _LIDS = (
     ((246, 161, 160, 159, 158, 157, 173), (7, 163, 144, 145, 153, 154, 155)),
     ((398, 384, 385, 386, 387, 388, 466), (382, 381, 380, 374, 373, 390, 249)),
 )
+# The irises are seen through the lids: their points would hold a closing lid up.
+_IRISES = (range(468, 473), range(473, 478))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,19 @@ class Parameters:
 def make(materials: Materials, rng: Generator) -> Made:
     """Animate a still."""
     drawn = Parameters.draw(rng, materials.seconds)
-    still = materials.still(rng)
+    still = next((still for still in (materials.still(rng) for _ in range(_TRIES)) if _eyes_open(still.points)), None)
+    if still is None:
+        raise MaterialError("no picture with open eyes")
     return Made(_acting(still, drawn, rng), _FPS, (still.of,), asdict(drawn))
+
+
+def _eyes_open(points: Points) -> bool:
+    """Whether a blink could be made of it: what an attacker would look for in a photo."""
+    gaps = [
+        np.linalg.norm(points[list(uppers), :2] - points[list(lowers), :2], axis=1).max() for uppers, lowers in _LIDS
+    ]
+    across = np.linalg.norm(points[_OUTER_EYE_CORNERS[0], :2] - points[_OUTER_EYE_CORNERS[1], :2])
+    return bool(min(gaps) > _MIN_GAP * across)
 
 
 def _acting(still: Still, drawn: Parameters, rng: Generator) -> Iterator[MatLike]:
@@ -91,9 +107,12 @@ def acted(
     if gesture == "smile":
         _smile(shaped, drawn.smile * much * unit, unit)
     elif gesture == "blink":
-        for uppers, lowers in _LIDS:
+        for (uppers, lowers), iris in zip(_LIDS, _IRISES, strict=True):
             # Lids that meet would be triangles without area.
             shaped[list(uppers)] += 0.92 * much * (shaped[list(lowers)] - shaped[list(uppers)])
+            lid = shaped[sorted(lowers, key=lambda index: shaped[index, 0])]
+            below = np.interp(shaped[iris, 0], lid[:, 0], lid[:, 1])
+            shaped[iris, 1] += 0.95 * much * (below - shaped[iris, 1])
     elif gesture == "open_mouth":
         _open(shaped, drawn.gap * much * unit)
     turn = {"turn_left": drawn.turn, "turn_right": -drawn.turn}.get(gesture, 0.0) * much + sway_deg[0]

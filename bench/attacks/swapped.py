@@ -5,7 +5,7 @@ it is matched in colour, feathered at the face's edge and, sometimes, smoothed, 
 filmed. It stands for simple swaps; learnt ones (deepfakes) look better and were not tried.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import cv2
@@ -16,9 +16,10 @@ from numpy.random import Generator
 
 from bench.attacks import warp
 from bench.attacks.landmarks import Points
-from bench.attacks.material import Made, Materials, Still, Window
+from bench.attacks.material import Made, MaterialError, Materials, Still, Window
 
 _MIN_SPREAD = 4.0
+_MAX_LOST = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +51,21 @@ def make(materials: Materials, rng: Generator) -> Made:
     """Put another person's face over the person of a window."""
     drawn = Parameters.draw(rng)
     window, victim = materials.window(rng), materials.still(rng, of_others=True)
-    frames = _worn(window, victim, drawn, materials.points, rng)
-    return Made(frames, window.fps, (window.of, victim.of), asdict(drawn))
+    points = [materials.points(frame_bgr) for frame_bgr in window.frames_bgr]
+    lost = sum(one is None for one in points)
+    if lost > _MAX_LOST * len(points):
+        # A genuine clip would be counted as an attack.
+        raise MaterialError(f"no face to swap in {lost} of {len(points)} frames of {window.of}")
+    frames = _worn(window, points, victim, drawn, rng)
+    return Made(frames, window.fps, (window.of, victim.of), {**asdict(drawn), "frames_not_swapped": lost})
 
 
 def _worn(
-    window: Window,
-    victim: Still,
-    drawn: Parameters,
-    points_of: Callable[[MatLike], Points | None],
-    rng: Generator,
+    window: Window, points: Sequence[Points | None], victim: Still, drawn: Parameters, rng: Generator
 ) -> Iterator[MatLike]:
-    for frame_bgr in window.frames_bgr:
-        points = points_of(frame_bgr)
+    for frame_bgr, at in zip(window.frames_bgr, points, strict=True):
         # A swapping program that loses the face shows what the camera sees.
-        yield frame_bgr if points is None else _swapped(frame_bgr, points, victim, drawn, rng)
+        yield frame_bgr if at is None else _swapped(frame_bgr, at, victim, drawn, rng)
 
 
 def _swapped(frame_bgr: MatLike, points: Points, victim: Still, drawn: Parameters, rng: Generator) -> MatLike:
