@@ -59,6 +59,10 @@ bench: setup ## Measure each claim against its peer and its limit, in one run ea
 	$(BIN)/python -m bench.sign_digests
 	$(BIN)/python -m bench.get_authentication
 
+.PHONY: eval
+eval: setup ## Evaluate liveness and face match on the sample people and generated attacks; writes docs/evaluation.md
+	$(BIN)/python -m bench.evaluation $(EVAL)
+
 .PHONY: clean
 clean: ## Remove the mesh's state and var/ (not .venv)
 	@$(PYTHON) -m deploy.local.clean
