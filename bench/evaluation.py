@@ -29,6 +29,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 _PEOPLE = ("woman", "man")
 _FACES = 20
 _LISTED = 12
+_AIMED_BPCER = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     described.add_argument("--workers", default=str(os.cpu_count() or 1))
     described.add_argument("--work", type=Path, default=Path("var/eval"), metavar="DIR")
     described.add_argument("--docs", type=Path, default=DOCS, metavar="DIR", help="where the page goes")
-    described.add_argument("--keep", action="store_true", help="use the clips that are there already")
+    described.add_argument("--keep", choices=("clips", "scores"), help="use what an earlier run left in --work")
     given = described.parse_args(arguments)
     folder = default_folder() / "samples"
     films = [str(folder / f"{person}.mp4") for person in _PEOPLE]
     genuine, attacked, scored = (given.work / name for name in ("bona_fide", "attacks", "pad"))
 
     # 1. Clips. Some attacks cannot be made of some windows: they are counted.
-    if not given.keep:
+    if given.keep is None:
         shutil.rmtree(given.work, ignore_errors=True)
         drawn = ["--seed", given.seed, "--seconds", *given.seconds]
         bona_fide.main(["--genuine", *films, "--out", str(genuine), "--count", str(given.windows), *drawn])
@@ -76,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # 2. Liveness.
     species = [f"--attack={name}={attacked / name}" for name in SPECIES]
     where = ["--bona-fide", str(genuine), "--out", str(scored), "--workers", given.workers, "--script-free"]
-    liveness_pad.main([*where, *species])
+    if given.keep != "scores":
+        liveness_pad.main([*where, *species])
 
     # 3. Face match, by the command that anybody would use.
     faces = given.work / "faces"
@@ -163,7 +165,20 @@ def _policy(rows: Sequence[Row], policy: str) -> list[str]:
         shares = " | ".join(_share(rate) for rate in each)
         lines.append(f"| {name} | {kind} | {shares} | {_share(both)} | {least:.1%} to {most:.1%} |")
     errors = [row for row in rows if row.is_error]
-    return [f"### Policy `{policy}`", "\n".join(lines), f"![Scores](evaluation/{policy}.png)", _failures(errors)]
+    plot = f"![Scores of every clip, with the least that each deciding signal needs](evaluation/{policy}.png)"
+    return [f"### Policy `{policy}`", "\n".join(lines), _reached(rows), plot, _failures(errors)]
+
+
+def _reached(rows: Sequence[Row]) -> str:
+    """Say what was aimed at and where it was missed."""
+    attacks = sorted({row.species for row in rows} - {BONA_FIDE})
+    missed = [name for name in attacks if _rate(row for row in rows if row.species == name).count]
+    genuine = _rate(row for row in rows if row.species == BONA_FIDE)
+    kept = genuine.of and genuine.value <= _AIMED_BPCER
+    bpcer = f"The genuine windows {'keep' if kept else 'do not keep'} to a BPCER of {_AIMED_BPCER:.0%}."
+    if not missed:
+        return f"Aimed at is an APCER of 0 for each species: all reach it. {bpcer}"
+    return f"Aimed at is an APCER of 0 for each species: not reached by {', '.join(missed)}. {bpcer}"
 
 
 def _failures(errors: Sequence[Row]) -> str:
@@ -224,6 +239,8 @@ How to read it:
 - **Thresholds were chosen after both people had been seen**, on windows of them and on simpler attacks
   (services/liveness/policies.toml says which). What is reported was not tuned on after these clips had been made, but
   it is no test on unknown people.
+- **Clips are short.** An attempt lasts ten seconds and more, in which loops come round more often and eyes blink; what
+  longer clips would score was not measured.
 - **Attacks are simulated** by bench/attacks, {len(SPECIES)} species: no paper, screen or mask was filmed.
 - `other-session` is the genuine clip recompressed. Nothing in its picture is wrong; only the prompts can refuse it,
   so an APCER near 1 is expected here. A `face-swap` and an `animated-still` are injected past the camera."""

@@ -194,7 +194,8 @@ def write(result: Result, out: Path) -> None:
         csv.writer(file).writerows([("path", "why"), *((str(one.path), one.why) for one in result.unusable)])
     for policy in shipped_policies():
         of: dict[str, list[Mapping[str, float]]] = {}
-        for one in result.scored:
+        # From the bottom up: people, then what is not.
+        for one in sorted(result.scored, key=lambda one: one.clip.species != BONA_FIDE):
             if one.outcome.policy == policy.id:
                 values = {"score": one.outcome.score, **one.outcome.signals}
                 of.setdefault(one.clip.species, []).append(values)

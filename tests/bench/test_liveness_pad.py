@@ -77,6 +77,7 @@ def test_the_page_splits_by_person_and_names_what_failed() -> None:
     page = page_of(rows, {"face-swap/man_001.avi": "no face to swap"}, None)
     assert "| print | APCER | 1 of 1 | 0 of 1 | 1 of 2 | 1.3% to 98.7% |" in page
     assert "| bona fide | BPCER | 0 of 0 | 1 of 1 | 1 of 1 |" in page
+    assert "not reached by print. The genuine windows do not keep to a BPCER of 5%." in page
     assert "- print: woman_000.avi" in page
     assert "- bona fide: man_dark.avi (MODEL_B)" in page
     assert "face-swap/man_001.avi: no face to swap" in page
