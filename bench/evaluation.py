@@ -235,7 +235,8 @@ How to read it:
 - **Two people.** Everything is made of one clip each of two people. The columns split by the person before the
   camera; no rate here says anything about other people, cameras or light.
 - **Intervals are too narrow.** They are Clopper and Pearson's for independent clips. These are windows of two clips
-  which overlap, so they are not independent.
+  which overlap, so they are not independent; nor are the two people's attacks of the same number, whose parameters are
+  the same.
 - **Thresholds were chosen after both people had been seen**, on windows of them and on simpler attacks
   (services/liveness/policies.toml says which). What is reported was not tuned on after these clips had been made, but
   it is no test on unknown people.
