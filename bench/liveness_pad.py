@@ -211,8 +211,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found, unusable = find_all([(BONA_FIDE, given.bona_fide), *given.attack])
     result = asyncio.run(score(found, given.models, given.workers, seed=given.seed, script_free=given.script_free))
     result = Result(result.scored, [*unusable, *result.unusable])
-    report(result, script_free=given.script_free)
     write(result, given.out)
+    report(result, script_free=given.script_free)
     print(f"\nScores of each clip and plots are in {given.out}")
     return 0 if result.scored else 2
 
