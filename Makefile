@@ -61,6 +61,10 @@ bench: setup ## Measure each claim against its peer and its limit, in one run ea
 	$(BIN)/python -m bench.liveness_frames
 	$(BIN)/python -m bench.facematch
 
+.PHONY: eval
+eval: setup ## Evaluate liveness and face match on the sample people and generated attacks; writes docs/evaluation.md
+	$(BIN)/python -m bench.evaluation $(EVAL)
+
 .PHONY: clean
 clean: ## Remove the mesh's state and var/ (not .venv)
 	@$(PYTHON) -m deploy.local.clean
