@@ -1,5 +1,7 @@
 """Fixtures that tests of several rooms share."""
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -14,6 +16,23 @@ from tests.softhsm import SoftHsm, softhsm_of_this_process
 # How long an example takes depends on who else uses the machine; pytest's own timeout ends a test that hangs.
 hypothesis.settings.register_profile("finid", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("finid")
+
+
+_exit_status: list[int] = []
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Remember how the run ended."""
+    _exit_status.append(int(exitstatus))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """End at once, with everything told and torn down: native runtimes in this process were seen to hang at its end."""
+    if _exit_status:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_exit_status[-1])
 
 
 @pytest.fixture(scope="session")

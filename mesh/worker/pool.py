@@ -177,10 +177,13 @@ class WorkerPool:
                 )
             except WorkerGoneError as error:
                 # It has seen nobody's data yet, so what it said may be shown, and it is all there is to go by.
+                # Told first: whoever waits must not wait for ever where nothing can be written.
+                first = not first_start.done()
+                if first:
+                    first_start.set_exception(WorkerLostError("a worker does not start"))
                 sys.stderr.write(f"a worker of {self._target} does not start: {error}\n")
                 _log.error("a worker does not start", dependency="worker")
-                if not first_start.done():
-                    first_start.set_exception(WorkerLostError("a worker does not start"))
+                if first:
                     return
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, _MAX_RESTART_DELAY_S)

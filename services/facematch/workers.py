@@ -74,7 +74,7 @@ class FaceWorkers:
         if type(others) is not int or others < 0:
             raise WorkerLostError("a worker answered nonsense")
         if others:
-            telemetry.logger().warning("a document photo shows several faces, the largest was taken", others=others)
+            telemetry.logger().warning("a document photo shows several faces, the largest was taken", count=others)
         return [_answer(fault, blob) for fault, blob in zip(faults, blobs, strict=True)]
 
     async def check(self) -> None:

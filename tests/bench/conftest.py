@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+import structlog
 from cv2.typing import MatLike
 
 from bench import clips
@@ -30,7 +31,15 @@ def genuine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command sets up logging for its whole process, to a stream that is the test's own and closed after it."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture(scope="package")
 def points_of() -> Iterator[Callable[[MatLike], Points | None]]:
     """The landmark model in a worker, for threads outside its loop."""
     loop = asyncio.new_event_loop()

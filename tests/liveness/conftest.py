@@ -1,5 +1,7 @@
 """The real models, loaded once for the tests that look at frames without a process between."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from services.liveness import model
@@ -16,5 +18,7 @@ def model_files() -> ModelFiles:
 
 
 @pytest.fixture(scope="session")
-def frame_model(model_files: ModelFiles) -> FrameModel:
-    return model.serve(model_files.arguments())
+def frame_model(model_files: ModelFiles) -> Iterator[FrameModel]:
+    loaded = model.serve(model_files.arguments())
+    yield loaded
+    loaded._landmarker.close()  # before the interpreter ends: its destructor waits for threads that may be gone by then
