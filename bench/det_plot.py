@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -12,7 +11,6 @@ from bench.error_rates import Compared, OperatingPoint, det_curve
 
 _TICKS = (1e-5, 1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5)
 _LEAST, _MOST = 1e-5, 0.5
-mpl.use("agg")
 
 
 def draw(path: Path, compared: Compared, points: Sequence[OperatingPoint]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import hypothesis
+import matplotlib.backends.backend_agg  # noqa: F401  before services.liveness.model has a stand-in in its place
 import pytest
 
 from deploy.local.database import Database

@@ -23,8 +23,8 @@ os.environ["OPENCV_IO_MAX_IMAGE_HEIGHT"] = "2048"
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # MediaPipe imports matplotlib for plots that nobody asks for here. It would insist on a folder to write to, which a
 # worker has not, look for fonts, and take a second of every start.
-sys.modules["matplotlib"] = types.ModuleType("matplotlib")
-sys.modules["matplotlib.pyplot"] = types.ModuleType("matplotlib.pyplot")
+sys.modules.setdefault("matplotlib", types.ModuleType("matplotlib"))
+sys.modules.setdefault("matplotlib.pyplot", types.ModuleType("matplotlib.pyplot"))
 
 import cv2
 import mediapipe
