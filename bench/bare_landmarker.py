@@ -1,6 +1,5 @@
 """The bare landmarker in a sandboxed worker: the limit of what liveness can look at. Only mediapipe runs here."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,7 +35,7 @@ class BareLandmarker:
         while (took_s := time.perf_counter() - began) < header["for_s"]:
             self._landmarker.detect(images[looked_at % len(images)])
             looked_at += 1
-        return {"frames": looked_at, "took_s": took_s, "rss_bytes": _resident_bytes()}, []
+        return {"frames": looked_at, "took_s": took_s}, []
 
     def decode(self, header: Mapping[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any], list[bytes]]:
         """The same for decoding alone."""
@@ -56,7 +55,3 @@ class BareLandmarker:
 def serve(arguments: Mapping[str, Any]) -> BareLandmarker:
     """The worker's target; `arguments` is {"landmarker_file"}."""
     return BareLandmarker(Path(arguments["landmarker_file"]).read_bytes())
-
-
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

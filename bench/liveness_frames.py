@@ -43,7 +43,7 @@ _WORLD = World()
 
 
 def neutral_frames() -> list[bytes]:
-    """A second of the sample person looking ahead, as JPEG."""
+    """Half a second of the sample person looking ahead, as JPEG."""
     clip = samples.clip_frames("woman.mp4")[samples.WOMAN_NEUTRAL :][:_MAX_BATCH]
     return [samples.jpeg(frame_bgr, quality=85) for frame_bgr in clip]
 
