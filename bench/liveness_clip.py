@@ -31,7 +31,7 @@ SIGNALS = tuple(signal.value for signal in Signal)
 _BATCH = 4
 _JPEG_QUALITY = 92
 _CALL_TIMEOUT_S = 60.0
-_MODELS = ("face_landmarker.task", "fr_liveness.onnx", "FaceAntiSpoofing.tflite")
+_MODELS = ("face_landmarker.task", "fr_liveness_fused.onnx", "FaceAntiSpoofing.tflite")
 _PPM = 1_000_000
 
 

@@ -105,7 +105,7 @@ def environment(folder: Path, database_url: str) -> Mapping[str, str]:
         "FINID_FIELD_KEY_FILE": str(folder / "field"),
         "FINID_SCRIPT_KEY_FILE": str(folder / "script"),
         "FINID_LANDMARKER_FILE": str(models / "face_landmarker.task"),
-        "FINID_PASSIVE_MODEL_FILE": str(models / "fr_liveness.onnx"),
+        "FINID_PASSIVE_MODEL_FILE": str(models / "fr_liveness_fused.onnx"),
         "FINID_SPOOF_MODEL_FILE": str(models / "FaceAntiSpoofing.tflite"),
         "FINID_LIVENESS_WORKERS": str(WORKERS),
     }

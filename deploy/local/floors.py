@@ -22,7 +22,7 @@ _MIN_SIMILARITY_PPM: Final = 425_000  # one false match in 10,000 comparisons; s
 _MIN_PASSIVE_PPM: Final = 900_000
 _MIN_PROMPTS_PPM: Final = 500_000  # by liveness's scale, the least clear prompt just answered
 _MODELS: Final = {
-    Factor.LIVENESS: ("models/face_landmarker.task", "models/fr_liveness.onnx", "models/FaceAntiSpoofing.tflite"),
+    Factor.LIVENESS: ("models/face_landmarker.task", "models/fr_liveness_fused.onnx", "models/FaceAntiSpoofing.tflite"),
     Factor.FACE_MATCH: (
         "models/face_detection_yunet_2023mar_fused.onnx",
         "models/face_recognition_sface_2021dec_fused.onnx",

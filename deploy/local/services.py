@@ -106,7 +106,7 @@ def _liveness(parts: Parts) -> dict[str, str]:
         "FINID_FIELD_KEY_FILE": parts.key("liveness"),
         "FINID_SCRIPT_KEY_FILE": parts.key("liveness-scripts"),
         "FINID_LANDMARKER_FILE": parts.model("face_landmarker.task"),
-        "FINID_PASSIVE_MODEL_FILE": parts.model("fr_liveness.onnx"),
+        "FINID_PASSIVE_MODEL_FILE": parts.model("fr_liveness_fused.onnx"),
         "FINID_SPOOF_MODEL_FILE": parts.model("FaceAntiSpoofing.tflite"),
         "FINID_LIVENESS_ATTEMPTS_PER_DAY": _MANY,
     }

@@ -3,7 +3,8 @@
 import asyncio
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Final, Self
 
 import structlog
@@ -40,12 +41,16 @@ class WorkerCallFailedError(FinIdError):
     reason = "WORKER_CALL_FAILED"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class _Call:
-    method: str
-    header: Mapping[str, Any]
-    blobs: Sequence[bytes]
-    reply: "asyncio.Future[Frame]"
+    """In the queue's order: what continues work goes before what begins some, and of these the earlier."""
+
+    begins: bool
+    number: int
+    method: str = field(compare=False)
+    header: Mapping[str, Any] = field(compare=False)
+    blobs: Sequence[bytes] = field(compare=False)
+    reply: "asyncio.Future[Frame]" = field(compare=False)
 
 
 class WorkerPool:
@@ -55,7 +60,7 @@ class WorkerPool:
         target: "module:function"; in the worker, `function(arguments)` returns the object whose methods are called.
         arguments: JSON-able; handed to that function at every start of a worker.
         processes: how many workers run.
-        queue_limit: how many calls may wait for one.
+        queue_limit: how many calls that begin work may wait for one.
         call_timeout_s: a call that takes longer costs the worker its life.
         start_timeout_s: the same for its start, imports and models included.
         threads: how many threads numeric libraries may use in each worker.
@@ -84,7 +89,9 @@ class WorkerPool:
         self._start_timeout_s = start_timeout_s
         self._threads = threads
         self._max_address_space_bytes = max_address_space_bytes
-        self._queue: asyncio.Queue[_Call] = asyncio.Queue(queue_limit)
+        self._queue: asyncio.PriorityQueue[_Call] = asyncio.PriorityQueue()
+        self._queue_limit = queue_limit
+        self._numbers = count()
         self._unanswered: set[asyncio.Future[Frame]] = set()
         self._slots: list[asyncio.Task[None]] = []
         self._ready: dict[int, WorkerProcess] = {}
@@ -132,9 +139,12 @@ class WorkerPool:
         await self.close()
 
     async def call(
-        self, method: str, header: Mapping[str, Any], blobs: Sequence[bytes] = ()
+        self, method: str, header: Mapping[str, Any], blobs: Sequence[bytes] = (), *, continues: bool = False
     ) -> tuple[dict[str, Any], list[bytes]]:
         """Call `method(header, blobs)` in a worker and return its header and blobs, which the caller must validate.
+
+        A call that `continues` the work of one just answered goes first and is never told that the queue is full: the
+        time already spent on its work would be lost. There are no more of these than of callers.
 
         A caller that is cancelled leaves the queue; a call that already runs is finished for nobody, because killing
         the worker would make the next caller wait for a new one.
@@ -146,12 +156,11 @@ class WorkerPool:
         """
         if not self._slots:
             raise WorkerLostError("the workers are not running")
-        reply: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
-        try:
-            self._queue.put_nowait(_Call(method, header, blobs, reply))
-        except asyncio.QueueFull:
+        if not continues and self._queue.qsize() >= self._queue_limit:
             wait_s = max(0.1, self._queue.qsize() * self._usual_call_s / self._processes)
-            raise WorkersBusyError("all workers are busy", retry_after_s=round(wait_s, 1)) from None
+            raise WorkersBusyError("all workers are busy", retry_after_s=round(wait_s, 1))
+        reply: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(_Call(not continues, next(self._numbers), method, header, blobs, reply))
         self._unanswered.add(reply)
         try:
             frame = await reply

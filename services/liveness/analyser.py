@@ -95,8 +95,8 @@ class FrameWorkers:
             raise WorkerLostError("a worker answered nonsense") from error
 
     async def keyframe(self, frame: bytes) -> bytes:
-        """See observation.FrameAnalyser."""
-        _, blobs = await self.pool.call("keyframe", {}, [frame])
+        """See observation.FrameAnalyser. A full queue does not refuse it: its batch has been looked at."""
+        _, blobs = await self.pool.call("keyframe", {}, [frame], continues=True)
         if len(blobs) != 1 or not blobs[0].startswith(_JPEG_START) or len(blobs[0]) > MAX_KEYFRAME_BYTES:
             raise WorkerLostError("a worker answered nonsense")
         return blobs[0]

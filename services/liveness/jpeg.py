@@ -6,12 +6,15 @@ sees it. ISO/IEC 10918-1 (ITU-T T.81), Annex B, for markers and segments.
 
 from dataclasses import dataclass
 
-MIN_SIDE_PX = 64
+# Traces of a screen are looked for in 256 pixels of the frame as it is analysed, 960 on its longer side at most.
+MIN_SIDE_PX = 256
 MAX_SIDE_PX = 2048
+MAX_ASPECT = 3
 _START = b"\xff\xd8\xff"
 _END = b"\xff\xd9"
 _BITS = 8
 _SIDES = f"must have sides of {MIN_SIDE_PX} to {MAX_SIDE_PX} pixels"
+_ASPECT = f"must have a longer side of at most {MAX_ASPECT} times the shorter"
 _DAMAGED = "must be a JPEG whose header can be read"
 # Frames of cameras are baseline or, at most, progressive: sequential and lossless ones of other kinds, and all that are
 # arithmetically coded, are refused.
@@ -101,4 +104,6 @@ def _header(kind: int, frame: bytes, tables: tuple[bytes, ...]) -> Header:
         raise JpegError("must be grey or YCbCr, not CMYK")
     if not MIN_SIDE_PX <= min(width_px, height_px) <= max(width_px, height_px) <= MAX_SIDE_PX:
         raise JpegError(_SIDES)
+    if max(width_px, height_px) > MAX_ASPECT * min(width_px, height_px):
+        raise JpegError(_ASPECT)
     return Header(width_px, height_px, components, kind == _PROGRESSIVE, tables)

@@ -1,6 +1,6 @@
 """Landmarks, expression, pose and passive liveness of a frame. Runs only in a sandboxed worker process.
 
-MediaPipe's FaceLandmarker, passive model A (fr_liveness.onnx) in onnxruntime and passive model B
+MediaPipe's FaceLandmarker, passive model A (fr_liveness_fused.onnx) in onnxruntime and passive model B
 (FaceAntiSpoofing.tflite) in LiteRT. The first two libraries report home unless they have no network, which the worker
 has not.
 
@@ -39,7 +39,7 @@ from mediapipe.tasks.python.vision import FaceLandmarker, FaceLandmarkerOptions,
 from services.liveness import pixels
 from services.liveness.traces import VIEW_POINTS
 
-_MIN_SIDE_PX = 64
+_MIN_SIDE_PX = 256
 _MAX_SIDE_PX = 2048
 _JPEG_START = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
@@ -190,7 +190,7 @@ class FrameModel:
 def decode_bgr(jpeg: bytes) -> MatLike | None:
     """The picture, rows x columns x 3 bytes, upright as its EXIF orientation says and at most 960 pixels a side.
 
-    None for what is no whole JPEG with sides of 64 to 2048 pixels.
+    None for what is no whole JPEG with sides of 256 to 2048 pixels.
     """
     if not jpeg.startswith(_JPEG_START) or not jpeg.endswith(_JPEG_END):
         return None

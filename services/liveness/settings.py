@@ -20,7 +20,7 @@ class Settings(MeshSettings):
     landmarker_file: PublicFile
     """MediaPipe's face_landmarker.task."""
     passive_model_file: PublicFile
-    """fr_liveness.onnx: passive model A."""
+    """fr_liveness_fused.onnx: passive model A."""
     spoof_model_file: PublicFile
     """FaceAntiSpoofing.tflite: passive model B."""
     liveness_policies_file: PublicFile = Path(__file__).with_name("policies.toml")

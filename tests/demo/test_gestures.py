@@ -52,7 +52,7 @@ def policy() -> Policy:
 async def workers(folder: Path) -> AsyncIterator[FrameWorkers]:
     models = ModelFiles.at(
         folder / "models" / "face_landmarker.task",
-        folder / "models" / "fr_liveness.onnx",
+        folder / "models" / "fr_liveness_fused.onnx",
         folder / "models" / "FaceAntiSpoofing.tflite",
     )
     made = FrameWorkers.of(models, processes=1, queue_limit=4, call_timeout_s=60.0)

@@ -13,7 +13,7 @@ from tests import samples
 @pytest.fixture(scope="session")
 def model_files() -> ModelFiles:
     folder = samples.assets_folder() / "models"
-    names = ("face_landmarker.task", "fr_liveness.onnx", "FaceAntiSpoofing.tflite")
+    names = ("face_landmarker.task", "fr_liveness_fused.onnx", "FaceAntiSpoofing.tflite")
     return ModelFiles.at(*(folder / name for name in names))
 
 

@@ -318,6 +318,25 @@ async def test_full_queue_refuses_with_a_time_to_retry() -> None:
         await pool.call("echo", {})
 
 
+async def test_what_continues_work_is_taken_into_a_full_queue_and_goes_first() -> None:
+    ended: list[str] = []
+    async with pool_of(queue_limit=1) as pool:
+
+        async def ask(name: str, *, seconds: float, continues: bool) -> None:
+            await pool.call("sleep", {"seconds": seconds}, continues=continues)
+            ended.append(name)
+
+        calls = [asyncio.create_task(ask("first", seconds=0.2, continues=False))]
+        await asyncio.sleep(0.05)  # the worker takes it from the queue
+        calls.append(asyncio.create_task(ask("begins", seconds=0, continues=False)))
+        await asyncio.sleep(0)
+        with pytest.raises(WorkersBusyError):
+            await pool.call("echo", {})
+        calls += [asyncio.create_task(ask(name, seconds=0, continues=True)) for name in ("continues", "continues too")]
+        await asyncio.gather(*calls)
+    assert ended == ["first", "continues", "continues too", "begins"]
+
+
 async def test_caller_that_leaves_frees_its_place_and_spares_the_worker(pool: WorkerPool) -> None:
     before = pool.worker_pids
     running = asyncio.create_task(pool.call("sleep", {"seconds": 0.2}))

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from deploy.local.assets import blocks
 from deploy.local.assets.fold import FoldError
 
 _FROM_THE_LENGTH: Final = -1  # in a Reshape: whatever is left
@@ -28,15 +29,18 @@ Array = npt.NDArray[np.float64]
 
 
 def fuse(source: Path) -> bytes:
-    """The model at `source`: PRelu and BatchNormalization rewritten, and any height and width where it has Resize.
+    """The model at `source` rewritten: SFace as a chain of layers, model A with its branches, YuNet of any size.
 
-    Raises FoldError when the network is not the chain of layers that this understands, or onnx's checker refuses it.
+    Raises FoldError when the network is not made of the layers that this understands, or onnx's checker refuses it.
     """
     model = onnx.load(source)
-    if any(node.op_type == "PRelu" for node in model.graph.node):
-        _Chain(model.graph).rewrite()
-    else:
+    operators = {node.op_type for node in model.graph.node}
+    if "PRelu" not in operators:
         _free_size(model.graph)
+    elif "Add" in operators:
+        blocks.rewrite(model.graph)
+    else:
+        _Chain(model.graph).rewrite()
     try:
         onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as error:

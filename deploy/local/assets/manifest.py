@@ -88,7 +88,7 @@ def load(path: Path = MANIFEST_FILE) -> Manifest:
     paths = {file.path for file in manifest.files}
     unknown = {file.package for file in manifest.files} - packages
     unknown |= {folded.source for folded in manifest.folded} - paths
-    unknown |= {fused.source for fused in manifest.fused} - {folded.path for folded in manifest.folded}
+    unknown |= {fused.source for fused in manifest.fused} - paths - {folded.path for folded in manifest.folded}
     unknown |= {portrait.source for portrait in manifest.portraits} - paths
     if unknown:
         raise AssetError(f"{path.name} uses what it does not define: {', '.join(sorted(unknown))}")
