@@ -26,7 +26,7 @@ def genuine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("genuine")
     for person, start in _STARTS.items():
         frames = samples.clip_frames(f"{person}.mp4")[start : start + 2 * FRAMES : 2]
-        small = [cv2.resize(frame, None, fx=320 / frame.shape[1], fy=320 / frame.shape[1]) for frame in frames]
+        small = [cv2.resize(frame, None, fx=480 / frame.shape[1], fy=480 / frame.shape[1]) for frame in frames]
         clips.write(folder / f"{person}_small.avi", [frame[: frame.shape[0] // 2 * 2] for frame in small], FPS)
     return folder
 
