@@ -86,11 +86,11 @@ async def walk(given: Surroundings, out: Path, say: Say) -> None:
     bank = await Participant.login(given.edge, log, given.client_id, given.client_secret)
     run = _Run(given, out, say, log, bank)
     try:
-        say("stage", "One FinID authentication, over one gRPC stream")
-        await _identify(run)
         async with asyncio.TaskGroup() as group:
             # An impostor is at another device meanwhile; what comes of it is shown at its place.
             impostor = group.create_task(_impostor(run))
+            say("stage", "One FinID authentication, over one gRPC stream")
+            await _identify(run)
             say("stage", "A registration certificate, through the hosted page")
             certificate = await _certificate(run)
             say("stage", "Cloud signatures on a contract, through the hosted page")
