@@ -21,8 +21,10 @@ from services.facematch.compare import Comparison, Matcher, similarity_ppm
 from services.facematch.photo import PhotoKey
 from services.facematch.pictures import EMBEDDING_VALUES, Embedding, FaceRule, Fault
 from services.facematch.policies import Policy
+from services.facematch.references import ReferenceCache
 from services.registry.photo import PhotoRecipient
 from tests.bundles import NOW, World, transaction_of
+from tests.facematch.caches import FakeTimers, cache_of
 
 POLICY = Policy(
     id="sandbox-standard", threshold_ppm=425_000, min_score_ppm=700_000, min_face_px=75, min_document_face_px=48
@@ -51,9 +53,10 @@ class FakeFaces:
         return [self.known.get(picture, Fault.NO_FACE) for picture in pictures]
 
 
-def matcher(faces: FakeFaces, now: int = NOW) -> Matcher:
+def matcher(faces: FakeFaces, now: int = NOW, references: ReferenceCache | None = None) -> Matcher:
     return Matcher(
         faces=faces,
+        references=cache_of(FakeTimers()) if references is None else references,
         photo_key=PhotoKey(KEY),
         policies={POLICY.id: POLICY},
         models_sha256=MODELS,
@@ -156,6 +159,56 @@ def test_reads_the_probes_even_when_there_is_no_photo_to_compare_them_with() -> 
     with pytest.raises(errors.PhotoNotOpenedError):
         asyncio.run(matcher(faces).compare(transaction_of(Purpose.IDENTIFY).encode(), "none", probes))
     assert faces.asked == [[POLICY.rule] * 3]
+
+
+def again(faces: FakeFaces, references: ReferenceCache, probes: Sequence[bytes], photo: bytes = PHOTO) -> Comparison:
+    """Compare by a service that remembers what `references` does."""
+    asked = transaction_of(Purpose.IDENTIFY).encode()
+    return asyncio.run(matcher(faces, references=references).compare(asked, sealed(photo), probes))
+
+
+def test_a_retry_costs_one_embedding_less_and_says_the_same() -> None:
+    faces, probes = probes_at(0.9, 0.5)
+    references = cache_of(FakeTimers())
+    first, second = (again(faces, references, probes) for _ in range(2))
+    assert faces.asked == [[POLICY.document_rule, POLICY.rule, POLICY.rule], [POLICY.rule, POLICY.rule]]
+    assert second.similarities_ppm == pytest.approx(first.similarities_ppm, abs=1)  # float32 lies between
+    stated, restated = (receipts.parse(passed.receipt).facts for passed in (first, second))
+    assert isinstance(stated, FaceMatch)
+    assert restated == replace(stated, similarities_ppm=second.similarities_ppm)
+
+
+def test_a_retry_after_a_probe_that_cannot_be_used_or_does_not_match_costs_one_embedding_less() -> None:
+    faces, (other, unseen, good) = probes_at(0.1, 0.9, 0.9)
+    faces.known[unseen] = Fault.NO_FACE
+    references = cache_of(FakeTimers())
+    with pytest.raises(errors.NoFaceError):
+        again(faces, references, [unseen])
+    with pytest.raises(errors.FaceMismatchError):
+        again(faces, references, [other])
+    again(faces, references, [good])
+    assert [len(asked) for asked in faces.asked] == [2, 1, 1]
+
+
+def test_a_reference_that_cannot_be_used_is_read_again_each_time() -> None:
+    faces, probes = probes_at(0.9)
+    faces.known[PHOTO] = Fault.NO_FACE
+    references = cache_of(FakeTimers())
+    for _ in range(2):
+        with pytest.raises(errors.NoFaceError):
+            again(faces, references, probes)
+    assert [len(asked) for asked in faces.asked] == [2, 2]
+    assert len(references) == 0
+
+
+def test_another_photo_is_another_face() -> None:
+    faces, probes = probes_at(0.9)
+    faces.known[b"another photo"] = face_at(-0.9)
+    references = cache_of(FakeTimers())
+    again(faces, references, probes)
+    with pytest.raises(errors.FaceMismatchError):
+        again(faces, references, probes, photo=b"another photo")
+    assert [len(asked) for asked in faces.asked] == [2, 2]
 
 
 def test_every_fault_has_an_error_of_its_own() -> None:
