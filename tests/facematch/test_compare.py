@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from joserfc.jwk import ECKey
 
+from deploy.local import floors
 from mesh import receipts
 from mesh.errors import FinIdError, InvalidArgumentError
 from mesh.facts import FaceMatch, Factor
@@ -22,6 +23,7 @@ from services.facematch.photo import PhotoKey
 from services.facematch.pictures import EMBEDDING_VALUES, Embedding, FaceRule, Fault
 from services.facematch.policies import Policy
 from services.facematch.references import ReferenceCache
+from services.liveness import policies as liveness_policies
 from services.registry.photo import PhotoRecipient
 from tests.bundles import NOW, World, transaction_of
 from tests.facematch.caches import FakeTimers, cache_of
@@ -267,9 +269,30 @@ def test_similarity_is_rounded_down_and_bounded() -> None:
     assert similarity_ppm((1.0001,), (1.0001,)) == 1_000_000
 
 
-def test_the_shipped_policy_is_the_one_that_floors_name() -> None:
-    shipped = policies.load(Path(policies.__file__).with_name("policies.toml"))
-    assert shipped == {POLICY.id: POLICY}
+SHIPPED = policies.load(Path(policies.__file__).with_name("policies.toml"))
+
+
+def test_the_shipped_policy_that_floors_name_is_this_one() -> None:
+    assert SHIPPED[floors.POLICY] == POLICY
+
+
+def test_ships_exactly_these_policies() -> None:
+    assert {policy.id: policy.threshold_ppm for policy in SHIPPED.values()} == {
+        "sandbox-standard": 425_000,
+        "full-range": 425_000,
+        "strict": 482_000,
+    }
+
+
+def test_a_policy_of_liveness_means_something_here() -> None:
+    """A transaction names one policy for every room."""
+    assert set(liveness_policies.load(Path(liveness_policies.__file__).with_name("policies.toml"))) <= set(SHIPPED)
+
+
+def test_the_strict_threshold_is_a_decade_further_on_the_line_through_the_measured_ones() -> None:
+    measured = {1e-3: 0.368, 1e-4: 0.425}
+    a_decade = measured[1e-4] - measured[1e-3]
+    assert SHIPPED["strict"].threshold_ppm == round((measured[1e-4] + a_decade) * 1_000_000)
 
 
 _POLICY_LINES = ("id = 'a'", "threshold_ppm = 1", "min_score_ppm = 1", "min_face_px = 1", "min_document_face_px = 1")
