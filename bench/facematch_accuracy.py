@@ -107,7 +107,7 @@ async def _read(reader: FaceWorkers, batch: Sequence[Picture], rule: FaceRule) -
     sent = [content for content in contents if isinstance(content, bytes)]
     answers = iter(await reader.read(sent, [rule] * len(sent)) if sent else [])
     return [
-        content if isinstance(content, str) else answer.value if isinstance(answer, Fault) else answer
+        content if isinstance(content, str) else answer.value if isinstance(answer, Fault) else answer.embedding
         for content in contents
         for answer in ([next(answers)] if isinstance(content, bytes) else [Fault.UNREADABLE])
     ]

@@ -1,4 +1,4 @@
-"""Embeddings of reference photos, kept for a short while, so that a retry costs one embedding less.
+"""Faces of reference photos, kept for a short while, so that a retry costs one embedding less.
 
 They live in this process's memory and nowhere else: another replica, or this one started again, embeds again. An entry
 is found and opened by the photo's digest together with a key that this process drew at its start; neither the
@@ -9,16 +9,16 @@ Only faces are kept, never a fault. A hijacked worker's lie is kept like any oth
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Protocol
 
 from opentelemetry.metrics import Meter
 
 from mesh.sealing import Seal, derive
-from services.facematch.pictures import EMBEDDING_VALUES, Embedding, FaceRule
+from services.facematch.pictures import EMBEDDING_VALUES, QUALITY_COMPONENTS, FaceRule, Portrait, Quality
 
 _COLUMN = "facematch.reference"
-_EMBEDDING = struct.Struct(f"<{EMBEDDING_VALUES}f")
+_PORTRAIT = struct.Struct(f"<{EMBEDDING_VALUES}f{len(QUALITY_COMPONENTS)}B")
 
 
 class Timer(Protocol):
@@ -46,7 +46,7 @@ class _Entry:
 
 
 class ReferenceCache:
-    """At most `max_entries` embeddings, each erased `ttl_s` seconds after it was kept, used or not; 0 s keeps none.
+    """At most `max_entries` faces, each erased `ttl_s` seconds after it was kept, used or not; 0 s keeps none.
 
     `key` is 32 random bytes of this process alone. `meter` counts look-ups by their result, and nothing else.
     """
@@ -77,8 +77,8 @@ class ReferenceCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def find(self, photo_sha256: bytes, rule: FaceRule) -> Embedding | None:
-        """Return the embedding of the photo of this digest, taken by this rule, or None."""
+    def find(self, photo_sha256: bytes, rule: FaceRule) -> Portrait | None:
+        """Return the face of the photo of this digest, taken by this rule, or None."""
         place = self._place(photo_sha256, rule)
         entry = self._entries.get(place)
         # The timer of a busy loop may be late.
@@ -87,18 +87,19 @@ class ReferenceCache:
             return None
         self._lookups.add(1, {"result": "hit"})
         opened = self._seal(photo_sha256).open(entry.sealed, column=_COLUMN, row=place.hex())
-        embedding: Embedding = _EMBEDDING.unpack(opened)
-        return embedding
+        values = _PORTRAIT.unpack(opened)
+        return Portrait(values[:EMBEDDING_VALUES], Quality(*values[EMBEDDING_VALUES:]))
 
-    def keep(self, photo_sha256: bytes, rule: FaceRule, embedding: Embedding) -> None:
-        """Keep an embedding. The oldest one makes room."""
+    def keep(self, photo_sha256: bytes, rule: FaceRule, portrait: Portrait) -> None:
+        """Keep a face. The oldest one makes room."""
         if self._ttl_s == 0:
             return
         place = self._place(photo_sha256, rule)
         self._erase(place)
         if len(self._entries) >= self._max_entries:
             self._erase(next(iter(self._entries)))
-        sealed = self._seal(photo_sha256).seal(_EMBEDDING.pack(*embedding), column=_COLUMN, row=place.hex())
+        packed = _PORTRAIT.pack(*portrait.embedding, *astuple(portrait.quality))
+        sealed = self._seal(photo_sha256).seal(packed, column=_COLUMN, row=place.hex())
         erasure = self._timers.call_later(self._ttl_s, self._erase, place)
         self._entries[place] = _Entry(sealed, self._timers.time() + self._ttl_s, erasure)
 

@@ -20,7 +20,15 @@ from mesh.transaction import Env, Purpose, Transaction, txn_of
 from services.facematch import errors, policies
 from services.facematch.compare import Comparison, Matcher, similarity_ppm
 from services.facematch.photo import PhotoKey
-from services.facematch.pictures import EMBEDDING_VALUES, Embedding, FaceRule, Fault
+from services.facematch.pictures import (
+    EMBEDDING_VALUES,
+    QUALITY_COMPONENTS,
+    Embedding,
+    FaceRule,
+    Fault,
+    Portrait,
+    Quality,
+)
 from services.facematch.policies import Policy
 from services.facematch.references import ReferenceCache
 from services.liveness import policies as liveness_policies
@@ -42,25 +50,37 @@ def face_at(cosine: float) -> Embedding:
     return (cosine, math.sqrt(1 - cosine * cosine)) + (0.0,) * (EMBEDDING_VALUES - 2)
 
 
+def rated(**changed: int) -> Quality:
+    """A quality whose components differ."""
+    return Quality(**{name: 60 + index for index, name in enumerate(QUALITY_COMPONENTS)} | changed)
+
+
 class FakeFaces:
-    """Knows pictures by their bytes; whatever it does not know has no face."""
+    """Knows pictures by their bytes; whatever it does not know has no face. `qualities` are as `rated` if not given."""
 
     def __init__(self, known: dict[bytes, Embedding | Fault] | None = None) -> None:
         self.known: dict[bytes, Embedding | Fault] = {PHOTO: face_at(1.0), **(known or {})}
+        self.qualities: dict[bytes, Quality] = {}
         self.asked: list[Sequence[FaceRule]] = []
 
-    async def read(self, pictures: Sequence[bytes], rules: Sequence[FaceRule]) -> list[Embedding | Fault]:
+    async def read(self, pictures: Sequence[bytes], rules: Sequence[FaceRule]) -> list[Portrait | Fault]:
         assert len(pictures) == len(rules)
         self.asked.append(rules)
-        return [self.known.get(picture, Fault.NO_FACE) for picture in pictures]
+        found = [(picture, self.known.get(picture, Fault.NO_FACE)) for picture in pictures]
+        return [
+            face if isinstance(face, Fault) else Portrait(face, self.qualities.get(picture, rated()))
+            for picture, face in found
+        ]
 
 
-def matcher(faces: FakeFaces, now: int = NOW, references: ReferenceCache | None = None) -> Matcher:
+def matcher(
+    faces: FakeFaces, now: int = NOW, references: ReferenceCache | None = None, policy: Policy = POLICY
+) -> Matcher:
     return Matcher(
         faces=faces,
         references=cache_of(FakeTimers()) if references is None else references,
         photo_key=PhotoKey(KEY),
-        policies={POLICY.id: POLICY},
+        policies={policy.id: policy},
         models_sha256=MODELS,
         signer=WORLD.signer_of(Factor.FACE_MATCH),
         now=lambda: now,
@@ -99,9 +119,59 @@ def test_states_what_was_compared_in_the_order_of_the_probes() -> None:
         similarities_ppm=(900_000, 500_000, 700_000),
         threshold_ppm=425_000,
         models_sha256=MODELS,
+        **{f"quality_{name}": (60 + index,) * 4 for index, name in enumerate(QUALITY_COMPONENTS)},
     )
     assert receipt.policy == POLICY.id
     assert (passed.similarities_ppm, passed.threshold_ppm) == ((900_000, 500_000, 700_000), 425_000)
+
+
+def test_states_the_quality_of_the_reference_and_of_each_probe() -> None:
+    faces, probes = probes_at(0.9, 0.9)
+    faces.qualities = {PHOTO: rated(sharpness=1), probes[0]: rated(sharpness=2), probes[1]: rated(sharpness=3)}
+    passed = compare(faces, probes)
+    assert [quality.sharpness for quality in passed.qualities] == [1, 2, 3]
+    stated = receipts.parse(passed.receipt).facts
+    assert isinstance(stated, FaceMatch)
+    assert (stated.quality_sharpness, stated.quality_face_margins) == ((1, 2, 3), (72, 72, 72))
+
+
+def test_the_receipt_of_most_probes_is_one_that_verifiers_read() -> None:
+    faces, probes = probes_at(*[0.9] * 12)
+    faces.qualities = {picture: Quality(*[100] * len(QUALITY_COMPONENTS)) for picture in (PHOTO, *probes)}
+    assert len(compare(faces, probes).receipt) < receipts.MAX_RECEIPT_CHARS / 2
+
+
+ASKS = replace(POLICY, min_quality={"sharpness": 40, "luminance_mean": 30})
+
+
+def compare_by(policy: Policy, faces: FakeFaces, probes: Sequence[bytes]) -> Comparison:
+    asked = transaction_of(Purpose.IDENTIFY).encode()
+    return asyncio.run(matcher(faces, policy=policy).compare(asked, sealed(), probes))
+
+
+@pytest.mark.parametrize("component", ASKS.min_quality)
+def test_refuses_a_probe_that_is_not_as_good_as_the_policy_asks(component: str) -> None:
+    faces, probes = probes_at(0.9, 0.9)
+    least = ASKS.min_quality[component]
+    faces.qualities[probes[1]] = rated(**{component: least})
+    compare_by(ASKS, faces, probes)
+    faces.qualities[probes[1]] = rated(**{component: least - 1})
+    with pytest.raises(errors.QualityTooLowError) as refused:
+        compare_by(ASKS, faces, probes)
+    assert refused.value.metadata == {"image": "probes[1]", "component": component}
+
+
+def test_what_the_policy_does_not_ask_for_refuses_nobody() -> None:
+    faces, probes = probes_at(0.9)
+    nothing = Quality(*[0] * len(QUALITY_COMPONENTS))
+    faces.qualities = {PHOTO: nothing, probes[0]: nothing}
+    compare(faces, probes)
+
+
+def test_a_reference_that_nobody_can_take_again_may_be_as_bad_as_it_is() -> None:
+    faces, probes = probes_at(0.9)
+    faces.qualities[PHOTO] = rated(sharpness=0, luminance_mean=0)
+    compare_by(ASKS, faces, probes)
 
 
 def test_takes_faces_by_the_rule_of_the_policy() -> None:
@@ -318,6 +388,12 @@ def policy_text(*changed: str) -> str:
         policy_text("threshold_ppm = true"),
         policy_text("min_document_face_px = 0"),
         policy_text("min_document_face_px = 48.0"),
+        policy_text("min_quality = 1"),
+        policy_text("min_quality = {beauty = 50}"),
+        policy_text("min_quality = {sharpness = 0}"),
+        policy_text("min_quality = {sharpness = 101}"),
+        policy_text("min_quality = {sharpness = true}"),
+        policy_text("min_quality = {sharpness = 50.0}"),
         f"{policy_text()}\n{policy_text()}",
         "not toml",
     ],

@@ -12,7 +12,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 
 from mesh.sealing import SealBrokenError
-from services.facematch.pictures import EMBEDDING_VALUES, Embedding, FaceRule
+from services.facematch.pictures import EMBEDDING_VALUES, QUALITY_COMPONENTS, FaceRule, Portrait, Quality
 from services.facematch.references import ReferenceCache
 from tests.facematch.caches import MODELS, FakeTimers, cache_of
 
@@ -20,9 +20,10 @@ RULE = FaceRule(min_score_ppm=700_000, min_face_px=48, takes_largest=True)
 PHOTO = b"p" * 32
 
 
-def face(number: int = 0) -> Embedding:
+def face(number: int = 0) -> Portrait:
     """A face that float32 spells exactly."""
-    return tuple(1.0 if index == number else 0.0 for index in range(EMBEDDING_VALUES))
+    embedding = tuple(1.0 if index == number else 0.0 for index in range(EMBEDDING_VALUES))
+    return Portrait(embedding, Quality(*range(number, number + len(QUALITY_COMPONENTS))))
 
 
 def photo(number: int) -> bytes:
@@ -173,7 +174,7 @@ def test_holds_neither_the_embedding_nor_the_photos_digest() -> None:
     cache = cache_of(FakeTimers())
     embedding = tuple(math.sqrt(1 / EMBEDDING_VALUES) for _ in range(EMBEDDING_VALUES))
     digest = bytes(range(32))
-    cache.keep(digest, RULE, embedding)
+    cache.keep(digest, RULE, Portrait(embedding, face().quality))
     ((place, entry),) = cache._entries.items()
     held = b"".join((place, entry.sealed, cache._key, cache._models))
     assert digest not in held
