@@ -134,6 +134,7 @@ class FaceMatch(Facts):
     quality_head_size: tuple[int, ...]
     quality_face_margins: tuple[int, ...]
     quality_background_uniformity: tuple[int, ...]
+    quality_single_face_present: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

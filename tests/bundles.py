@@ -427,6 +427,7 @@ def facts_of(factor: Factor, made: Transaction, *, now: int = NOW, **changed: An
             quality_head_size=(70, 100, 90, 80),
             quality_face_margins=(70, 100, 90, 80),
             quality_background_uniformity=(70, 100, 90, 80),
+            quality_single_face_present=(70, 100, 90, 80),
         ),
         Factor.SMS_OTP: SmsOtp(
             phone_commitment=made.phone_commitment,

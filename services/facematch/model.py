@@ -88,7 +88,7 @@ class FaceModel:
         face = meant(faces, picture_bgr, rule)
         # What lies outside of the picture is black, as within a border.
         aligned_bgr = cv2.warpAffine(picture_bgr, to_template(face.landmarks), (ALIGNED_PX, ALIGNED_PX))
-        quality = quality_of(picture_bgr, face, aligned_bgr)
+        quality = quality_of(picture_bgr, face, aligned_bgr, [other for other in faces if other is not face])
         return Seen(self.embed_aligned(aligned_bgr), quality, len(faces) - 1)
 
     def embed_aligned(self, aligned_bgr: MatLike) -> npt.NDArray[np.float32]:

@@ -55,7 +55,8 @@ class Quality:
     Of the picture: `sharpness`, `illumination_uniformity` (left to right), `luminance_mean`,
     `under_exposure_prevention`, `over_exposure_prevention`, `dynamic_range`, `natural_colour` (0 is grey),
     `compression_artifacts` (0 is all blocks), `background_uniformity`. Of the subject: `inter_eye_distance`,
-    `head_pose_yaw`, `head_pose_roll`, `head_size`, and `face_margins`, the least of the standard's four.
+    `head_pose_yaw`, `head_pose_roll`, `head_size`, `face_margins`, the least of the standard's four, and
+    `single_face_present`: what the largest other face lacks of this one's area; below 100 another was passed over.
     """
 
     sharpness: int
@@ -72,6 +73,7 @@ class Quality:
     head_size: int
     face_margins: int
     background_uniformity: int
+    single_face_present: int
 
 
 QUALITY_COMPONENTS: tuple[str, ...] = tuple(field.name for field in fields(Quality))

@@ -6,6 +6,7 @@ is shown (the aligned face) is measured where that decides: sharpness, light, co
 """
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import cv2
@@ -39,8 +40,11 @@ _SMALL_PX: Final = 128  # about the longer side of the picture in which the back
 _PLAIN: Final = (4.0, 40.0)  # mean step between neighbours there, in grey levels: uniform, and as wild as a wood
 
 
-def quality_of(picture_bgr: MatLike, face: Face, aligned_bgr: MatLike) -> Quality:
-    """Rate a face of a picture, given also as it was aligned for the embedder (ALIGNED_PX square, BGR)."""
+def quality_of(picture_bgr: MatLike, face: Face, aligned_bgr: MatLike, others: Sequence[Face] = ()) -> Quality:
+    """Rate a face of a picture, given also as it was aligned for the embedder (ALIGNED_PX square, BGR).
+
+    `others` are the other faces of the picture.
+    """
     skin_bgr = aligned_bgr[_SKIN]
     skin = cv2.cvtColor(np.ascontiguousarray(skin_bgr), cv2.COLOR_BGR2GRAY)
     counts = np.bincount(skin.reshape(-1), minlength=_LEVELS) / skin.size
@@ -61,7 +65,12 @@ def quality_of(picture_bgr: MatLike, face: Face, aligned_bgr: MatLike) -> Qualit
         head_size=_rated(_trapezium(float(face.box[3]) / height, *_HEAD)),
         face_margins=_rated(_least_margin(face, width, height) / _MARGIN),
         background_uniformity=_rated(1 - _between(_background_steps(picture_bgr, face), *_PLAIN)),
+        single_face_present=_rated(1 - max(map(_area, others), default=0.0) / max(_area(face), 1.0)),
     )
+
+
+def _area(face: Face) -> float:
+    return float(face.box[2]) * float(face.box[3])
 
 
 def _deviation(values: MatLike) -> float:

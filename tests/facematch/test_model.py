@@ -189,6 +189,7 @@ def test_of_several_faces_on_a_document_the_largest_central_one_is_meant(
     document = FaceRule(RULE.min_score_ppm, 48, takes_largest=True)
     hers = embedding(model, samples.photo("woman"))
     assert similarity_ppm(hers, embedding(model, photo_with_others, document)) >= THRESHOLD_PPM
+    assert 50 < model.of(photo_with_others, document).quality.single_face_present < 100
     with pytest.raises(PictureFaultError) as refused:
         embedding(model, photo_with_others)
     assert refused.value.fault is Fault.SEVERAL_FACES

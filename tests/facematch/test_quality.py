@@ -113,7 +113,13 @@ def test_what_is_worse_in_one_way_is_rated_so(woman: MatLike, face: Face, compon
 
 
 def test_every_component_is_tried() -> None:
-    assert {field.name for field in fields(Quality)} == {*WORSE, "head_pose_roll"}
+    assert {field.name for field in fields(Quality)} == {*WORSE, "head_pose_roll", "single_face_present"}
+
+
+def test_another_face_counts_by_its_size(woman: MatLike, face: Face) -> None:
+    aligned = cv2.warpAffine(woman, to_template(face.landmarks), (ALIGNED_PX, ALIGNED_PX))
+    for others, rated in ([], 100), ([face.scaled(0.1), face.scaled(0.5)], 75), ([face.scaled(2)], 0):
+        assert quality_of(woman, face, aligned, others).single_face_present == rated
 
 
 def test_a_head_on_its_side_is_rated_so(model: FaceModel, woman: MatLike, face: Face) -> None:

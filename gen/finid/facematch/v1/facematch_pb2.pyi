@@ -100,6 +100,7 @@ class FaceQuality(_message.Message):
     HEAD_SIZE_FIELD_NUMBER: _builtins.int
     FACE_MARGINS_FIELD_NUMBER: _builtins.int
     BACKGROUND_UNIFORMITY_FIELD_NUMBER: _builtins.int
+    SINGLE_FACE_PRESENT_FIELD_NUMBER: _builtins.int
     sharpness: _builtins.int
     illumination_uniformity: _builtins.int
     luminance_mean: _builtins.int
@@ -116,6 +117,8 @@ class FaceQuality(_message.Message):
     face_margins: _builtins.int
     """The least of the standard's four."""
     background_uniformity: _builtins.int
+    single_face_present: _builtins.int
+    """What the largest other face lacks of this one's area: below 100, another face was passed over."""
     def __init__(
         self,
         *,
@@ -133,10 +136,11 @@ class FaceQuality(_message.Message):
         head_size: _builtins.int = ...,
         face_margins: _builtins.int = ...,
         background_uniformity: _builtins.int = ...,
+        single_face_present: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["background_uniformity", b"background_uniformity", "compression_artifacts", b"compression_artifacts", "dynamic_range", b"dynamic_range", "face_margins", b"face_margins", "head_pose_roll", b"head_pose_roll", "head_pose_yaw", b"head_pose_yaw", "head_size", b"head_size", "illumination_uniformity", b"illumination_uniformity", "inter_eye_distance", b"inter_eye_distance", "luminance_mean", b"luminance_mean", "natural_colour", b"natural_colour", "over_exposure_prevention", b"over_exposure_prevention", "sharpness", b"sharpness", "under_exposure_prevention", b"under_exposure_prevention"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["background_uniformity", b"background_uniformity", "compression_artifacts", b"compression_artifacts", "dynamic_range", b"dynamic_range", "face_margins", b"face_margins", "head_pose_roll", b"head_pose_roll", "head_pose_yaw", b"head_pose_yaw", "head_size", b"head_size", "illumination_uniformity", b"illumination_uniformity", "inter_eye_distance", b"inter_eye_distance", "luminance_mean", b"luminance_mean", "natural_colour", b"natural_colour", "over_exposure_prevention", b"over_exposure_prevention", "sharpness", b"sharpness", "single_face_present", b"single_face_present", "under_exposure_prevention", b"under_exposure_prevention"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
