@@ -1,13 +1,16 @@
 """What a worker answers is checked: it decodes hostile pictures."""
 
+import asyncio
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mesh.errors import DependencyUnavailableError
 from mesh.worker import WorkerLostError, WorkerPool
@@ -89,6 +92,30 @@ async def test_reads_faces_and_faults_in_order() -> None:
 async def test_refuses_an_answer_that_is_none(header: dict[str, Any], blobs: list[bytes]) -> None:
     with pytest.raises(WorkerLostError):
         await FaceWorkers(LyingPool(header, blobs)).read([b"one"], [RULE])
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9) | st.just(GOOD),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(
+    st.fixed_dictionaries({}, optional=dict.fromkeys(("faults", "qualities", "others"), _JSON)),
+    st.lists(st.binary(max_size=9) | st.just(FACE), max_size=2),
+    st.sampled_from([{}, ONE]),
+)
+def test_any_answer_is_a_face_or_a_fault_or_refused(
+    changed: dict[str, Any], blobs: list[bytes], header: dict[str, Any]
+) -> None:
+    try:
+        (answer,) = asyncio.run(FaceWorkers(LyingPool(header | changed, blobs)).read([b"one"], [RULE]))
+    except WorkerLostError:
+        return
+    if not isinstance(answer, Fault):
+        assert math.hypot(*answer.embedding) == pytest.approx(1, abs=1e-3)
+        assert all(type(value) is int and 0 <= value <= 100 for value in astuple(answer.quality))
 
 
 async def test_is_unhealthy_while_no_worker_is_ready(tmp_path: Path) -> None:
