@@ -4,7 +4,8 @@ They live in this process's memory and nowhere else: another replica, or this on
 is found and opened by the photo's digest together with a key that this process drew at its start; neither the
 embedding nor the digest is kept, so whoever reads the memory without having the photo's digest opens nothing. The
 models' digests and the rule by which the face was taken are part of the place: another policy's entry is not found.
-Only faces are kept, never a fault. A hijacked worker's lie is kept like any other answer, until it expires.
+Only faces are kept, never a fault. A hijacked worker's lie is kept like any other answer, until it expires. What a hit
+tells by its speed it tells to the gateway alone, which refuses at its own pace.
 """
 
 import struct
