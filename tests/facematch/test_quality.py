@@ -1,6 +1,5 @@
 """What each component of quality answers to, on the sample people and on copies that are worse in one way."""
 
-import time
 from collections.abc import Callable
 from dataclasses import astuple, fields, replace
 
@@ -145,17 +144,3 @@ def test_a_face_at_the_edge_or_beyond_it_is_rated(woman: MatLike, face: Face) ->
 def test_tiny_and_empty_pictures_are_rated(face: Face) -> None:
     for picture in (np.zeros((64, 64, 3), np.uint8), np.full((64, 4096, 3), 255, np.uint8)):
         assert all(0 <= value <= 100 for value in astuple(rate(picture, face)))
-
-
-def test_takes_a_small_part_of_what_the_models_take(model: FaceModel, woman: MatLike, face: Face) -> None:
-    """A time, but one of this process against another of it: 0.8 ms beside 30."""
-
-    def processor_s(call: Callable[[], object]) -> float:
-        started = time.process_time()
-        for _ in range(5):
-            call()
-        return time.process_time() - started
-
-    aligned = cv2.warpAffine(woman, to_template(face.landmarks), (ALIGNED_PX, ALIGNED_PX))
-    rating = min(processor_s(lambda: quality_of(woman, face, aligned)) for _ in range(5))
-    assert rating < min(processor_s(lambda: model.embed_aligned(aligned)) for _ in range(3)) / 4
