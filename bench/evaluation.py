@@ -82,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # 3. Face match, by the command that anybody would use.
     faces = given.work / "faces"
+    shutil.rmtree(faces, ignore_errors=True)
     _write_faces(films, faces)
     command = ["-m", "bench.facematch_accuracy", "--images", str(faces), "--out", str(given.work / "facematch")]
     matched = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)  # noqa: S603
@@ -91,10 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plots.mkdir(parents=True, exist_ok=True)
     for plot in sorted(scored.glob("*.png")):
         shutil.copy(plot, plots / plot.name)
-    facematch = matched.stdout if matched.returncode == 0 else None
-    if facematch is None:
+    if matched.returncode != 0:
         print(matched.stderr[-2000:], file=sys.stderr)
-    page = page_of(rows_of(scored / "scores.csv"), made_of(attacked / "attacks.csv"), facematch)
+    page = page_of(rows_of(scored / "scores.csv"), made_of(attacked / "attacks.csv"), said_of(matched))
     (given.docs / "evaluation.md").write_text(page, encoding="utf-8")
     print(f"{given.docs / 'evaluation.md'} is written")
     return 0 if matched.returncode == 0 else 1
@@ -124,14 +124,21 @@ def made_of(attacks_csv: Path) -> Mapping[str, str]:
     return {line["clip"]: json.loads(line["parameters"])["rejected"] for line in lines if line["frames"] == "0"}
 
 
-def page_of(rows: Sequence[Row], rejected: Mapping[str, str], facematch: str | None) -> str:
+def said_of(matched: "subprocess.CompletedProcess[str]") -> str:
+    """Return what the page says of a command that ran: what it printed, or how it failed."""
+    if matched.returncode == 0:
+        return f"```\n{matched.stdout.strip()}\n```"
+    last = (matched.stderr.strip().splitlines() or ["without a word"])[-1].replace(sys.executable, "python")
+    return f"It was not measured for this page: the command failed ({matched.returncode}): `{last}`"
+
+
+def page_of(rows: Sequence[Row], rejected: Mapping[str, str], facematch: str) -> str:
     """Return the page."""
     policies = sorted({row.policy for row in rows})
     parts = [_HEAD, _counts(rows, rejected)]
     for policy in policies:
         parts += _policy([row for row in rows if row.policy == policy], policy)
-    matched = f"```\n{facematch.strip()}\n```" if facematch else "It was not run for this page: the command failed."
-    return "\n\n".join([*parts, _FACES_TEXT, matched, _NOT_MEASURED]) + "\n"
+    return "\n\n".join([*parts, _FACES_TEXT, facematch, _NOT_MEASURED]) + "\n"
 
 
 def _counts(rows: Sequence[Row], rejected: Mapping[str, str]) -> str:

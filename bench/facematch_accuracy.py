@@ -25,15 +25,17 @@ from bench.error_rates import Compared, OperatingPoint
 from bench.face_images import Pair, Picture
 from bench.table import table
 from mesh import telemetry
+from mesh.worker import WorkerCallFailedError, WorkerLostError
 from services.facematch import policies
 from services.facematch.compare import similarity_ppm
-from services.facematch.pictures import Embedding, FaceRule, Fault
+from services.facematch.pictures import Embedding, FaceRule, Fault, Limits
 from services.facematch.policies import Policy
 from services.facematch.workers import FaceWorkers, ModelFiles
 from tests import samples
 
 FMRS = (1e-2, 1e-3, 1e-4)
 POLICIES_FILE = Path(policies.__file__).with_name("policies.toml")
+_DECADE = {1e-3, 1e-4}
 _MODELS = ("models/face_detection_yunet_2023mar_fused.onnx", "models/face_recognition_sface_2021dec_fused.onnx")
 _BATCH = 8
 _SHOWN = 20
@@ -98,19 +100,33 @@ async def enrol(pictures: Sequence[Picture], rule: FaceRule, workers: int) -> En
 
 async def _read(reader: FaceWorkers, batch: Sequence[Picture], rule: FaceRule) -> list[Embedding | str]:
     """Answer each picture with its embedding or with why there is none. One that cannot be opened is not sent."""
-    contents: list[bytes | str] = []
-    for picture in batch:
-        try:
-            contents.append(await asyncio.to_thread(picture.path.read_bytes))
-        except OSError as error:
-            contents.append(f"not read ({type(error).__name__})")
+    contents = [await asyncio.to_thread(_content, picture.path) for picture in batch]
     sent = [content for content in contents if isinstance(content, bytes)]
-    answers = iter(await reader.read(sent, [rule] * len(sent)) if sent else [])
-    return [
-        content if isinstance(content, str) else answer.value if isinstance(answer, Fault) else answer
-        for content in contents
-        for answer in ([next(answers)] if isinstance(content, bytes) else [Fault.UNREADABLE])
-    ]
+    answers = iter(await _faces(reader, sent, rule))
+    return [content if isinstance(content, str) else next(answers) for content in contents]
+
+
+def _content(path: Path) -> bytes | str:
+    """A file's bytes, or why it is not sent: of what is too large, a batch would not go through the worker's pipe."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(Limits().max_bytes + 1)
+    except OSError as error:
+        return f"not read ({type(error).__name__})"
+    return content if len(content) <= Limits().max_bytes else Fault.TOO_LARGE.value
+
+
+async def _faces(reader: FaceWorkers, pictures: Sequence[bytes], rule: FaceRule) -> list[Embedding | str]:
+    """Answer each; a picture that costs its worker the life is found by asking for each of its batch alone."""
+    if not pictures:
+        return []
+    try:
+        answers = await reader.read(pictures, [rule] * len(pictures))
+    except (WorkerLostError, WorkerCallFailedError):
+        if len(pictures) == 1:
+            return ["lost its worker"]
+        return [answer for picture in pictures for answer in await _faces(reader, [picture], rule)]
+    return [answer.value if isinstance(answer, Fault) else answer.embedding for answer in answers]
 
 
 def compare(pictures: Sequence[Picture], enrolled: Enrolled, pairs: Sequence[Pair]) -> tuple[list[Pair], Compared]:
@@ -134,7 +150,7 @@ def compare(pictures: Sequence[Picture], enrolled: Enrolled, pairs: Sequence[Pai
 
 def write_scores(path: Path, pictures: Sequence[Picture], pairs: Sequence[Pair], compared: Compared) -> None:
     """Write a line for each pair: the pictures, whether of one person, the similarity."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         lines = csv.writer(file)
         lines.writerow(("a", "b", "same", "similarity"))
         for pair, similarity in zip(pairs, compared.similarities, strict=True):
@@ -160,6 +176,14 @@ def print_rates(compared: Compared, points: Sequence[OperatingPoint], policy: Po
             for point in points
         ],
     )
+    tail = {point.fmr: point.threshold for point in points if point.supported}
+    if tail.keys() >= _DECADE:
+        beyond = 2 * tail[1e-4] - tail[1e-3]
+        print(
+            f"Extrapolated, by the straight line through the logarithms of the last two: FMR 1e-05 at {beyond:.3f},",
+            end=" ",
+        )
+        print(f"FNMR there {float((genuine < beyond).mean()):.4f}")
     shipped = policy.threshold_ppm / _PPM
     print(
         f"At the threshold of {policy.id}, {shipped:.3f}: FMR {float((impostors >= shipped).mean()):.2e},"
@@ -171,7 +195,8 @@ def _say_left_out(left_out: Sequence[str], what: str) -> None:
     if left_out:
         print(f"\n{what} left out: {len(left_out)}")
         for line in left_out[:_SHOWN]:
-            print(f"  {line}")
+            # A file's name may be no text at all.
+            print(f"  {line.encode(errors='backslashreplace').decode()}")
         if len(left_out) > _SHOWN:
             print(f"  and {len(left_out) - _SHOWN} more")
 
@@ -179,6 +204,7 @@ def _say_left_out(left_out: Sequence[str], what: str) -> None:
 async def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write; return 0, or 2 when there is nothing to compare."""
     asked = _asked(arguments)
+    asked.out.mkdir(parents=True, exist_ok=True)
     telemetry.start("bench", log_level="error", otlp_endpoint=None)
     policy = policies.load(POLICIES_FILE)[asked.policy]
     rule = policy.document_rule
@@ -211,7 +237,6 @@ async def main(arguments: Sequence[str] | None = None) -> int:
     points = error_rates.operating_points(compared, FMRS, asked.replicates, asked.seed)
     print_rates(compared, points, policy)
 
-    asked.out.mkdir(parents=True, exist_ok=True)
     write_scores(asked.out / "scores.csv", pictures, used, compared)
     draw(asked.out / "det.png", compared, points)
     print(f"Written: {asked.out / 'scores.csv'}, {asked.out / 'det.png'}")

@@ -108,7 +108,10 @@ class Liveness(Facts):
 
 @dataclass(frozen=True, slots=True)
 class FaceMatch(Facts):
-    """Every keyframe shows the face of the reference; probes and similarities are in the keyframes' order."""
+    """Every keyframe shows the face of the reference; probes and similarities are in the keyframes' order.
+
+    `quality_*` are components of ISO/IEC 29794-5, 0 to 100: of the reference, then of each keyframe.
+    """
 
     factor = Factor.FACE_MATCH
     issuer = "facematch"
@@ -117,6 +120,21 @@ class FaceMatch(Facts):
     similarities_ppm: tuple[int, ...]
     threshold_ppm: int
     models_sha256: tuple[bytes, ...]
+    quality_sharpness: tuple[int, ...]
+    quality_illumination_uniformity: tuple[int, ...]
+    quality_luminance_mean: tuple[int, ...]
+    quality_under_exposure_prevention: tuple[int, ...]
+    quality_over_exposure_prevention: tuple[int, ...]
+    quality_dynamic_range: tuple[int, ...]
+    quality_natural_colour: tuple[int, ...]
+    quality_compression_artifacts: tuple[int, ...]
+    quality_inter_eye_distance: tuple[int, ...]
+    quality_head_pose_yaw: tuple[int, ...]
+    quality_head_pose_roll: tuple[int, ...]
+    quality_head_size: tuple[int, ...]
+    quality_face_margins: tuple[int, ...]
+    quality_background_uniformity: tuple[int, ...]
+    quality_single_face_present: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

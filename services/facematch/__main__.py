@@ -1,21 +1,25 @@
 """Wiring of facematch: settings, telemetry, keys, workers, server."""
 
 import asyncio
+import secrets
 import sys
 import time
 
 from finid.facematch.v1 import facematch_pb2 as pb
 from finid.facematch.v1 import facematch_pb2_grpc as rpc
+from opentelemetry import metrics
 
 from mesh import telemetry
 from mesh.health import Probe
 from mesh.receipts import ReceiptSigner
+from mesh.sealing import KEY_BYTES
 from mesh.server import Server, callers
 from mesh.settings import read_secret
 from mesh.transaction import Env
 from services.facematch import policies
 from services.facematch.compare import Matcher
 from services.facematch.photo import PhotoKey
+from services.facematch.references import ReferenceCache
 from services.facematch.servicer import FaceMatchServicer
 from services.facematch.settings import Settings
 from services.facematch.workers import FaceWorkers, ModelFiles
@@ -37,11 +41,21 @@ async def main() -> None:
         queue_limit=settings.face_queue_limit,
         call_timeout_s=settings.face_call_timeout_s,
     )
+    models_sha256 = (models.detector_sha256, models.embedder_sha256)
+    references = ReferenceCache(
+        key=secrets.token_bytes(KEY_BYTES),
+        ttl_s=settings.face_reference_ttl_s,
+        max_entries=settings.face_reference_limit,
+        models_sha256=models_sha256,
+        timers=asyncio.get_running_loop(),
+        meter=metrics.get_meter(SERVICE),
+    )
     matcher = Matcher(
         faces=workers,
+        references=references,
         photo_key=PhotoKey.from_jwk(read_secret(settings.photo_key_file)),
         policies=policies.load(settings.face_policies_file),
-        models_sha256=(models.detector_sha256, models.embedder_sha256),
+        models_sha256=models_sha256,
         signer=ReceiptSigner.from_pem(settings.receipt_key_file.read_bytes(), Env(settings.env)),
         now=lambda: int(time.time()),
     )

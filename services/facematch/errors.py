@@ -74,6 +74,17 @@ class FaceTooSmallError(PictureError):
     explanation = "The face in the picture is too small."
 
 
+class QualityTooLowError(PictureError):
+    """A component of the probe's quality is below what the policy asks for; metadata `component` names it."""
+
+    reason = "QUALITY_TOO_LOW"
+    explanation = "The picture is not good enough."
+
+    def __init__(self, picture: str, component: str) -> None:
+        super().__init__(picture)
+        self.metadata["component"] = component
+
+
 ERROR_OF: dict[Fault, type[PictureError]] = {
     Fault.UNREADABLE: UnreadableImageError,
     Fault.TOO_LARGE: ImageTooLargeError,

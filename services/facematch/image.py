@@ -12,7 +12,8 @@ from cv2.typing import MatLike
 
 from services.facematch.pictures import Fault, Limits
 
-_PNG_START: Final = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+_PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_PNG_START: Final = _PNG_SIGNATURE + b"\x00\x00\x00\rIHDR"
 _PNG_END: Final = b"IEND\xaeB`\x82"
 _JPEG_START: Final = b"\xff\xd8\xff"
 _JPEG_END: Final = b"\xff\xd9"
@@ -35,8 +36,8 @@ def decode_bgr(data: bytes, limits: Limits) -> MatLike:
     """The picture as rows x columns x 3 bytes, BGR, turned upright as its EXIF orientation says.
 
     Only JPEG and PNG. Raises PictureFaultError: TOO_LARGE or TOO_SMALL by `limits`, UNREADABLE when it is cut off, of
-    another format, or decodes to another size than it announced. JPEG has no checksum: damage within its scans shows
-    as a damaged picture, and then as no face or another one.
+    another format, animated, or decodes to another size than it announced. JPEG has no checksum: damage within its
+    scans shows as a damaged picture, and then as no face or another one.
     """
     if len(data) > limits.max_bytes:
         raise PictureFaultError(Fault.TOO_LARGE)
@@ -58,13 +59,26 @@ def announced_size(data: bytes) -> tuple[int, int]:
     """Width and height in pixels, as the header says. Raises PictureFaultError UNREADABLE."""
     try:
         if data.startswith(_PNG_START) and data.endswith(_PNG_END):
-            width, height = struct.unpack_from(">II", data, len(_PNG_START))
-            return width, height
+            return _png_size(data)
         if data.startswith(_JPEG_START) and data.endswith(_JPEG_END):
             return _jpeg_size(data)
     except (IndexError, struct.error) as error:
         raise PictureFaultError(Fault.UNREADABLE) from error
     raise PictureFaultError(Fault.UNREADABLE)
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """The size in IHDR, of a picture that does not move: acTL announces frames, of which no one is the picture."""
+    position = len(_PNG_SIGNATURE)
+    while True:
+        length, kind = struct.unpack_from(">I4s", data, position)
+        if kind == b"acTL":
+            raise PictureFaultError(Fault.UNREADABLE)
+        if kind in {b"IDAT", b"IEND"}:
+            break
+        position += 12 + length  # its length, kind and checksum are not counted
+    width, height = struct.unpack_from(">II", data, len(_PNG_START))
+    return width, height
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Finding the face of a picture and embedding it. Runs only in a sandboxed worker process.
+"""Finding the face of a picture, embedding it and rating how well it shows. Runs only in a sandboxed worker process.
 
 YuNet and SFace of OpenCV Zoo, in onnxruntime. onnxruntime reports home unless it is told not to before its import; the
 worker has no network in any case.
@@ -7,6 +7,7 @@ worker has no network in any case.
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from cv2.typing import MatLike
 from services.facematch.alignment import ALIGNED_PX, to_template
 from services.facematch.detection import CELL_PX, INPUT_PX, Face, prominence, read_faces
 from services.facematch.image import PictureFaultError, decode_bgr
-from services.facematch.pictures import FaceRule, Fault, Limits
+from services.facematch.pictures import FaceRule, Fault, Limits, Quality
+from services.facematch.quality import quality_of
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
@@ -28,6 +30,15 @@ _PPM = 1_000_000
 
 class ModelFileError(Exception):
     """A model file is not the one that the service was started with."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """The face that is meant: its embedding, of length 1; its quality; how many faces were passed over for it."""
+
+    embedding: npt.NDArray[np.float32]
+    quality: Quality
+    passed_over: int
 
 
 class FaceModel:
@@ -42,25 +53,28 @@ class FaceModel:
         """Answer each picture of `blobs` with its face's embedding, or with why there is none.
 
         `header` is {"rules": [the fields of FaceRule, for each picture]}. The answer is {"faults": [a Fault's value, or
-        "" for none, ...], "others": how many faces were passed over} and as many blobs: EMBEDDING_VALUES little-endian
-        float32, or nothing.
+        "" for none, ...], "qualities": [the values of Quality in its order, or none with a fault, ...], "others": how
+        many faces were passed over} and as many blobs: EMBEDDING_VALUES little-endian float32, or nothing.
         """
         faults: list[str] = []
+        qualities: list[tuple[int, ...]] = []
         embeddings: list[bytes] = []
         others = 0
         for picture, fields in zip(blobs, header["rules"], strict=True):
             try:
-                embedding, passed_over = self.of(decode_bgr(picture, Limits()), FaceRule(**fields))
-                embeddings.append(embedding.astype("<f4").tobytes())
-                others += passed_over
+                seen = self.of(decode_bgr(picture, Limits()), FaceRule(**fields))
+                embeddings.append(seen.embedding.astype("<f4").tobytes())
+                qualities.append(astuple(seen.quality))
+                others += seen.passed_over
                 faults.append("")
             except PictureFaultError as error:
                 embeddings.append(b"")
+                qualities.append(())
                 faults.append(error.fault.value)
-        return {"faults": faults, "others": others}, embeddings
+        return {"faults": faults, "qualities": qualities, "others": others}, embeddings
 
-    def of(self, picture_bgr: MatLike, rule: FaceRule) -> tuple[npt.NDArray[np.float32], int]:
-        """The embedding, of length 1, of the face that `rule` means, and how many faces were passed over for it.
+    def of(self, picture_bgr: MatLike, rule: FaceRule) -> Seen:
+        """The face that `rule` means.
 
         A face that fills its picture is larger than those YuNet was trained on (10 to 300 pixels, says OpenCV Zoo) and
         lacks the surroundings it was seen in: where a document shows none, it is looked for again within a border.
@@ -69,15 +83,13 @@ class FaceModel:
         faces = self.detect(picture_bgr, rule.min_score_ppm)
         if not faces and rule.takes_largest:
             border = max(picture_bgr.shape[:2]) // 2
-            picture_bgr = cv2.copyMakeBorder(picture_bgr, border, border, border, border, cv2.BORDER_CONSTANT)
-            faces = self.detect(picture_bgr, rule.min_score_ppm)
+            wider_bgr = cv2.copyMakeBorder(picture_bgr, border, border, border, border, cv2.BORDER_CONSTANT)
+            faces = [face.moved(-border) for face in self.detect(wider_bgr, rule.min_score_ppm)]
         face = meant(faces, picture_bgr, rule)
-        return self.embed(picture_bgr, face), len(faces) - 1
-
-    def embed(self, picture_bgr: MatLike, face: Face) -> npt.NDArray[np.float32]:
-        """The embedding, of length 1, of a face in a picture."""
+        # What lies outside of the picture is black, as within a border.
         aligned_bgr = cv2.warpAffine(picture_bgr, to_template(face.landmarks), (ALIGNED_PX, ALIGNED_PX))
-        return self.embed_aligned(aligned_bgr)
+        quality = quality_of(picture_bgr, face, aligned_bgr, [other for other in faces if other is not face])
+        return Seen(self.embed_aligned(aligned_bgr), quality, len(faces) - 1)
 
     def embed_aligned(self, aligned_bgr: MatLike) -> npt.NDArray[np.float32]:
         """The embedding, of length 1, of an upright face of ALIGNED_PX x ALIGNED_PX. SFace takes RGB, 0 to 255."""

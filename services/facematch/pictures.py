@@ -4,7 +4,7 @@ The service and its worker share this module; it imports nothing that decodes a 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Protocol
 
@@ -48,10 +48,50 @@ Embedding = tuple[float, ...]
 EMBEDDING_VALUES = 128
 
 
-class FaceReader(Protocol):
-    """Finds the face that is meant in each picture and embeds it."""
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How well a picture shows its face: components of ISO/IEC 29794-5, each 0 to 100, 100 the best.
 
-    async def read(self, pictures: Sequence[bytes], rules: Sequence[FaceRule]) -> list[Embedding | Fault]:
+    Of the picture: `sharpness`, `illumination_uniformity` (left to right), `luminance_mean`,
+    `under_exposure_prevention`, `over_exposure_prevention`, `dynamic_range`, `natural_colour` (0 is grey),
+    `compression_artifacts` (0 is all blocks), `background_uniformity`. Of the subject: `inter_eye_distance`,
+    `head_pose_yaw`, `head_pose_roll`, `head_size`, `face_margins`, the least of the standard's four, and
+    `single_face_present`: what the largest other face lacks of this one's area; below 100 another was passed over.
+    """
+
+    sharpness: int
+    illumination_uniformity: int
+    luminance_mean: int
+    under_exposure_prevention: int
+    over_exposure_prevention: int
+    dynamic_range: int
+    natural_colour: int
+    compression_artifacts: int
+    inter_eye_distance: int
+    head_pose_yaw: int
+    head_pose_roll: int
+    head_size: int
+    face_margins: int
+    background_uniformity: int
+    single_face_present: int
+
+
+QUALITY_COMPONENTS: tuple[str, ...] = tuple(field.name for field in fields(Quality))
+MAX_QUALITY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Portrait:
+    """The face that is meant in a picture, and how well the picture shows it."""
+
+    embedding: Embedding
+    quality: Quality
+
+
+class FaceReader(Protocol):
+    """Finds the face that is meant in each picture, embeds it and rates it."""
+
+    async def read(self, pictures: Sequence[bytes], rules: Sequence[FaceRule]) -> list[Portrait | Fault]:
         """Answer each picture by its rule, in order, with its face or with why it cannot be used.
 
         Raises FinIdError when the answer cannot be had now.

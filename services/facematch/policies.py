@@ -2,10 +2,10 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from services.facematch.pictures import FaceRule
+from services.facematch.pictures import MAX_QUALITY, QUALITY_COMPONENTS, FaceRule
 
 _PPM = 1_000_000
 
@@ -16,13 +16,17 @@ class PoliciesError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How alike every probe must be to the reference (`threshold_ppm`, millionths), and what counts as a face."""
+    """How alike every probe must be to the reference (`threshold_ppm`, millionths), and what counts as a face.
+
+    `min_quality` is the least of those components of a probe's quality that decide; the others are stated only.
+    """
 
     id: str
     threshold_ppm: int
     min_score_ppm: int
     min_face_px: int
     min_document_face_px: int
+    min_quality: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Python's bool is an int, and TOML has both floats and booleans.
@@ -31,6 +35,10 @@ class Policy:
             raise PoliciesError(f"policy {self.id}: numbers must be integers")
         if not (0 < self.threshold_ppm <= _PPM and 0 < self.min_score_ppm <= _PPM and min(sides_px) > 0):
             raise PoliciesError(f"policy {self.id}: a number is out of range")
+        if not isinstance(self.min_quality, dict) or not set(self.min_quality) <= set(QUALITY_COMPONENTS):
+            raise PoliciesError(f"policy {self.id}: min_quality has components of quality")
+        if not all(type(least) is int and 0 < least <= MAX_QUALITY for least in self.min_quality.values()):
+            raise PoliciesError(f"policy {self.id}: min_quality: numbers must be 1 to {MAX_QUALITY}")
 
     @property
     def rule(self) -> FaceRule:
@@ -48,8 +56,10 @@ def load(path: Path) -> Mapping[str, Policy]:
     names = {field.name for field in fields(Policy)}
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))["policy"]
-        if any(set(table) != names for table in tables):
-            raise PoliciesError(f"{path.name}: a policy has exactly the fields {', '.join(sorted(names))}")
+        if any(set(table) | {"min_quality"} != names for table in tables):
+            raise PoliciesError(
+                f"{path.name}: a policy has the fields {', '.join(sorted(names))}; min_quality may miss"
+            )
         policies = {table["id"]: Policy(**table) for table in tables}
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise PoliciesError(f"{path.name}: not a list of policies") from error

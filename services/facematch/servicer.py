@@ -1,5 +1,6 @@
 """FaceMatchService: protobuf in, domain, protobuf out."""
 
+from dataclasses import asdict
 from typing import Any
 
 import grpc
@@ -21,5 +22,8 @@ class FaceMatchServicer(rpc.FaceMatchServiceServicer):
         """Compare every probe with the reference photo."""
         passed = await self._matcher.compare(request.transaction, request.photo_jwe, request.probes)
         return pb.CompareResponse(
-            receipt=passed.receipt, similarities_ppm=passed.similarities_ppm, threshold_ppm=passed.threshold_ppm
+            receipt=passed.receipt,
+            similarities_ppm=passed.similarities_ppm,
+            threshold_ppm=passed.threshold_ppm,
+            qualities=[pb.FaceQuality(**asdict(quality)) for quality in passed.qualities],
         )

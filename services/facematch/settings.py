@@ -25,3 +25,7 @@ class Settings(MeshSettings):
     """How many comparisons may wait for a worker."""
     face_call_timeout_s: float = Field(default=10.0, gt=0, le=60)
     """A comparison that takes longer costs the worker its life."""
+    face_reference_ttl_s: float = Field(default=300.0, ge=0, le=900)
+    """How long the embedding of a reference photo is kept for a retry; 0 keeps none. A transaction lives 900 s."""
+    face_reference_limit: int = Field(default=1024, ge=1, le=65536)
+    """How many of them are kept at most; each takes about 1 KiB."""

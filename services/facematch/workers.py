@@ -11,7 +11,16 @@ from typing import Any
 from mesh import telemetry
 from mesh.errors import DependencyUnavailableError
 from mesh.worker import WorkerLostError, WorkerPool
-from services.facematch.pictures import EMBEDDING_VALUES, Embedding, FaceRule, Fault
+from services.facematch.pictures import (
+    EMBEDDING_VALUES,
+    MAX_QUALITY,
+    QUALITY_COMPONENTS,
+    Embedding,
+    FaceRule,
+    Fault,
+    Portrait,
+    Quality,
+)
 
 _TARGET = "services.facematch.model:serve"
 _EMBEDDING = struct.Struct(f"<{EMBEDDING_VALUES}f")
@@ -62,20 +71,22 @@ class FaceWorkers:
             )
         )
 
-    async def read(self, pictures: Sequence[bytes], rules: Sequence[FaceRule]) -> list[Embedding | Fault]:
+    async def read(self, pictures: Sequence[bytes], rules: Sequence[FaceRule]) -> list[Portrait | Fault]:
         """Answer each picture by its rule, in order, with its face or with why it cannot be used.
 
         Raises WorkersBusyError, WorkerLostError or WorkerCallFailedError when there is no answer.
         """
         header, blobs = await self.pool.call("read", {"rules": [asdict(rule) for rule in rules]}, list(pictures))
-        faults, others = header.get("faults"), header.get("others")
-        if not isinstance(faults, list) or not len(faults) == len(blobs) == len(pictures):
+        faults, qualities, others = header.get("faults"), header.get("qualities"), header.get("others")
+        if not isinstance(faults, list) or not isinstance(qualities, list):
+            raise WorkerLostError("a worker answered nonsense")
+        if not len(faults) == len(qualities) == len(blobs) == len(pictures):
             raise WorkerLostError("a worker answered nonsense")
         if type(others) is not int or others < 0:
             raise WorkerLostError("a worker answered nonsense")
         if others:
             telemetry.logger().warning("a document photo shows several faces, the largest was taken", count=others)
-        return [_answer(fault, blob) for fault, blob in zip(faults, blobs, strict=True)]
+        return [_answer(*answered) for answered in zip(faults, qualities, blobs, strict=True)]
 
     async def check(self) -> None:
         """For health: raises DependencyUnavailableError while no worker is ready."""
@@ -83,7 +94,7 @@ class FaceWorkers:
             raise DependencyUnavailableError("no worker is ready")
 
 
-def _answer(fault: Any, blob: bytes) -> Embedding | Fault:
+def _answer(fault: Any, quality: Any, blob: bytes) -> Portrait | Fault:
     try:
         if fault != "":
             return Fault(fault)
@@ -93,7 +104,16 @@ def _answer(fault: Any, blob: bytes) -> Embedding | Fault:
     # NaN fails this comparison, as it must.
     if not abs(math.hypot(*values) - 1.0) <= _LENGTH_TOLERANCE:
         raise WorkerLostError("a worker answered nonsense")
-    return values
+    return Portrait(values, _quality(quality))
+
+
+def _quality(values: Any) -> Quality:
+    if not isinstance(values, list) or len(values) != len(QUALITY_COMPONENTS):
+        raise WorkerLostError("a worker answered nonsense")
+    # Python's bool is an int, and JSON has both.
+    if not all(type(value) is int and 0 <= value <= MAX_QUALITY for value in values):
+        raise WorkerLostError("a worker answered nonsense")
+    return Quality(*values)
 
 
 def _sha256(path: Path) -> bytes:

@@ -1,12 +1,21 @@
 """The command on a folder that it has never seen, with garbage in it."""
 
 import csv
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 from bench import facematch_accuracy
+from bench.error_rates import Compared, operating_points
+from mesh.worker import WorkerLostError, WorkerPool
+from services.facematch import policies
+from services.facematch.pictures import FaceRule
+from services.facematch.workers import FaceWorkers
 from tests import samples
 
 pytestmark = pytest.mark.model
@@ -56,6 +65,62 @@ async def test_tells_the_rates_of_pictures_that_it_has_never_seen(
     assert len(scores) == 15
     assert all((float(row["similarity"]) >= 0.425) == (row["same"] == "1") for row in scores)
     assert (out / "det.png").read_bytes().startswith(b"\x89PNG")
+
+
+async def test_survives_whatever_lies_in_a_folder(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (folder / "Woman_0001.jpg").read_bytes()
+    garbage = {
+        "empty_0001.jpg": b"",
+        "head_0001.jpg": whole[:3],
+        "one pixel_0001.png": cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes(),
+        "bitmap_0001.jpg": cv2.imencode(".bmp", np.zeros((99, 99, 3), np.uint8))[1].tobytes(),
+        "Ұлы Әже_0001.jpg": whole,
+        "a/b/c/deep.jpg": whole,
+        os.fsdecode(b"\xff_0001.jpg"): b"no picture",
+        **{f"large_{number:04d}.jpg": bytes(3 << 20) for number in range(9)},
+    }
+    for name, content in garbage.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    asked = ["--images", str(folder), "--out", str(tmp_path / "out"), "--workers", "1", "--replicates", "5"]
+    assert await facematch_accuracy.main(asked) == 0
+    said = capsys.readouterr().out
+    assert "Failures to enrol: 17 of 25" in said
+    assert "  too_large: 9\n  unreadable: 6\n" in said
+    assert "  too_small: 1\n" in said
+
+
+async def test_a_picture_that_costs_a_worker_its_life_is_a_failure_to_enrol() -> None:
+    """Of a batch it takes nobody else along."""
+
+    class Fragile(WorkerPool):
+        async def call(
+            self, method: str, header: Mapping[str, Any], blobs: Sequence[bytes] = ()
+        ) -> tuple[dict[str, Any], list[bytes]]:
+            if b"poison" in blobs:
+                raise WorkerLostError("the worker of this call was lost")
+            return {"faults": ["no_face"] * len(blobs), "qualities": [[]] * len(blobs), "others": 0}, [b""] * len(blobs)
+
+    reader, rule = FaceWorkers(Fragile("nothing:nowhere")), FaceRule(700_000, 48)
+    answers = await facematch_accuracy._faces(reader, [b"one", b"poison", b"two"], rule)
+    assert answers == ["no_face", "lost its worker", "no_face"]
+
+
+def test_says_what_a_decade_further_would_take_and_that_it_is_extrapolated(capsys: pytest.CaptureFixture[str]) -> None:
+    chance = np.random.default_rng(3)
+    similarities = np.concatenate((chance.normal(0.7, 0.1, 2000), chance.normal(0.09, 0.09, 120_000)))
+    same = np.arange(122_000) < 2000
+    compared = Compared(similarities, same, chance.integers(0, 300, (122_000, 2)))
+    points = operating_points(compared, facematch_accuracy.FMRS, 2, 1)
+    facematch_accuracy.print_rates(compared, points, policies.load(facematch_accuracy.POLICIES_FILE)["strict"])
+    said = capsys.readouterr().out
+    beyond = 2 * points[2].threshold - points[1].threshold
+    assert f"FMR 1e-05 at {beyond:.3f}" in said
+    assert "Extrapolated" in said
+    facematch_accuracy.print_rates(compared, points[:2], policies.load(facematch_accuracy.POLICIES_FILE)["strict"])
+    assert "Extrapolated" not in capsys.readouterr().out
 
 
 async def test_compares_the_pairs_of_a_file(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

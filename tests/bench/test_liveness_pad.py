@@ -1,11 +1,13 @@
 import csv
 import shutil
+import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from bench import liveness_pad
-from bench.evaluation import Row, page_of
+from bench.evaluation import Row, page_of, said_of
 from bench.liveness_clip import Outcome, shipped_policies
 from bench.liveness_pad import BONA_FIDE, Clip, Scored, rates
 from tests.samples import assets_folder
@@ -74,11 +76,13 @@ def test_the_page_splits_by_person_and_names_what_failed() -> None:
         Row("print", "man", "man_000.avi", "policy", passed=False, why="GRID", frames=21),
         Row(BONA_FIDE, "man", "man_dark.avi", "policy", passed=False, why="MODEL_B", frames=22),
     ]
-    page = page_of(rows, {"face-swap/man_001.avi": "no face to swap"}, None)
+    failed = CompletedProcess(["python"], 1, "", f"Traceback\n{sys.executable}: No module named bench.no_such\n")
+    page = page_of(rows, {"face-swap/man_001.avi": "no face to swap"}, said_of(failed))
     assert "| print | APCER | 1 of 1 | 0 of 1 | 1 of 2 | 1.3% to 98.7% |" in page
     assert "| bona fide | BPCER | 0 of 0 | 1 of 1 | 1 of 1 |" in page
     assert "not reached by print. The genuine windows do not keep to a BPCER of 5%." in page
     assert "- print: woman_000.avi" in page
     assert "- bona fide: man_dark.avi (MODEL_B)" in page
     assert "face-swap/man_001.avi: no face to swap" in page
-    assert "It was not run for this page" in page
+    assert "the command failed (1): `python: No module named bench.no_such`" in page
+    assert said_of(CompletedProcess(["python"], 0, "EER 0.1\n", "a warning")) == "```\nEER 0.1\n```"

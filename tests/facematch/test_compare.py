@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from joserfc.jwk import ECKey
 
+from deploy.local import floors
 from mesh import receipts
 from mesh.errors import FinIdError, InvalidArgumentError
 from mesh.facts import FaceMatch, Factor
@@ -19,10 +20,21 @@ from mesh.transaction import Env, Purpose, Transaction, txn_of
 from services.facematch import errors, policies
 from services.facematch.compare import Comparison, Matcher, similarity_ppm
 from services.facematch.photo import PhotoKey
-from services.facematch.pictures import EMBEDDING_VALUES, Embedding, FaceRule, Fault
+from services.facematch.pictures import (
+    EMBEDDING_VALUES,
+    QUALITY_COMPONENTS,
+    Embedding,
+    FaceRule,
+    Fault,
+    Portrait,
+    Quality,
+)
 from services.facematch.policies import Policy
+from services.facematch.references import ReferenceCache
+from services.liveness import policies as liveness_policies
 from services.registry.photo import PhotoRecipient
 from tests.bundles import NOW, World, transaction_of
+from tests.facematch.caches import FakeTimers, cache_of
 
 POLICY = Policy(
     id="sandbox-standard", threshold_ppm=425_000, min_score_ppm=700_000, min_face_px=75, min_document_face_px=48
@@ -38,24 +50,37 @@ def face_at(cosine: float) -> Embedding:
     return (cosine, math.sqrt(1 - cosine * cosine)) + (0.0,) * (EMBEDDING_VALUES - 2)
 
 
+def rated(**changed: int) -> Quality:
+    """A quality whose components differ."""
+    return Quality(**{name: 60 + index for index, name in enumerate(QUALITY_COMPONENTS)} | changed)
+
+
 class FakeFaces:
-    """Knows pictures by their bytes; whatever it does not know has no face."""
+    """Knows pictures by their bytes; whatever it does not know has no face. `qualities` are as `rated` if not given."""
 
     def __init__(self, known: dict[bytes, Embedding | Fault] | None = None) -> None:
         self.known: dict[bytes, Embedding | Fault] = {PHOTO: face_at(1.0), **(known or {})}
+        self.qualities: dict[bytes, Quality] = {}
         self.asked: list[Sequence[FaceRule]] = []
 
-    async def read(self, pictures: Sequence[bytes], rules: Sequence[FaceRule]) -> list[Embedding | Fault]:
+    async def read(self, pictures: Sequence[bytes], rules: Sequence[FaceRule]) -> list[Portrait | Fault]:
         assert len(pictures) == len(rules)
         self.asked.append(rules)
-        return [self.known.get(picture, Fault.NO_FACE) for picture in pictures]
+        found = [(picture, self.known.get(picture, Fault.NO_FACE)) for picture in pictures]
+        return [
+            face if isinstance(face, Fault) else Portrait(face, self.qualities.get(picture, rated()))
+            for picture, face in found
+        ]
 
 
-def matcher(faces: FakeFaces, now: int = NOW) -> Matcher:
+def matcher(
+    faces: FakeFaces, now: int = NOW, references: ReferenceCache | None = None, policy: Policy = POLICY
+) -> Matcher:
     return Matcher(
         faces=faces,
+        references=cache_of(FakeTimers()) if references is None else references,
         photo_key=PhotoKey(KEY),
-        policies={POLICY.id: POLICY},
+        policies={policy.id: policy},
         models_sha256=MODELS,
         signer=WORLD.signer_of(Factor.FACE_MATCH),
         now=lambda: now,
@@ -94,9 +119,59 @@ def test_states_what_was_compared_in_the_order_of_the_probes() -> None:
         similarities_ppm=(900_000, 500_000, 700_000),
         threshold_ppm=425_000,
         models_sha256=MODELS,
+        **{f"quality_{name}": (60 + index,) * 4 for index, name in enumerate(QUALITY_COMPONENTS)},
     )
     assert receipt.policy == POLICY.id
     assert (passed.similarities_ppm, passed.threshold_ppm) == ((900_000, 500_000, 700_000), 425_000)
+
+
+def test_states_the_quality_of_the_reference_and_of_each_probe() -> None:
+    faces, probes = probes_at(0.9, 0.9)
+    faces.qualities = {PHOTO: rated(sharpness=1), probes[0]: rated(sharpness=2), probes[1]: rated(sharpness=3)}
+    passed = compare(faces, probes)
+    assert [quality.sharpness for quality in passed.qualities] == [1, 2, 3]
+    stated = receipts.parse(passed.receipt).facts
+    assert isinstance(stated, FaceMatch)
+    assert (stated.quality_sharpness, stated.quality_face_margins) == ((1, 2, 3), (72, 72, 72))
+
+
+def test_the_receipt_of_most_probes_is_one_that_verifiers_read() -> None:
+    faces, probes = probes_at(*[0.9] * 12)
+    faces.qualities = {picture: Quality(*[100] * len(QUALITY_COMPONENTS)) for picture in (PHOTO, *probes)}
+    assert len(compare(faces, probes).receipt) < receipts.MAX_RECEIPT_CHARS / 2
+
+
+ASKS = replace(POLICY, min_quality={"sharpness": 40, "luminance_mean": 30})
+
+
+def compare_by(policy: Policy, faces: FakeFaces, probes: Sequence[bytes]) -> Comparison:
+    asked = transaction_of(Purpose.IDENTIFY).encode()
+    return asyncio.run(matcher(faces, policy=policy).compare(asked, sealed(), probes))
+
+
+@pytest.mark.parametrize("component", ASKS.min_quality)
+def test_refuses_a_probe_that_is_not_as_good_as_the_policy_asks(component: str) -> None:
+    faces, probes = probes_at(0.9, 0.9)
+    least = ASKS.min_quality[component]
+    faces.qualities[probes[1]] = rated(**{component: least})
+    compare_by(ASKS, faces, probes)
+    faces.qualities[probes[1]] = rated(**{component: least - 1})
+    with pytest.raises(errors.QualityTooLowError) as refused:
+        compare_by(ASKS, faces, probes)
+    assert refused.value.metadata == {"image": "probes[1]", "component": component}
+
+
+def test_what_the_policy_does_not_ask_for_refuses_nobody() -> None:
+    faces, probes = probes_at(0.9)
+    nothing = Quality(*[0] * len(QUALITY_COMPONENTS))
+    faces.qualities = {PHOTO: nothing, probes[0]: nothing}
+    compare(faces, probes)
+
+
+def test_a_reference_that_nobody_can_take_again_may_be_as_bad_as_it_is() -> None:
+    faces, probes = probes_at(0.9)
+    faces.qualities[PHOTO] = rated(sharpness=0, luminance_mean=0)
+    compare_by(ASKS, faces, probes)
 
 
 def test_takes_faces_by_the_rule_of_the_policy() -> None:
@@ -158,6 +233,56 @@ def test_reads_the_probes_even_when_there_is_no_photo_to_compare_them_with() -> 
     assert faces.asked == [[POLICY.rule] * 3]
 
 
+def again(faces: FakeFaces, references: ReferenceCache, probes: Sequence[bytes], photo: bytes = PHOTO) -> Comparison:
+    """Compare by a service that remembers what `references` does."""
+    asked = transaction_of(Purpose.IDENTIFY).encode()
+    return asyncio.run(matcher(faces, references=references).compare(asked, sealed(photo), probes))
+
+
+def test_a_retry_costs_one_embedding_less_and_says_the_same() -> None:
+    faces, probes = probes_at(0.9, 0.5)
+    references = cache_of(FakeTimers())
+    first, second = (again(faces, references, probes) for _ in range(2))
+    assert faces.asked == [[POLICY.document_rule, POLICY.rule, POLICY.rule], [POLICY.rule, POLICY.rule]]
+    assert second.similarities_ppm == pytest.approx(first.similarities_ppm, abs=1)  # float32 lies between
+    stated, restated = (receipts.parse(passed.receipt).facts for passed in (first, second))
+    assert isinstance(stated, FaceMatch)
+    assert restated == replace(stated, similarities_ppm=second.similarities_ppm)
+
+
+def test_a_retry_after_a_probe_that_cannot_be_used_or_does_not_match_costs_one_embedding_less() -> None:
+    faces, (other, unseen, good) = probes_at(0.1, 0.9, 0.9)
+    faces.known[unseen] = Fault.NO_FACE
+    references = cache_of(FakeTimers())
+    with pytest.raises(errors.NoFaceError):
+        again(faces, references, [unseen])
+    with pytest.raises(errors.FaceMismatchError):
+        again(faces, references, [other])
+    again(faces, references, [good])
+    assert [len(asked) for asked in faces.asked] == [2, 1, 1]
+
+
+def test_a_reference_that_cannot_be_used_is_read_again_each_time() -> None:
+    faces, probes = probes_at(0.9)
+    faces.known[PHOTO] = Fault.NO_FACE
+    references = cache_of(FakeTimers())
+    for _ in range(2):
+        with pytest.raises(errors.NoFaceError):
+            again(faces, references, probes)
+    assert [len(asked) for asked in faces.asked] == [2, 2]
+    assert len(references) == 0
+
+
+def test_another_photo_is_another_face() -> None:
+    faces, probes = probes_at(0.9)
+    faces.known[b"another photo"] = face_at(-0.9)
+    references = cache_of(FakeTimers())
+    again(faces, references, probes)
+    with pytest.raises(errors.FaceMismatchError):
+        again(faces, references, probes, photo=b"another photo")
+    assert [len(asked) for asked in faces.asked] == [2, 2]
+
+
 def test_every_fault_has_an_error_of_its_own() -> None:
     assert set(errors.ERROR_OF) == set(Fault)
     assert len({kind.reason for kind in errors.ERROR_OF.values()}) == len(Fault)
@@ -214,9 +339,30 @@ def test_similarity_is_rounded_down_and_bounded() -> None:
     assert similarity_ppm((1.0001,), (1.0001,)) == 1_000_000
 
 
-def test_the_shipped_policy_is_the_one_that_floors_name() -> None:
-    shipped = policies.load(Path(policies.__file__).with_name("policies.toml"))
-    assert shipped == {POLICY.id: POLICY}
+SHIPPED = policies.load(Path(policies.__file__).with_name("policies.toml"))
+
+
+def test_the_shipped_policy_that_floors_name_is_this_one() -> None:
+    assert SHIPPED[floors.POLICY] == POLICY
+
+
+def test_ships_exactly_these_policies() -> None:
+    assert {policy.id: policy.threshold_ppm for policy in SHIPPED.values()} == {
+        "sandbox-standard": 425_000,
+        "full-range": 425_000,
+        "strict": 482_000,
+    }
+
+
+def test_a_policy_of_liveness_means_something_here() -> None:
+    """A transaction names one policy for every room."""
+    assert set(liveness_policies.load(Path(liveness_policies.__file__).with_name("policies.toml"))) <= set(SHIPPED)
+
+
+def test_the_strict_threshold_is_a_decade_further_on_the_line_through_the_measured_ones() -> None:
+    measured = {1e-3: 0.368, 1e-4: 0.425}
+    a_decade = measured[1e-4] - measured[1e-3]
+    assert SHIPPED["strict"].threshold_ppm == round((measured[1e-4] + a_decade) * 1_000_000)
 
 
 _POLICY_LINES = ("id = 'a'", "threshold_ppm = 1", "min_score_ppm = 1", "min_face_px = 1", "min_document_face_px = 1")
@@ -242,6 +388,12 @@ def policy_text(*changed: str) -> str:
         policy_text("threshold_ppm = true"),
         policy_text("min_document_face_px = 0"),
         policy_text("min_document_face_px = 48.0"),
+        policy_text("min_quality = 1"),
+        policy_text("min_quality = {beauty = 50}"),
+        policy_text("min_quality = {sharpness = 0}"),
+        policy_text("min_quality = {sharpness = 101}"),
+        policy_text("min_quality = {sharpness = true}"),
+        policy_text("min_quality = {sharpness = 50.0}"),
         f"{policy_text()}\n{policy_text()}",
         "not toml",
     ],

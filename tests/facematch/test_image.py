@@ -1,5 +1,6 @@
 """Pictures are decoded within bounds, whatever the bytes say."""
 
+import base64
 import struct
 import zlib
 from collections.abc import Callable
@@ -13,6 +14,18 @@ from hypothesis import strategies as st
 from services.facematch.image import PictureFaultError, announced_size, decode_bgr
 from services.facematch.pictures import Fault, Limits
 
+# 96 x 64 pixels of one red in CMYK, as Adobe's programs write it: no camera does, a scanner's software may.
+CMYK_JPEG = base64.b64decode(
+    "/9j/7gAOQWRvYmUAZAAAAAAA/9sAQwANCQoLCggNCwoLDg4NDxMgFRMSEhMnHB4XIC4pMTAuKS0sMzpKPjM2RjcsLUBXQUZMTlJT"
+    "UjI+WmFaUGBKUVJP/8AAFAgAQABgBEMRAE0RAFkRAEsRAP/EAB8AAAEFAQEBAQEBAAAAAAAAAAABAgMEBQYHCAkKC//EALUQAAIB"
+    "AwMCBAMFBQQEAAABfQECAwAEEQUSITFBBhNRYQcicRQygZGhCCNCscEVUtHwJDNicoIJChYXGBkaJSYnKCkqNDU2Nzg5OkNERUZH"
+    "SElKU1RVVldYWVpjZGVmZ2hpanN0dXZ3eHl6g4SFhoeIiYqSk5SVlpeYmZqio6Slpqeoqaqys7S1tre4ubrCw8TFxsfIycrS09TV"
+    "1tfY2drh4uPk5ebn6Onq8fLz9PX29/j5+v/aAA4EQwBNAFkASwAAPwD06uSrkq9Coooooooooooooooooooooooooooooooooooo"
+    "oooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooo"
+    "oooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooo"
+    "oooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooo"
+    "oooooooooooooooooooooooooooooooooooooooooooor//Z"
+)
 LIMITS = Limits(max_bytes=60_000, max_pixels=40_000, min_side_px=16, max_side_px=400)
 
 
@@ -59,6 +72,22 @@ def test_decodes_grey_and_transparent_pictures_to_three_channels() -> None:
     grey = bytes(cv2.imencode(".jpg", picture(90, 60)[:, :, 0])[1])
     transparent = bytes(cv2.imencode(".png", np.dstack((picture(90, 60), picture(90, 60)[:, :, 0])))[1])
     assert decode_bgr(grey, LIMITS).shape == decode_bgr(transparent, LIMITS).shape == (60, 90, 3)
+
+
+def test_decodes_cmyk() -> None:
+    assert decode_bgr(CMYK_JPEG, LIMITS)[32, 48].tolist() == pytest.approx([52, 52, 235], abs=3)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def test_refuses_an_animated_picture_and_takes_other_chunks() -> None:
+    start, rest = encoded(".png")[:33], encoded(".png")[33:]
+    assert decode_bgr(start + chunk(b"tEXt", b"Title\0acTL") + rest, LIMITS).shape == (60, 90, 3)
+    assert fault_of(start + chunk(b"acTL", struct.pack(">II", 1, 0)) + rest) is Fault.UNREADABLE
+    assert fault_of(start + chunk(b"tEXt", b"Title\0") + chunk(b"acTL", bytes(8)) + rest) is Fault.UNREADABLE
+    assert fault_of(start + b"\xff\xff\xff\xfftEXt" + rest) is Fault.UNREADABLE
 
 
 def test_turns_a_picture_upright_as_its_orientation_says() -> None:

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -46,7 +47,7 @@ class Deployed:
         self.detector = folder / "detector.onnx"
         self.detector.write_bytes((samples.assets_folder() / DETECTOR).read_bytes())
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, **more: str) -> dict[str, str]:
         certificate, key = self.authority.issue("facematch")
         photo_key, receipt_key = self._folder / "photo.jwk", self._folder / "receipt.pem"
         for path, content in (
@@ -67,6 +68,7 @@ class Deployed:
             "FINID_PHOTO_KEY_FILE": str(photo_key),
             "FINID_FACE_DETECTOR_FILE": str(self.detector),
             "FINID_FACE_EMBEDDER_FILE": str(samples.assets_folder() / EMBEDDER),
+            **more,
         }
 
     def channel(self, caller: str) -> grpc.aio.Channel:
@@ -101,11 +103,10 @@ class Deployed:
                     await asyncio.sleep(0.02)
 
 
-@pytest.fixture
-async def deployed(tmp_path: Path) -> AsyncIterator[Deployed]:
-    made = Deployed(tmp_path)
+@asynccontextmanager
+async def running(made: Deployed, **more: str) -> AsyncIterator[Deployed]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.facematch", env=made.environment(), stderr=asyncio.subprocess.DEVNULL
+        sys.executable, "-m", "services.facematch", env=made.environment(**more), stderr=asyncio.subprocess.DEVNULL
     )
     made.pid = process.pid
     try:
@@ -117,6 +118,12 @@ async def deployed(tmp_path: Path) -> AsyncIterator[Deployed]:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+@pytest.fixture
+async def deployed(tmp_path: Path) -> AsyncIterator[Deployed]:
+    async with running(Deployed(tmp_path)) as made:
+        yield made
 
 
 def request_for(person: str, purpose: Purpose = Purpose.IDENTIFY) -> pb.CompareRequest:
@@ -155,6 +162,12 @@ async def test_compares_refuses_and_survives_the_loss_of_its_worker(deployed: De
         await deployed.compare(request)
     assert (refused.value.reason, refused.value.metadata) == ("NO_FACE", {"image": "probes[1]"})
 
+    # What it said of the pictures is in the receipt too: of the reference, then of each probe.
+    stated = receipt.facts.quality_sharpness
+    assert stated == tuple(quality.sharpness for quality in passed.qualities)
+    assert len(stated) == 4
+    assert min(stated) > 50
+
     # Nobody but the gateway may ask.
     with pytest.raises(PeerError) as refused:
         await deployed.compare(request, caller="liveness")
@@ -168,3 +181,16 @@ async def test_compares_refuses_and_survives_the_loss_of_its_worker(deployed: De
     deployed.detector.with_suffix(".away").rename(deployed.detector)
     await deployed.becomes(health_pb2.HealthCheckResponse.SERVING, 30)
     assert (await deployed.compare(request_for("woman", Purpose.SIGN))).receipt
+
+
+async def test_refuses_what_its_queue_has_no_place_for_and_answers_the_rest(tmp_path: Path) -> None:
+    """One worker, one place to wait: of many at once two are answered, the others are told when to come back."""
+    limits = {"FINID_FACE_WORKERS": "1", "FINID_FACE_QUEUE_LIMIT": "1"}
+    async with running(Deployed(tmp_path), **limits) as deployed, deployed.channel("auth_gateway") as channel:
+        stub, request = rpc.FaceMatchServiceStub(channel), request_for("woman")
+        answers = await asyncio.gather(*(stub.Compare(request, timeout=20) for _ in range(12)), return_exceptions=True)
+        refused = [PeerError("facematch", answer) for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
+        assert 2 <= len(answers) - len(refused) < 12
+        assert {(error.code, error.reason) for error in refused} == {("RESOURCE_EXHAUSTED", "WORKERS_BUSY")}
+        assert all(error.retry_after_s for error in refused)
+        assert (await stub.Compare(request, timeout=20)).receipt

@@ -73,7 +73,13 @@ def test_header_and_claims_are_those_of_the_contract(factor: Factor) -> None:
         Factor.LIVENESS: "session attempt script keyframes_sha256 quality_pose quality_eyes "
         "quality_sharpness quality_light quality_contrast quality_size score_passive_ppm score_prompts_ppm signals "
         "signals_ppm thresholds_ppm models_sha256 channel",
-        Factor.FACE_MATCH: "probes_sha256 reference_sha256 similarities_ppm threshold_ppm models_sha256",
+        Factor.FACE_MATCH: "probes_sha256 reference_sha256 similarities_ppm threshold_ppm models_sha256 "
+        "quality_sharpness quality_illumination_uniformity quality_luminance_mean "
+        "quality_under_exposure_prevention quality_over_exposure_prevention quality_dynamic_range "
+        "quality_natural_colour quality_compression_artifacts quality_inter_eye_distance "
+        "quality_head_pose_yaw quality_head_pose_roll quality_head_size quality_face_margins "
+        "quality_background_uniformity "
+        "quality_single_face_present",
         Factor.SMS_OTP: "phone_commitment text_sha256 sent_at verified_at",
         Factor.KEY_ATTESTATION: "credential subject_hmac phone_hmac public_key_sha256 wrapped_sha256",
         Factor.RELEASE: "iin family_name given_name patronymic family_name_latin given_name_latin birth_date email",

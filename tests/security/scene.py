@@ -54,6 +54,7 @@ from tests.bundles import (
 from tests.ca.authorities import PRACTICE, MemoryAuthority
 from tests.ca.memory_ledger import Entry, MemoryLedger
 from tests.documents.room import MemoryRecords, preparation_of
+from tests.facematch.caches import FakeTimers, cache_of
 from tests.facematch.test_compare import FakeFaces, face_at
 from tests.otp.sms import FakeChallenges, FakeProvider, code_in
 from tests.registry import people
@@ -313,6 +314,7 @@ class Scene:
     def matcher(self) -> Matcher:
         return Matcher(
             faces=_FACES,
+            references=cache_of(FakeTimers()),
             photo_key=PhotoKey(PHOTO_KEY),
             policies={
                 POLICY: Policy(

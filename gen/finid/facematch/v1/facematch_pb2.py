@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"finid/facematch/v1/facematch.proto\x12\x12\x66inid.facematch.v1\x1a\x1b\x62uf/validate/validate.proto\"x\n\x0e\x43ompareRequest\x12 \n\x0btransaction\x18\x01 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x02\x18\x80\x80\x04\x12\x1e\n\tphoto_jwe\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01\x18\xe0\xc6[\x12$\n\x06probes\x18\x03 \x03(\x0c\x42\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\x0c\"\x08z\x06\x10\x01\x18\x80\x80 \"S\n\x0f\x43ompareResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\t\x12\x18\n\x10similarities_ppm\x18\x02 \x03(\x05\x12\x15\n\rthreshold_ppm\x18\x03 \x01(\x05\x32\x66\n\x10\x46\x61\x63\x65MatchService\x12R\n\x07\x43ompare\x12\".finid.facematch.v1.CompareRequest\x1a#.finid.facematch.v1.CompareResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"finid/facematch/v1/facematch.proto\x12\x12\x66inid.facematch.v1\x1a\x1b\x62uf/validate/validate.proto\"x\n\x0e\x43ompareRequest\x12 \n\x0btransaction\x18\x01 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x02\x18\x80\x80\x04\x12\x1e\n\tphoto_jwe\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01\x18\xe0\xc6[\x12$\n\x06probes\x18\x03 \x03(\x0c\x42\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\x0c\"\x08z\x06\x10\x01\x18\x80\x80 \"\x87\x01\n\x0f\x43ompareResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\t\x12\x18\n\x10similarities_ppm\x18\x02 \x03(\x05\x12\x15\n\rthreshold_ppm\x18\x03 \x01(\x05\x12\x32\n\tqualities\x18\x04 \x03(\x0b\x32\x1f.finid.facematch.v1.FaceQuality\"\x9c\x03\n\x0b\x46\x61\x63\x65Quality\x12\x11\n\tsharpness\x18\x01 \x01(\x05\x12\x1f\n\x17illumination_uniformity\x18\x02 \x01(\x05\x12\x16\n\x0eluminance_mean\x18\x03 \x01(\x05\x12!\n\x19under_exposure_prevention\x18\x04 \x01(\x05\x12 \n\x18over_exposure_prevention\x18\x05 \x01(\x05\x12\x15\n\rdynamic_range\x18\x06 \x01(\x05\x12\x16\n\x0enatural_colour\x18\x07 \x01(\x05\x12\x1d\n\x15\x63ompression_artifacts\x18\x08 \x01(\x05\x12\x1a\n\x12inter_eye_distance\x18\t \x01(\x05\x12\x15\n\rhead_pose_yaw\x18\n \x01(\x05\x12\x16\n\x0ehead_pose_roll\x18\x0b \x01(\x05\x12\x11\n\thead_size\x18\x0c \x01(\x05\x12\x14\n\x0c\x66\x61\x63\x65_margins\x18\r \x01(\x05\x12\x1d\n\x15\x62\x61\x63kground_uniformity\x18\x0e \x01(\x05\x12\x1b\n\x13single_face_present\x18\x0f \x01(\x05\x32\x66\n\x10\x46\x61\x63\x65MatchService\x12R\n\x07\x43ompare\x12\".finid.facematch.v1.CompareRequest\x1a#.finid.facematch.v1.CompareResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,8 +40,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPAREREQUEST'].fields_by_name['probes']._serialized_options = b'\272H\021\222\001\016\010\001\020\014\"\010z\006\020\001\030\200\200 '
   _globals['_COMPAREREQUEST']._serialized_start=87
   _globals['_COMPAREREQUEST']._serialized_end=207
-  _globals['_COMPARERESPONSE']._serialized_start=209
-  _globals['_COMPARERESPONSE']._serialized_end=292
-  _globals['_FACEMATCHSERVICE']._serialized_start=294
-  _globals['_FACEMATCHSERVICE']._serialized_end=396
+  _globals['_COMPARERESPONSE']._serialized_start=210
+  _globals['_COMPARERESPONSE']._serialized_end=345
+  _globals['_FACEQUALITY']._serialized_start=348
+  _globals['_FACEQUALITY']._serialized_end=760
+  _globals['_FACEMATCHSERVICE']._serialized_start=762
+  _globals['_FACEMATCHSERVICE']._serialized_end=864
 # @@protoc_insertion_point(module_scope)

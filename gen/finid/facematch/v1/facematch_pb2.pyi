@@ -54,22 +54,94 @@ class CompareResponse(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     SIMILARITIES_PPM_FIELD_NUMBER: _builtins.int
     THRESHOLD_PPM_FIELD_NUMBER: _builtins.int
+    QUALITIES_FIELD_NUMBER: _builtins.int
     receipt: _builtins.str
     """FACE_MATCH."""
     threshold_ppm: _builtins.int
     @_builtins.property
     def similarities_ppm(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def qualities(self) -> _containers.RepeatedCompositeFieldContainer[Global___FaceQuality]:
+        """Of the reference, then of each probe."""
+
     def __init__(
         self,
         *,
         receipt: _builtins.str = ...,
         similarities_ppm: _abc.Iterable[_builtins.int] | None = ...,
         threshold_ppm: _builtins.int = ...,
+        qualities: _abc.Iterable[Global___FaceQuality] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "similarities_ppm", b"similarities_ppm", "threshold_ppm", b"threshold_ppm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["qualities", b"qualities", "receipt", b"receipt", "similarities_ppm", b"similarities_ppm", "threshold_ppm", b"threshold_ppm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CompareResponse: _TypeAlias = CompareResponse  # noqa: Y015
+
+@_typing.final
+class FaceQuality(_message.Message):
+    """How well a picture shows its face: components of ISO/IEC 29794-5, each 0 to 100, 100 the best."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARPNESS_FIELD_NUMBER: _builtins.int
+    ILLUMINATION_UNIFORMITY_FIELD_NUMBER: _builtins.int
+    LUMINANCE_MEAN_FIELD_NUMBER: _builtins.int
+    UNDER_EXPOSURE_PREVENTION_FIELD_NUMBER: _builtins.int
+    OVER_EXPOSURE_PREVENTION_FIELD_NUMBER: _builtins.int
+    DYNAMIC_RANGE_FIELD_NUMBER: _builtins.int
+    NATURAL_COLOUR_FIELD_NUMBER: _builtins.int
+    COMPRESSION_ARTIFACTS_FIELD_NUMBER: _builtins.int
+    INTER_EYE_DISTANCE_FIELD_NUMBER: _builtins.int
+    HEAD_POSE_YAW_FIELD_NUMBER: _builtins.int
+    HEAD_POSE_ROLL_FIELD_NUMBER: _builtins.int
+    HEAD_SIZE_FIELD_NUMBER: _builtins.int
+    FACE_MARGINS_FIELD_NUMBER: _builtins.int
+    BACKGROUND_UNIFORMITY_FIELD_NUMBER: _builtins.int
+    SINGLE_FACE_PRESENT_FIELD_NUMBER: _builtins.int
+    sharpness: _builtins.int
+    illumination_uniformity: _builtins.int
+    luminance_mean: _builtins.int
+    under_exposure_prevention: _builtins.int
+    over_exposure_prevention: _builtins.int
+    dynamic_range: _builtins.int
+    natural_colour: _builtins.int
+    """0 is grey."""
+    compression_artifacts: _builtins.int
+    inter_eye_distance: _builtins.int
+    head_pose_yaw: _builtins.int
+    head_pose_roll: _builtins.int
+    head_size: _builtins.int
+    face_margins: _builtins.int
+    """The least of the standard's four."""
+    background_uniformity: _builtins.int
+    single_face_present: _builtins.int
+    """What the largest other face lacks of this one's area: below 100, another face was passed over."""
+    def __init__(
+        self,
+        *,
+        sharpness: _builtins.int = ...,
+        illumination_uniformity: _builtins.int = ...,
+        luminance_mean: _builtins.int = ...,
+        under_exposure_prevention: _builtins.int = ...,
+        over_exposure_prevention: _builtins.int = ...,
+        dynamic_range: _builtins.int = ...,
+        natural_colour: _builtins.int = ...,
+        compression_artifacts: _builtins.int = ...,
+        inter_eye_distance: _builtins.int = ...,
+        head_pose_yaw: _builtins.int = ...,
+        head_pose_roll: _builtins.int = ...,
+        head_size: _builtins.int = ...,
+        face_margins: _builtins.int = ...,
+        background_uniformity: _builtins.int = ...,
+        single_face_present: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["background_uniformity", b"background_uniformity", "compression_artifacts", b"compression_artifacts", "dynamic_range", b"dynamic_range", "face_margins", b"face_margins", "head_pose_roll", b"head_pose_roll", "head_pose_yaw", b"head_pose_yaw", "head_size", b"head_size", "illumination_uniformity", b"illumination_uniformity", "inter_eye_distance", b"inter_eye_distance", "luminance_mean", b"luminance_mean", "natural_colour", b"natural_colour", "over_exposure_prevention", b"over_exposure_prevention", "sharpness", b"sharpness", "single_face_present", b"single_face_present", "under_exposure_prevention", b"under_exposure_prevention"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FaceQuality: _TypeAlias = FaceQuality  # noqa: Y015
