@@ -156,4 +156,5 @@ def _verdict(value: dict[str, Any]) -> Verdict:
 
 
 def _face(value: dict[str, Any]) -> Face:
+    # Light is of flash.Sample alone: no face that is remembered has any.
     return Face(**value | {"box": Box(**value["box"]), "traces": traces.from_json(value["traces"])})

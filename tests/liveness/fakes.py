@@ -143,10 +143,10 @@ class ModelInProcess:
         self._model = model
 
     async def observe(
-        self, frames: Sequence[bytes], *, passive: Sequence[bool], spoof: Sequence[bool] = ()
+        self, frames: Sequence[bytes], *, passive: Sequence[bool], spoof: Sequence[bool] = (), light: bool = False
     ) -> list[Observation | None]:
         header, _ = self._model.observe(
-            {"passive": list(passive), "spoof": list(spoof) or [False] * len(frames)}, frames
+            {"passive": list(passive), "spoof": list(spoof) or [False] * len(frames), "light": light}, frames
         )
         return [from_worker(answer) for answer in json.loads(json.dumps(header))["frames"]]
 

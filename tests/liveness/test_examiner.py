@@ -57,7 +57,7 @@ class ScriptedWorker:
         return str(len(self.faces) - 1).encode()
 
     async def observe(
-        self, frames: Sequence[bytes], *, passive: Sequence[bool], spoof: Sequence[bool]
+        self, frames: Sequence[bytes], *, passive: Sequence[bool], spoof: Sequence[bool], light: bool = False
     ) -> list[Observation | None]:
         if self.lost:
             raise WorkerLostError("the worker of this call was lost")
