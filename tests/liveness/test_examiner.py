@@ -171,6 +171,10 @@ async def test_attempt_reveals_one_prompt_at_a_time_and_ends_with_a_receipt_for_
         signals=proven.facts.signals,
         signals_ppm=proven.facts.signals_ppm,
         thresholds_ppm=proven.facts.thresholds_ppm,
+        flash="NOT_SHOWN",
+        flash_ppm=0,
+        flash_shifted_ppm=0,
+        flash_least_ppm=0,
         models_sha256=MODELS,
         channel=Channel(place.sent.transaction.channel),
     )
