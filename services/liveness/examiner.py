@@ -211,6 +211,10 @@ class Examiner:
             random_keyframe = (random_position, jpeg, _quality(progress, batch[chosen]))
             progress = replace(progress, random_keyframes=progress.random_keyframes + 1)
         now = self.now()
+        if progress.colours is not None and progress.colours.started_at_ms is None:
+            # The first colour is awaited within a second or so: what this batch took to judge is not the person's time.
+            progress = replace(progress, shown_at_ms=(now - session.started_at) // _MILLISECOND)
+            advanced = replace(advanced, progress=progress)
         change = Change(
             state=advanced.state,
             progress=progress,

@@ -36,6 +36,8 @@ LEAST_PPM = 750_000
 _MIN_LEAD = 0.2
 _FOLLOWS_TOO = 0.6
 _MIN_OVER_BACKGROUND = 1.5
+# Darker than this, what a camera says of a colour is mostly its own noise.
+_MIN_BRIGHTNESS = 8.0
 _MAX_SELF_CORRELATION = 0.6
 _BYTES = 256
 
@@ -145,10 +147,17 @@ def judge(shown: Sequence[Colour], every_ms: int, samples: Sequence[Sample], lea
         return Verdict(Outcome.TOO_BRIGHT if bright else Outcome.NOT_FOLLOWED, *numbers)
     if correlation * _PPM < least_ppm or correlation < shifted + _MIN_LEAD:
         return Verdict(Outcome.NOT_FOLLOWED, *numbers)
+    # Of its own brightness each: a dark wall reflects little of whatever falls on it.
+    lit = response / _brightness([sample.face for _, sample in settled])
+    behind_lit = behind_response / _brightness([sample.background for _, sample in settled])
     follows_too = _correlation(behind, expected[0]) >= _FOLLOWS_TOO
-    if follows_too and response < behind_response * _MIN_OVER_BACKGROUND:
+    if follows_too and lit < behind_lit * _MIN_OVER_BACKGROUND:
         return Verdict(Outcome.BACKGROUND_TOO, *numbers)
     return Verdict(Outcome.FOLLOWED, *numbers)
+
+
+def _brightness(colours: Sequence[Rgb]) -> float:
+    return max(fmean(fmean(rgb) for rgb in colours), _MIN_BRIGHTNESS)
 
 
 def _chroma(rgb: Rgb) -> Rgb:

@@ -118,7 +118,7 @@ def test_colours_come_after_the_last_prompt_in_a_window_of_their_own() -> None:
     assert person.progress.colours == Colours()
     assert attempt.move_of(person.progress, person.script) is None
     assert attempt.window_left_ms(person.progress, person.script, FLASHING, person.time_ms) == person.asked.window_ms
-    assert attempt.window_left_ms(person.progress, person.script, FLASHING, person.time_ms + 6000) == 0
+    assert attempt.window_left_ms(person.progress, person.script, FLASHING, person.time_ms + 8000) == 0
 
 
 @pytest.mark.parametrize(

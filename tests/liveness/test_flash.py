@@ -93,6 +93,21 @@ def test_picture_tinted_as_a_whole_is_no_lit_face() -> None:
     assert outcomes(verdicts) == {Outcome.BACKGROUND_TOO}
 
 
+@pytest.mark.parametrize("wall", [WALL, (55.0, 47.0, 44.0), (12.0, 10.0, 10.0)], ids=["light", "dark", "black"])
+def test_picture_whose_colours_are_multiplied_is_none_either(wall: Rgb) -> None:
+    """A tint that leaves dark things dark, before whatever wall."""
+    for seed in SEEDS:
+        samples = []
+        for sample in filmed(shown(seed), seed=seed, face=0.0, behind=0.0):
+            light = RGB_OF[shown(seed)[sample.at_ms // EVERY_MS]]
+            gains = [1 + 0.06 * lit / 128 for lit in light]
+            face = [own * gain for own, gain in zip(sample.face, gains, strict=True)]
+            behind = [own * gain for own, gain in zip(wall, gains, strict=True)]
+            behind = [value + 0.05 * random.Random(seed + sample.at_ms).gauss(0, 1) for value in behind]
+            samples.append(Sample(sample.at_ms, (face[0], face[1], face[2]), (behind[0], behind[1], behind[2])))
+        assert judge(shown(seed), EVERY_MS, samples).outcome is Outcome.BACKGROUND_TOO
+
+
 def test_bright_light_hides_the_screen_and_says_so() -> None:
     sunlit: Rgb = (245.0, 225.0, 210.0)
     verdicts = [judge(shown(seed), EVERY_MS, filmed(shown(seed), seed=seed, face=0.01, skin=sunlit)) for seed in SEEDS]

@@ -100,8 +100,8 @@ def test_strict_policy_asks_for_at_least_as_much_as_the_standard_one_everywhere(
         ("every_ms = 300", "every_ms = 199"),  # more than three flashes a second
         ("every_ms = 300", "every_ms = 1001"),
         ("every_ms = 300", "every_ms = true"),
-        ("window_ms = 6000", "window_ms = 4000"),  # less than the colours take and their frames need to arrive
-        ("window_ms = 6000", "window_ms = 60000"),
+        ("window_ms = 8000", "window_ms = 4000"),  # less than the colours take and their frames need to arrive
+        ("window_ms = 8000", "window_ms = 60000"),
         ("start_within_ms = 1500", "start_within_ms = 0"),
         ("least_ppm = 750000", "least_ppm = 1000001"),
         ("rounds = 2", "rounds = 4"),
