@@ -83,6 +83,11 @@ class Liveness(Facts):
     `score_passive_ppm` is the product of the deciding signals' scores; `signals` names every signal that was measured,
     and the other two tuples have its score and its least score in the same order, 0 where it is stated and decides
     nothing.
+
+    `flash` is what was concluded of the colours that the screen showed: FOLLOWED by the face; TOO_BRIGHT, so that
+    nothing could be concluded and the policy lets it pass; NOT_SHOWN where the policy asks for none. `flash_ppm` is the
+    correlation of the face's colours with them, `flash_least_ppm` the least for FOLLOWED, and `flash_shifted_ppm` the
+    highest with the same colours at another time.
     """
 
     factor = Factor.LIVENESS
@@ -102,6 +107,10 @@ class Liveness(Facts):
     signals: tuple[str, ...]
     signals_ppm: tuple[int, ...]
     thresholds_ppm: tuple[int, ...]
+    flash: str
+    flash_ppm: int
+    flash_shifted_ppm: int
+    flash_least_ppm: int
     models_sha256: tuple[bytes, ...]
     channel: Channel
 

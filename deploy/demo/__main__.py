@@ -66,7 +66,10 @@ async def demonstrate(settings: LocalSettings, display: Display) -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     async with running_mesh(settings, display) as mesh:
-        display.say(f"  policy    {POLICY}: three random prompts after a neutral face, passive detection, face match")
+        display.say(
+            f"  policy    {POLICY}: three random prompts after a neutral face, colours of the screen (hosted page), "
+            "passive detection, face match"
+        )
         await walk(surroundings(settings.state_folder, addresses(mesh)), FOLDER, Narrator(display).say)
     display.say(f"\nAll processes are stopped. The files are in {FOLDER.relative_to(CHECKOUT)}:")
     for path in sorted(FOLDER.rglob("*")):

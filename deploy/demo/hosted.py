@@ -54,12 +54,13 @@ async def _read_documents(browser: Browser, page: dict[str, Any], say: Callable[
 async def _liveness(browser: Browser, person: Person, say: Callable[[str, Any], None]) -> bool:
     """Try until an attempt passes (True) or none is left (False)."""
 
-    async def submit(frames: Sequence[Frame]) -> Step:
+    async def submit(frames: Sequence[Frame], flash_started_at_ms: int) -> Step:
         body = [
             {"jpeg": base64.b64encode(frame.jpeg).decode(), "capturedAtMs": str(frame.captured_at_ms)}
             for frame in frames
         ]
-        return await browser.call("POST", "/v1/capture:submitFrames", {"frames": body})
+        sent = {"frames": body, "flashStartedAtMs": str(flash_started_at_ms)}
+        return await browser.call("POST", "/v1/capture:submitFrames", sent)
 
     while True:
         first = await browser.call("POST", "/v1/capture:startLiveness", {})

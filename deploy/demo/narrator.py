@@ -45,7 +45,16 @@ class Narrator:
 
 def _prompt(step: Mapping[str, Any]) -> str:
     name = step["prompt"].removeprefix("PROMPT_").lower().replace("_", " ")
-    return f"  prompt    {step['promptIndex'] + 1} of {step['promptCount']}: {name}{_how(step)}"
+    return f"  prompt    {step['promptIndex'] + 1} of {step['promptCount']}: {name}{_how(step)}{_colours(step)}"
+
+
+def _colours(step: Mapping[str, Any]) -> str:
+    """Say what the screen shows, and that the sample person's face is lit by a calculation."""
+    flash = step.get("flash") or {"colours": []}
+    if not flash["colours"]:
+        return ""
+    colours = " ".join(colour.removeprefix("SCREEN_COLOUR_").lower() for colour in flash["colours"])
+    return f"\n            {colours}, {flash['everyMs'] / 1000:.1f} s each (their light on her face is simulated)"
 
 
 def _how(step: Mapping[str, Any]) -> str:

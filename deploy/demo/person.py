@@ -1,6 +1,10 @@
-"""The sample woman before the camera: she does what a prompt asks, in real time, as filmed once."""
+"""The sample woman before the camera: she does what a prompt asks, in real time, as filmed once.
+
+She was not filmed before a screen that shows colours: its light on her is calculated (screen.py).
+"""
 
 import asyncio
+import functools
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -8,13 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from deploy.demo.clip import Seen, Segment, as_filmed, load_clip
+from deploy.demo import screen
+from deploy.demo.camera import WATCH, Watched
+from deploy.demo.clip import Seen, Segment, as_filmed, decoded, jpeg, load_clip
+from deploy.demo.screen import Lit
 
 FRAME_PERIOD_S: Final = 0.1
+# While colours are shown the camera takes more: each colour at least four times.
+WATCH_PERIOD_S: Final = 0.066
 # A third of a second until she does what she is asked, and as long before she does it again.
 CALM_FRAMES: Final = 3
 _PROMPT: Final = "PROMPT_"
 _NEUTRAL: Final = "NEUTRAL"
+_CALM: Final = frozenset({_NEUTRAL, WATCH.removeprefix(_PROMPT)})
 # The clip shows a turn to her right only; its mirror image is a turn to her left.
 _MIRRORED: Final = {"TURN_RIGHT": False, "TURN_LEFT": True}
 _FILMED_AS: Final = {"TURN_LEFT": "TURN_RIGHT"}
@@ -37,7 +47,7 @@ class Frame:
 
 
 class Shutter:
-    """The camera's clock: a frame every FRAME_PERIOD_S, or at once when nobody asked for one in time."""
+    """The camera's clock: a frame every period, or at once when nobody asked for one in time."""
 
     def __init__(self, now: Now = time.monotonic, sleep: Sleep = asyncio.sleep) -> None:
         self._now = now
@@ -49,14 +59,14 @@ class Shutter:
         """Count from the next frame."""
         self._first_s = None
 
-    async def release(self) -> int:
+    async def release(self, period_s: float = FRAME_PERIOD_S) -> int:
         """Wait for the next frame's moment; return it in milliseconds since the first frame."""
         if self._first_s is None:
             self._first_s = self._due_s = self._now()
         if (wait_s := self._due_s - self._now()) > 0:
             await self._sleep(wait_s)
         taken_s = self._now()
-        self._due_s = max(self._due_s, taken_s) + FRAME_PERIOD_S
+        self._due_s = max(self._due_s, taken_s) + period_s
         return round((taken_s - self._first_s) * 1000)
 
 
@@ -68,9 +78,16 @@ class SamplePerson:
     """
 
     def __init__(
-        self, assets: Path, *, seen: Seen = as_filmed, now: Now = time.monotonic, sleep: Sleep = asyncio.sleep
+        self,
+        assets: Path,
+        *,
+        seen: Seen = as_filmed,
+        lit: Lit = screen.on_her_face,
+        now: Now = time.monotonic,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._clip = load_clip(assets, seen)
+        self._lit = lit
         self._shutter = Shutter(now, sleep)
         self.new_attempt()
 
@@ -95,20 +112,41 @@ class SamplePerson:
             frames.append(Frame(self._clip.jpegs[next(self._acting), self._mirrored], captured_at_ms))
         return frames
 
+    async def watch(self, colours: Sequence[str], every_ms: int) -> Watched:
+        """Return the camera's frames while she looks at a screen that shows colours, from the next frame on."""
+        self._begin(WATCH)
+        started_at_ms = captured_at_ms = await self._shutter.release(WATCH_PERIOD_S)
+        frames = []
+        while captured_at_ms - started_at_ms < every_ms * len(colours):
+            colour = colours[(captured_at_ms - started_at_ms) // every_ms]
+            frames.append(Frame(self._lit_frame(colour), captured_at_ms))
+            captured_at_ms = await self._shutter.release(WATCH_PERIOD_S)
+        frames.append(Frame(self._clip.jpegs[next(self._acting), self._mirrored], captured_at_ms))
+        return Watched(frames, started_at_ms)
+
+    def _lit_frame(self, colour: str) -> bytes:
+        return _lit_jpeg(self._clip.jpegs[next(self._acting), self._mirrored], self._lit, colour, self._mirrored)
+
     def _begin(self, prompt: str) -> None:
         gesture = prompt.removeprefix(_PROMPT)
-        filmed = self._clip.segments.get(_FILMED_AS.get(gesture, gesture))
+        filmed = self._clip.segments.get(_NEUTRAL if gesture in _CALM else _FILMED_AS.get(gesture, gesture))
         if filmed is None:
             raise UnknownPromptError(prompt)
         self._prompt = prompt
         self._mirrored = _MIRRORED.get(gesture, self._mirrored)
-        self._acting = self._calm if gesture == _NEUTRAL else self._act(filmed)
+        self._acting = self._calm if gesture in _CALM else self._act(filmed)
 
     def _act(self, filmed: Sequence[Segment]) -> Iterator[int]:
         """Yield clip frames without end: calm, then the gesture, in another way each time if there are several."""
         for segment in itertools.cycle(filmed):
             yield from itertools.islice(self._calm, CALM_FRAMES)
             yield from segment.frames
+
+
+@functools.cache
+def _lit_jpeg(frame_jpeg: bytes, lit: Lit, colour: str, mirrored: bool) -> bytes:
+    """Return a frame of the clip as the camera sends it while the screen shows a colour."""
+    return jpeg(lit(decoded(frame_jpeg), colour, mirrored))
 
 
 def _to_and_fro(calm: Sequence[Segment]) -> list[int]:

@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 from cv2.typing import MatLike
 
+from deploy.demo import screen
+from deploy.demo.camera import WATCH, Watched
 from deploy.demo.clip import decoded, jpeg, load_clip
-from deploy.demo.person import Frame, Now, SamplePerson, Shutter, Sleep
+from deploy.demo.person import FRAME_PERIOD_S, Frame, Now, SamplePerson, Shutter, Sleep
 
 # The screen has this many rows and columns of light for each pixel of the clip, and is filmed a little askew and out of
 # focus: what the camera's own grid leaves of it is moire.
@@ -85,7 +87,7 @@ class ReplayPerson(SamplePerson):
     """A screen before the camera, on which the woman of the sample clip does what is asked."""
 
     def __init__(self, assets: Path, *, now: Now = time.monotonic, sleep: Sleep = asyncio.sleep) -> None:
-        super().__init__(assets, seen=replay_styled, now=now, sleep=sleep)
+        super().__init__(assets, seen=replay_styled, lit=screen.nowhere, now=now, sleep=sleep)
 
 
 class StillPerson:
@@ -110,6 +112,11 @@ class StillPerson:
             captured_at_ms = await self._shutter.release()
             frames.append(Frame(next(self._shown), captured_at_ms))
         return frames
+
+    async def watch(self, colours: Sequence[str], every_ms: int) -> Watched:
+        """Return the camera's next frames; what a screen shows does not matter either."""
+        frames = await self.frames(WATCH, math.ceil(every_ms * len(colours) / 1000 / FRAME_PERIOD_S) + 1)
+        return Watched(frames, frames[0].captured_at_ms)
 
 
 def _swayed(photo_bgr: MatLike, phase: float) -> MatLike:

@@ -90,9 +90,10 @@ class Device:
     ) -> pb.AuthenticationResult | None:
         """Try until an attempt passes; return the result if the authentication ends here."""
 
-        async def submit(frames: Sequence[Frame]) -> Step:
+        async def submit(frames: Sequence[Frame], flash_started_at_ms: int) -> Step:
             messages = [step_pb.Frame(jpeg=frame.jpeg, captured_at_ms=frame.captured_at_ms) for frame in frames]
-            answer = await stream.ask(frames=pb.AuthenticateRequest.Frames(frames=messages))
+            filmed = pb.AuthenticateRequest.Frames(frames=messages, flash_started_at_ms=flash_started_at_ms)
+            answer = await stream.ask(frames=filmed)
             return _json(answer.liveness)
 
         while True:

@@ -15,8 +15,9 @@ from mesh.facts import Factor
 from mesh.floors import MAX_OTP_AGE_S, MIN_KEYFRAMES, required_factors
 from mesh.transaction import Channel, Purpose
 
-# Liveness and facematch both know it, in their policies.toml.
+# Liveness and facematch both know these, in their policies.toml.
 POLICY: Final = "sandbox-standard"
+POLICIES: Final = (POLICY, "sandbox-strict")
 _MIN_SIMILARITY_PPM: Final = 425_000  # one false match in 10,000 comparisons; services/facematch/policies.toml says how
 # As services/liveness/policies.toml, which says what the numbers come from.
 _MIN_PASSIVE_PPM: Final = 900_000
@@ -57,7 +58,7 @@ def _floor(consumer: str, purpose: Purpose, digests: dict[str, str]) -> dict[str
     return {
         "factors": sorted(required_factors(purpose) | attested),
         "channels": sorted(Channel) if purpose is Purpose.IDENTIFY else [Channel.HOSTED],
-        "policies": [POLICY],
+        "policies": list(POLICIES),
         "min_passive_ppm": _MIN_PASSIVE_PPM,
         "min_prompts_ppm": _MIN_PROMPTS_PPM,
         "min_keyframes": MIN_KEYFRAMES,

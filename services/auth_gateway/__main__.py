@@ -78,6 +78,7 @@ async def main() -> None:
             documents=documents,
             consents=consents,
             links=links,
+            policies=frozenset(settings.policies),
             now=_now,
             pace=Pace(),
         ),

@@ -72,6 +72,13 @@ class ApplicationNotAllowedError(FinIdError):
     reason = "APPLICATION_NOT_ALLOWED"
 
 
+class ApplicationPolicyUnknownError(FinIdError):
+    """The application's biometric policy is not known: liveness would refuse it after the consents."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "APPLICATION_POLICY_UNKNOWN"
+
+
 class PreparedOtherwiseError(FinIdError):
     """documents prepared something else than what was uploaded. It is not believed."""
 
@@ -126,6 +133,7 @@ class Creation:
         documents: Documents,
         consents: ConsentBook,
         links: CaptureLinks,
+        policies: frozenset[str],
         now: Callable[[], datetime.datetime],
         pace: Pace,
     ) -> None:
@@ -137,6 +145,7 @@ class Creation:
         self._documents = documents
         self._consents = consents
         self._links = links
+        self._policies = policies
         self._now = now
         self._pace = pace
 
@@ -229,6 +238,8 @@ class Creation:
             raise ApplicationNotAllowedError("The application was not granted this service.")
         if ask.channel not in application.channels:
             raise ChannelNotAllowedError("The application may not use this channel.")
+        if application.policy not in self._policies:
+            raise ApplicationPolicyUnknownError("The application's biometric policy is not known.")
         if ask.channel is Channel.HOSTED:
             _check_return(ask.return_to, application)
         return application

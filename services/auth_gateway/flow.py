@@ -119,13 +119,15 @@ class Flow:
             raise await self._moved_on(current)
         return step
 
-    async def submit_frames(self, current: Authentication, frames: Sequence[Frame]) -> LivenessStep:
+    async def submit_frames(
+        self, current: Authentication, frames: Sequence[Frame], flash_started_at_ms: int = 0
+    ) -> LivenessStep:
         """Pass frames on; when the attempt passes, compare its keyframes with the reference photo."""
         self._require(current, State.AWAITING_LIVENESS)
         if not current.liveness_session:
             raise WrongStateError(current.state)
         try:
-            step = await self._spokes.liveness.submit(current.liveness_session, frames)
+            step = await self._spokes.liveness.submit(current.liveness_session, frames, flash_started_at_ms)
             if step.state is LivenessState.PASSED:
                 evidence = await self._spokes.liveness.conclude(current.liveness_session)
         except PeerError as error:

@@ -38,6 +38,7 @@ from services.auth_gateway.ports import (
     Prepared,
     PreparedDocument,
     Released,
+    ScreenFlash,
     SignatureReport,
     SignedDocument,
 )
@@ -82,7 +83,13 @@ def _step(step: liveness_step_pb2.LivenessStep) -> LivenessStep:
         times_done=step.times_done,
         hold_ms=step.hold_ms,
         reach_percent=step.reach_percent,
+        flash=_flash(step.flash) if step.HasField("flash") else None,
     )
+
+
+def _flash(flash: liveness_step_pb2.ScreenFlash) -> ScreenFlash:
+    colours = tuple(liveness_step_pb2.ScreenColour.Name(colour) for colour in flash.colours)
+    return ScreenFlash(colours, flash.every_ms, flash.round)
 
 
 class RegistryPeer:
@@ -123,11 +130,12 @@ class LivenessPeer:
             answer = await self._stub.StartSession(request)
         return answer.session, _step(answer.step)
 
-    async def submit(self, session: str, frames: Sequence[Frame]) -> LivenessStep:
+    async def submit(self, session: str, frames: Sequence[Frame], flash_started_at_ms: int) -> LivenessStep:
         """See ports.Liveness."""
         request = liveness_pb2.SubmitFramesRequest(
             session=session,
             frames=[liveness_step_pb2.Frame(jpeg=frame.jpeg, captured_at_ms=frame.captured_at_ms) for frame in frames],
+            flash_started_at_ms=flash_started_at_ms,
         )
         async with answers_of("liveness"):
             answer = await self._stub.SubmitFrames(request)

@@ -50,6 +50,15 @@ class LivenessState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ScreenFlash:
+    """Colours that the screen shows, as in the public proto; `colours` are names of its values."""
+
+    colours: tuple[str, ...]
+    every_ms: int
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
 class LivenessStep:
     """What the person does next, as in the public proto; `prompt` and `hint` are names of its values."""
 
@@ -65,6 +74,7 @@ class LivenessStep:
     times_done: int = 0
     hold_ms: int = 0
     reach_percent: int = 0
+    flash: ScreenFlash | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +112,8 @@ class Liveness(Protocol):
         """Start an attempt; return its session and the first step."""
         ...
 
-    async def submit(self, session: str, frames: Sequence[Frame]) -> LivenessStep:
-        """Judge frames; say what comes next."""
+    async def submit(self, session: str, frames: Sequence[Frame], flash_started_at_ms: int) -> LivenessStep:
+        """Judge frames; say what comes next. The device showed the first colour at `flash_started_at_ms`, if it did."""
         ...
 
     async def conclude(self, session: str) -> LivenessEvidence:

@@ -19,6 +19,9 @@ class Settings(MeshSettings):
     """The hosted page, for example https://id.example.kz/capture; the link's token goes behind it as fragment."""
     token_issuer: str = Field(min_length=1)
     """`iss` of the portal's access tokens."""
+    policies: tuple[str, ...] = Field(default=("sandbox-standard", "sandbox-strict"), min_length=1)
+    """The biometric policies that an application may have: those that liveness, facematch and the consumers' floors all
+    know. JSON, as in ["sandbox-standard"]."""
     consents_file: PublicFile = Path(__file__).with_name("consents.toml")
     peer_liveness: Address
     peer_facematch: Address

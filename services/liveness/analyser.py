@@ -77,7 +77,7 @@ class FrameWorkers:
         )
 
     async def observe(
-        self, frames: Sequence[bytes], *, passive: Sequence[bool], spoof: Sequence[bool]
+        self, frames: Sequence[bytes], *, passive: Sequence[bool], spoof: Sequence[bool], light: bool = False
     ) -> list[Observation | None]:
         """See observation.FrameAnalyser. Raises WorkersBusyError, WorkerLostError or WorkerCallFailedError."""
         for index, frame in enumerate(frames):
@@ -85,7 +85,8 @@ class FrameWorkers:
                 read_header(frame)
             except JpegError as error:
                 raise FrameUnreadableError(index, str(error)) from error
-        header, _ = await self.pool.call("observe", {"passive": list(passive), "spoof": list(spoof)}, frames)
+        asked = {"passive": list(passive), "spoof": list(spoof), "light": light}
+        header, _ = await self.pool.call("observe", asked, frames)
         answers = header.get("frames")
         if not isinstance(answers, list) or len(answers) != len(frames):
             raise WorkerLostError("a worker answered nonsense")

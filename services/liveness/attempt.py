@@ -5,20 +5,24 @@ server time. A gesture counts only from rest to done, without a break, within it
 asked for answers it, and no cut between two recordings does. Another gesture that would have counted, had it been asked
 for, fails the attempt: otherwise a recording of all gestures, shown again and again, would answer every prompt. So does
 the right one once more than it was asked for, in the window of the next.
+
+Where the policy asks for it, the screen then shows colours, which the face must reflect. Here too a face that is lost
+or leaps begins anew, with other colours.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from services.liveness import frame_times, gestures, passive
+from services.liveness import flash, frame_times, gestures, passive
 from services.liveness.challenge import Script
+from services.liveness.flash import Outcome, Sample
 from services.liveness.frame_times import DeviceClock
 from services.liveness.gestures import AT_REST, DONE, Baseline
 from services.liveness.injection import Traces
 from services.liveness.observation import Box, Face, Observation
 from services.liveness.passive import Gathered, Verdict
-from services.liveness.policies import Framing, Policy
+from services.liveness.policies import BrightLight, Flash, Framing, Policy
 from services.liveness.prompts import Hint, Move, Prompt, State
 from services.liveness.quality import quality_of
 
@@ -34,6 +38,8 @@ _MAX_GAP_MS = 1500
 _MAX_BLINK_MS = 1000
 # Nobody can help blinking.
 _NEVER_WRONG = frozenset({Prompt.BLINK})
+# What colours are read from: how bright the face is is theirs to judge.
+_WELL_FRAMED = frozenset({Hint.UNSPECIFIED, Hint.TOO_DARK, Hint.TOO_BRIGHT})
 
 
 class Failure(StrEnum):
@@ -42,6 +48,10 @@ class Failure(StrEnum):
     TIMEOUT = "TIMEOUT"
     WRONG_GESTURE = "WRONG_GESTURE"
     PASSIVE = "PASSIVE"
+    FLASH_NOT_FOLLOWED = "FLASH_NOT_FOLLOWED"
+    FLASH_BACKGROUND_TOO = "FLASH_BACKGROUND_TOO"
+    FLASH_TOO_BRIGHT = "FLASH_TOO_BRIGHT"
+    FLASH_TOO_FEW = "FLASH_TOO_FEW"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +63,26 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Colours:
+    """What has been seen of the round of colours that is shown.
+
+    `round` counts from 0. `started_at_ms` is the device's time of the first colour, None until it is said. `broken`:
+    the face was not there throughout. `faces` are those of which a keyframe is drawn.
+    """
+
+    round: int = 0
+    started_at_ms: int | None = None
+    samples: tuple[Sample, ...] = ()
+    broken: bool = False
+    faces: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """What later frames are judged by. `*_ms` of the server count from the start of the attempt.
 
-    `index` is 0 for the neutral face, then 1 for the first prompt and so on. `clock` is what is known of the device's,
-    `traces` what its encoder left.
+    `index` is 0 for the neutral face, then 1 for the first prompt and so on; colours come after the last. `clock` is
+    what is known of the device's, `traces` what its encoder left.
     `rested` are the gestures seen at rest in this window. The asked one has been done `times_done` times; it is being
     done for `held` frames, since `held_since_ms` of the device's clock, `peak` far; others since `wrong_since_ms`.
     """
@@ -79,6 +104,8 @@ class Progress:
     random_keyframes: int = 0
     gathered: Gathered = field(default_factory=Gathered)
     verdict: Verdict | None = None
+    colours: Colours | None = None
+    flashed: flash.Verdict | None = None
 
     @property
     def passive_ppm(self) -> int:
@@ -103,12 +130,14 @@ class Advance:
 
 
 def move_of(progress: Progress, script: Script) -> Move | None:
-    """Return what is asked now and how, None for the neutral face."""
-    return script.moves[progress.index - 1] if progress.index else None
+    """Return what is asked now and how, None for the neutral face and while colours are shown."""
+    return script.moves[progress.index - 1] if 0 < progress.index <= len(script.moves) else None
 
 
 def window_ms(progress: Progress, script: Script, policy: Policy) -> int:
     """Return how long the window of the present prompt is."""
+    if progress.colours is not None and policy.flash is not None:
+        return policy.flash.window_ms
     move = move_of(progress, script)
     return move.window_ms if move else policy.neutral_window_ms
 
@@ -124,8 +153,27 @@ def check_times(progress: Progress, captured_at_ms: Sequence[int], now_ms: int) 
     return replace(progress, clock=clock)
 
 
+def check_start(progress: Progress, policy: Policy, started_at_ms: int) -> Progress:
+    """Return the progress with the device's time of the first colour taken in, while colours are shown.
+
+    Raises FlashStartError for a time that cannot be.
+    """
+    if progress.colours is None or policy.flash is None:
+        return progress
+    frame_times.check_start(
+        progress.clock,
+        started_at_ms,
+        progress.colours.started_at_ms,
+        shown_at_ms=progress.shown_at_ms,
+        within_ms=policy.flash.start_within_ms,
+    )
+    return replace(progress, colours=replace(progress.colours, started_at_ms=started_at_ms))
+
+
 def advance(progress: Progress, script: Script, policy: Policy, batch: Sequence[Seen], now_ms: int) -> Advance:
     """Judge a batch that came in time. What a batch holds beyond an answered prompt was not an answer to the next."""
+    if progress.colours is not None and policy.flash is not None:
+        return _watch(progress, progress.colours, script, policy, policy.flash, batch, now_ms)
     seen_at = [(seen.captured_at_ms, seen.observation) for seen in batch]
     progress = replace(progress, gathered=passive.gather(progress.gathered, seen_at))
     framing = policy.framing if progress.index else policy.calm_framing
@@ -219,11 +267,95 @@ def _answered(progress: Progress, script: Script, policy: Policy, keyframe: int,
     progress = _next_prompt(replace(progress, peaks=(*progress.peaks, progress.peak)), now_ms)
     if progress.index <= len(script.moves):
         return Advance(progress, State.RUNNING, keyframe=keyframe)
+    ended = _ended(progress, policy)
+    if ended.failure or not script.flashes:
+        return replace(ended, keyframe=None if ended.failure else keyframe)
+    return Advance(replace(progress, colours=Colours()), State.RUNNING, keyframe=keyframe)
+
+
+def _ended(progress: Progress, policy: Policy) -> Advance:
+    """Judge the clip: the end of an attempt in which everything asked for was done."""
     verdict = passive.judge(progress.gathered, policy.passive_rules)
     progress = replace(progress, verdict=verdict)
-    if not verdict.passed:
-        return _failed(progress, Failure.PASSIVE)
-    return Advance(progress, State.PASSED, keyframe=keyframe)
+    return Advance(progress, State.PASSED) if verdict.passed else _failed(progress, Failure.PASSIVE)
+
+
+def _watch(
+    progress: Progress,
+    colours: Colours,
+    script: Script,
+    policy: Policy,
+    asked: Flash,
+    batch: Sequence[Seen],
+    now_ms: int,
+) -> Advance:
+    """Take in frames of the time in which colours are shown; judge them with the first one that is later."""
+    started_at_ms = colours.started_at_ms
+    if started_at_ms is None:
+        raise ValueError("check_start comes first")
+    progress = replace(progress, gathered=passive.gather(progress.gathered, _unlit(progress.gathered, batch)))
+    colours = replace(colours, faces=colours.faces + len(_lit_faces(progress, policy, batch)))
+    for seen in batch:
+        at_ms = seen.captured_at_ms - started_at_ms
+        face = seen.observation.face
+        if face is None or framing_hint(seen.observation, policy.framing) not in _WELL_FRAMED:
+            progress = _interrupted(progress)
+            colours = replace(colours, broken=colours.broken or 0 <= at_ms < asked.length_ms)
+            continue
+        leapt = _is_break(progress, seen.captured_at_ms, face.box)
+        progress = replace(progress, last_face=(seen.captured_at_ms, face.box))
+        colours = replace(colours, broken=colours.broken or (leapt and bool(colours.samples)))
+        if 0 <= at_ms < asked.length_ms and face.light is not None and face.light.beside is not None:
+            sample = Sample(at_ms, face.light.skin, face.light.beside)
+            colours = replace(colours, samples=(*colours.samples, sample))
+    progress = replace(progress, colours=colours)
+    hint = framing_hint(batch[-1].observation, policy.framing)
+    if batch[-1].captured_at_ms - started_at_ms < asked.length_ms:
+        return Advance(progress, State.RUNNING, hint=hint)
+    shown = script.flashes[colours.round]
+    verdict = flash.judge(shown, asked.every_ms, () if colours.broken else colours.samples, asked.least_ppm)
+    progress = replace(progress, flashed=verdict)
+    if verdict.outcome is Outcome.TOO_FEW and colours.round + 1 < len(script.flashes):
+        again = replace(progress, shown_at_ms=now_ms, colours=Colours(colours.round + 1), flashed=None)
+        return Advance(again, State.RUNNING, hint=Hint.HOLD_STILL if hint is Hint.UNSPECIFIED else hint)
+    bright = verdict.outcome is Outcome.TOO_BRIGHT
+    if verdict.outcome is Outcome.FOLLOWED or (bright and asked.in_bright_light is BrightLight.PASSES):
+        return _ended(progress, policy)
+    failed = _failed(progress, Failure(f"FLASH_{verdict.outcome}"))
+    return replace(failed, hint=Hint.TOO_BRIGHT) if bright else failed
+
+
+def _unlit(gathered: Gathered, batch: Sequence[Seen]) -> list[tuple[int, Observation]]:
+    """The batch for the passive signals: the screen's light on what is around the face is no cut between scenes."""
+    seen_at: list[tuple[int, Observation]] = []
+    for seen in batch:
+        face = seen.observation.face
+        if face is not None and gathered.last is not None:
+            face = replace(face, traces=replace(face.traces, tone=gathered.last[1]))
+        seen_at.append((seen.captured_at_ms, replace(seen.observation, face=face)))
+    return seen_at
+
+
+def lit_keyframe(
+    before: Colours, progress: Progress, policy: Policy, batch: Sequence[Seen], pick: Callable[[int], int]
+) -> int | None:
+    """The position in the batch of the frame that is kept for the face match of those that colours were shown to.
+
+    Each of the round's faces is as likely, in whichever batch it came: a later batch takes the place of an earlier
+    one's by as much as it has of all faces so far.
+    """
+    faces = _lit_faces(progress, policy, batch)
+    if not faces:
+        return None
+    chosen = pick(before.faces + len(faces)) - before.faces
+    return faces[chosen] if chosen >= 0 else None
+
+
+def _lit_faces(progress: Progress, policy: Policy, batch: Sequence[Seen]) -> list[int]:
+    """Positions of the faces that can be matched; of all, when half cannot, so that nobody hides in bad frames."""
+    faces = [index for index, seen in enumerate(batch) if seen.observation.face is not None]
+    good = _good(progress, policy, batch)
+    return good if 2 * len(good) >= len(faces) else faces
 
 
 def _keyframe(progress: Progress, baseline: Baseline, batch: Sequence[Seen], position: int) -> int:
@@ -251,14 +383,20 @@ def random_keyframe(
     needed = not progress.random_keyframes and not 1 < progress.index <= policy.length
     if pick(policy.random_keyframe_batches) and not needed:
         return None
-    good = [
+    good = _good(progress, policy, batch)
+    return good[pick(len(good))] if good else None
+
+
+def _good(progress: Progress, policy: Policy, batch: Sequence[Seen]) -> list[int]:
+    """Positions of the frames of which a match can be expected."""
+    return [
         index
         for index, seen in enumerate(batch)
         if framing_hint(seen.observation, policy.framing) is Hint.UNSPECIFIED
         and seen.observation.face is not None
-        and quality_of(seen.observation.face, baseline).is_good
+        and progress.baseline is not None
+        and quality_of(seen.observation.face, progress.baseline).is_good
     ]
-    return good[pick(len(good))] if good else None
 
 
 def _next_prompt(progress: Progress, now_ms: int) -> Progress:

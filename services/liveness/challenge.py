@@ -18,6 +18,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from math import factorial
 
+from mesh.transaction import Channel
+from services.liveness import flash
+from services.liveness.flash import Colour
 from services.liveness.policies import Policy
 from services.liveness.prompts import Move, Prompt
 
@@ -28,15 +31,24 @@ _ID_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What is asked in one attempt, after NEUTRAL; `id` names it and says nothing about it."""
+    """What is asked in one attempt, after NEUTRAL; `id` names it and says nothing about it.
+
+    `flashes` are the colours that are shown after that, one sequence for each round; empty when none are.
+    """
 
     id: str
     moves: tuple[Move, ...]
+    flashes: tuple[tuple[Colour, ...], ...] = ()
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
         """The gestures, in order."""
         return tuple(move.prompt for move in self.moves)
+
+    @property
+    def last_index(self) -> int:
+        """The index of what is asked last; 0 is NEUTRAL's."""
+        return len(self.moves) + bool(self.flashes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +61,20 @@ class Scripts:
         if len(self.key) != _KEY_BYTES:
             raise ValueError(f"the key of scripts has {_KEY_BYTES} bytes")
 
-    def write(self, txn: bytes, nonce: bytes, policy: Policy) -> Script:
-        """Return the script of one attempt: `policy.length` of the policy's prompts in any order, none twice."""
+    def write(self, txn: bytes, nonce: bytes, policy: Policy, channel: Channel | None = None) -> Script:
+        """Return the script of one attempt: `policy.length` of the policy's prompts in any order, none twice.
+
+        Colours are in it when the policy asks for them over `channel`, and never without one.
+        """
         name = hmac.digest(self.key, b"finid-liveness-script-id-v2\0" + txn + nonce, "sha256")[:_ID_BYTES]
         randoms = self._numbers(txn, nonce)
         asked = script_of(_below(count(policy), randoms), policy)
         windows_ms = policy.variety.windows_ms
         moves = tuple(Move(*ask, window_ms=windows_ms[_below(len(windows_ms), randoms)]) for ask in asked)
-        return Script(base64.b32encode(name).decode().rstrip("=").lower(), moves)
+        asked_flash = policy.flash_over(channel)
+        rounds, colours = (asked_flash.rounds, asked_flash.colours) if asked_flash else (0, 0)
+        flashes = tuple(flash.sequence(self.key, txn, nonce + bytes([number]), colours) for number in range(rounds))
+        return Script(base64.b32encode(name).decode().rstrip("=").lower(), moves, flashes)
 
     def _numbers(self, txn: bytes, nonce: bytes) -> Iterator[int]:
         """Endless bytes that only the key's holder can tell: HMAC of a counter."""

@@ -75,3 +75,13 @@ class FrameTimesError(InvalidArgumentError):
     def __init__(self, index: int, rule: str) -> None:
         violation = FieldViolation(f"frames[{index}].captured_at_ms", rule)
         super().__init__("The frames' times are not plausible.", violations=[violation])
+
+
+class FlashStartError(InvalidArgumentError):
+    """When the first colour was shown is not said, or cannot be, as `frame_times.check_start` lists it."""
+
+    reason = "FLASH_START_IMPLAUSIBLE"
+
+    def __init__(self, rule: str) -> None:
+        violation = FieldViolation("flash_started_at_ms", rule)
+        super().__init__("The time of the first colour is not plausible.", violations=[violation])

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from mesh import telemetry
 from mesh.admission import admit
@@ -88,19 +89,23 @@ class Examiner:
             declared=declared or Declared(),
         )
         number = await self.sessions.begin(new, max_attempts=policy.attempts, max_per_day=self.max_per_day)
-        script = self.scripts.write(new.txn, new.nonce, policy)
+        script = self.scripts.write(new.txn, new.nonce, policy, new.channel)
         return new.id, _step(number, Advance(Progress(), State.RUNNING), script, policy, 0)
 
-    async def submit(self, name: str, frames: Sequence[Frame]) -> Step:
+    async def submit(self, name: str, frames: Sequence[Frame], flash_started_at_ms: int = 0) -> Step:
         """Judge a batch of frames and say what comes next; an attempt that has ended stays as it ended.
 
-        Raises SessionUnknownError, SessionBusyError, FrameTimesError, FramesTooLargeError, FrameUnreadableError, and
-        whatever says that the frames cannot be analysed now; none of these costs the attempt anything but time.
+        `flash_started_at_ms` is when the device showed the first colour, by its clock; not read while none are asked
+        for.
+
+        Raises SessionUnknownError, SessionBusyError, FrameTimesError, FlashStartError, FramesTooLargeError,
+        FrameUnreadableError, and whatever says that the frames cannot be analysed now; none of these costs the attempt
+        anything but time.
         """
         # 1. The attempt runs, and its prompt's window is open.
         session = await self.sessions.load(name)
         policy = self._policy(session.policy)
-        script = self.scripts.write(session.txn, session.nonce, policy)
+        script = self.scripts.write(session.txn, session.nonce, policy, session.channel)
         if session.progress is None:
             return _ended(session, script, policy)
         now = self.now()
@@ -113,6 +118,7 @@ class Examiner:
         if sum(len(frame.jpeg) for frame in frames) > MAX_BATCH_BYTES:
             raise FramesTooLargeError(f"The frames are larger than {MAX_BATCH_BYTES} bytes together.")
         progress = attempts.check_times(session.progress, [frame.captured_at_ms for frame in frames], now_ms)
+        progress = attempts.check_start(progress, policy, flash_started_at_ms)
         batch = await self._look(policy, progress, frames)
         progress = replace(progress, traces=injection.look(progress.traces, [frame.jpeg for frame in frames]))
 
@@ -127,8 +133,8 @@ class Examiner:
         """
         session = await self.sessions.load(name)
         policy = self._policy(session.policy)
-        script = self.scripts.write(session.txn, session.nonce, policy)
-        evidence = _distinct(await self.sessions.evidence(name), len(script.prompts))
+        script = self.scripts.write(session.txn, session.nonce, policy, session.channel)
+        evidence = _distinct(await self.sessions.evidence(name), script.last_index)
         receipt = evidence.receipt
         if receipt is None:
             now = self.now()
@@ -144,6 +150,7 @@ class Examiner:
                 signals=tuple(evidence.signals_ppm),
                 signals_ppm=tuple(evidence.signals_ppm.values()),
                 thresholds_ppm=tuple(least_ppm.get(name, 0) for name in evidence.signals_ppm),
+                **_flash_claims(evidence, policy),
                 models_sha256=self.models_sha256,
                 channel=session.channel,
             )
@@ -169,6 +176,7 @@ class Examiner:
             [frame.jpeg for frame in frames],
             passive=[index in asked for index in range(len(frames))],
             spoof=[index == spoof_at for index in range(len(frames))],
+            light=progress.colours is not None,
         )
         for index, (frame, observation) in enumerate(zip(frames, observed, strict=True)):
             if observation is None:
@@ -187,23 +195,32 @@ class Examiner:
     ) -> Step:
         progress = advanced.progress
         keyframe, quality, random_keyframe = None, UNRATED, None
-        if advanced.keyframe is not None:
-            keyframe = await self.analyser.keyframe(frames[advanced.keyframe].jpeg)
-            quality = _quality(progress, batch[advanced.keyframe])
+        answer, position = advanced.keyframe, len(progress.peaks) - 1
+        colours = session.progress.colours if session.progress else None
+        if colours is not None and advanced.state is not State.FAILED:
+            answer = attempts.lit_keyframe(colours, progress, policy, batch, self.pick)
+            position = len(script.moves)
+        if answer is not None:
+            keyframe = await self.analyser.keyframe(frames[answer].jpeg)
+            quality = _quality(progress, batch[answer])
         chosen = attempts.random_keyframe(progress, policy, batch, self.pick)
         # One frame is no keyframe twice: facematch refuses a picture that stands for two.
-        if chosen is not None and chosen != advanced.keyframe and advanced.state is not State.FAILED:
-            position = _FIRST_RANDOM + progress.random_keyframes
+        if chosen is not None and chosen != answer and advanced.state is not State.FAILED:
+            random_position = _FIRST_RANDOM + progress.random_keyframes
             jpeg = await self.analyser.keyframe(frames[chosen].jpeg)
-            random_keyframe = (position, jpeg, _quality(progress, batch[chosen]))
+            random_keyframe = (random_position, jpeg, _quality(progress, batch[chosen]))
             progress = replace(progress, random_keyframes=progress.random_keyframes + 1)
         now = self.now()
+        if progress.colours is not None and progress.colours.started_at_ms is None:
+            # The first colour is awaited within a second or so: what this batch took to judge is not the person's time.
+            progress = replace(progress, shown_at_ms=(now - session.started_at) // _MILLISECOND)
+            advanced = replace(advanced, progress=progress)
         change = Change(
             state=advanced.state,
             progress=progress,
             failure=advanced.failure,
             keyframe=keyframe,
-            keyframe_position=len(progress.peaks) - 1,
+            keyframe_position=position,
             keyframe_quality=quality,
             random_keyframe=random_keyframe,
             injection=None
@@ -218,13 +235,13 @@ class Examiner:
         return _step(session.attempt, advanced, script, policy, now_ms)
 
 
-def _distinct(evidence: Evidence, prompts: int) -> Evidence:
+def _distinct(evidence: Evidence, asked: int) -> Evidence:
     """Leave out random keyframes that repeat a picture: facematch refuses one that stands twice.
 
-    A prompt's keyframe is never left out: repeated ones are refused there, as they must be.
+    That of a prompt or of the colours is never left out: repeated ones are refused there, as they must be.
     """
-    kept = list(range(min(prompts, len(evidence.keyframes))))
-    for index in range(prompts, len(evidence.keyframes)):
+    kept = list(range(min(asked, len(evidence.keyframes))))
+    for index in range(asked, len(evidence.keyframes)):
         if evidence.keyframes[index] not in {evidence.keyframes[other] for other in kept}:
             kept.append(index)
     return replace(
@@ -234,7 +251,18 @@ def _distinct(evidence: Evidence, prompts: int) -> Evidence:
     )
 
 
-def _quality_claims(qualities: Sequence[Quality]) -> dict[str, tuple[int, ...]]:
+def _flash_claims(evidence: Evidence, policy: Policy) -> dict[str, Any]:
+    if evidence.flashed is None or policy.flash is None:
+        return {"flash": "NOT_SHOWN", "flash_ppm": 0, "flash_shifted_ppm": 0, "flash_least_ppm": 0}
+    return {
+        "flash": evidence.flashed.outcome.value,
+        "flash_ppm": evidence.flashed.correlation_ppm,
+        "flash_shifted_ppm": evidence.flashed.shifted_ppm,
+        "flash_least_ppm": policy.flash.least_ppm,
+    }
+
+
+def _quality_claims(qualities: Sequence[Quality]) -> dict[str, Any]:
     return {f"quality_{part.name}": tuple(getattr(one, part.name) for one in qualities) for part in fields(Quality)}
 
 
@@ -248,11 +276,13 @@ def _step(number: int, advanced: Advance, script: Script, policy: Policy, now_ms
     running = advanced.state is State.RUNNING
     progress = advanced.progress
     move = attempts.move_of(progress, script) if running else None
+    colours = progress.colours if running and policy.flash is not None else None
+    watch = Prompt.WATCH_COLOURS if colours else Prompt.NEUTRAL
     return Step(
         state=advanced.state,
-        prompt=move.prompt if move else Prompt.NEUTRAL,
-        prompt_index=min(progress.index, len(script.moves)),
-        prompt_count=len(script.moves) + 1,
+        prompt=move.prompt if move else watch,
+        prompt_index=min(progress.index, script.last_index),
+        prompt_count=script.last_index + 1,
         prompt_window_ms=attempts.window_left_ms(progress, script, policy, now_ms) if running else 0,
         hint=advanced.hint,
         attempt=number,
@@ -261,6 +291,9 @@ def _step(number: int, advanced: Advance, script: Script, policy: Policy, now_ms
         times_done=progress.times_done if move else 0,
         hold_ms=move.hold_ms if move else 0,
         reach_percent=move.reach_percent if move else 0,
+        colours=script.flashes[colours.round] if colours else (),
+        every_ms=policy.flash.every_ms if colours and policy.flash else 0,
+        flash_round=colours.round + 1 if colours else 0,
     )
 
 
@@ -269,8 +302,8 @@ def _ended(session: Session, script: Script, policy: Policy) -> Step:
     return Step(
         state=State.PASSED if passed else State.FAILED,
         prompt=Prompt.NEUTRAL,
-        prompt_index=len(script.moves) if passed else 0,
-        prompt_count=len(script.moves) + 1,
+        prompt_index=script.last_index if passed else 0,
+        prompt_count=script.last_index + 1,
         prompt_window_ms=0,
         hint=Hint.UNSPECIFIED,
         attempt=session.attempt,

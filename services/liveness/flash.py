@@ -1,9 +1,12 @@
-"""Colours that a page shows, and whether a face reflected them: pure, and not asked for by any policy yet.
+"""Colours that a page shows, and whether a face reflected them: pure.
 
 A screen lights a face that is near it, and hardly what is behind. So the colour of the face follows the sequence that
 was shown, at its time and at no other, and follows it more than the background does. A recording made for another
 sequence follows that one; frames that no screen lit follow none; a picture held up, or frames tinted as a whole, follow
 it in the background as well. In bright light the screen changes nothing that can be measured: nothing is concluded.
+
+The colours of one attempt are known when they are shown and not before, so no recording was made for them. Whoever can
+light a recording or a made-up face anew within the seconds of the window is not stopped here.
 
 After Tang et al., Face Flashing: a Secure Liveness Detection Protocol based on Light Reflections, NDSS 2018. The
 thresholds were chosen on made-up reflections (tests/liveness/test_flash.py) and measured on nobody.
@@ -28,9 +31,13 @@ _MIN_PER_COLOUR = 2
 _SETTLE_MS = 80
 _MAX_LUMA = 215.0
 _MIN_RESPONSE = 1.5
-_MIN_CORRELATION = 0.6
+LEAST_PPM = 750_000
+"""The least correlation with the sequence, unless a policy says another."""
 _MIN_LEAD = 0.2
+_FOLLOWS_TOO = 0.6
 _MIN_OVER_BACKGROUND = 1.5
+# Darker than this, what a camera says of a colour is mostly its own noise.
+_MIN_BRIGHTNESS = 8.0
 _MAX_SELF_CORRELATION = 0.6
 _BYTES = 256
 
@@ -112,8 +119,11 @@ def _expected(shown: Sequence[Colour]) -> list[list[float]]:
     return [_steps([_chroma(RGB_OF[colour]) for colour in colours]) for colours in moved]
 
 
-def judge(shown: Sequence[Colour], every_ms: int, samples: Sequence[Sample]) -> Verdict:
-    """Say whether the faces of the samples reflected the colours, each of which was shown for `every_ms`."""
+def judge(shown: Sequence[Colour], every_ms: int, samples: Sequence[Sample], least_ppm: int = LEAST_PPM) -> Verdict:
+    """Say whether the faces of the samples reflected the colours, each of which was shown for `every_ms`.
+
+    `least_ppm` is the least correlation of the face's changes of colour with the sequence's.
+    """
     settled = [
         (sample.at_ms // every_ms, sample)
         for sample in samples
@@ -135,12 +145,19 @@ def judge(shown: Sequence[Colour], every_ms: int, samples: Sequence[Sample]) -> 
         # Where the screen should have been seen, in a light that is not bright, nothing followed it.
         bright = fmean(fmean(sample.face) for _, sample in settled) > _MAX_LUMA / 1.5
         return Verdict(Outcome.TOO_BRIGHT if bright else Outcome.NOT_FOLLOWED, *numbers)
-    if correlation < _MIN_CORRELATION or correlation < shifted + _MIN_LEAD:
+    if correlation * _PPM < least_ppm or correlation < shifted + _MIN_LEAD:
         return Verdict(Outcome.NOT_FOLLOWED, *numbers)
-    follows_too = _correlation(behind, expected[0]) >= _MIN_CORRELATION
-    if follows_too and response < behind_response * _MIN_OVER_BACKGROUND:
+    # Of its own brightness each: a dark wall reflects little of whatever falls on it.
+    lit = response / _brightness([sample.face for _, sample in settled])
+    behind_lit = behind_response / _brightness([sample.background for _, sample in settled])
+    follows_too = _correlation(behind, expected[0]) >= _FOLLOWS_TOO
+    if follows_too and lit < behind_lit * _MIN_OVER_BACKGROUND:
         return Verdict(Outcome.BACKGROUND_TOO, *numbers)
     return Verdict(Outcome.FOLLOWED, *numbers)
+
+
+def _brightness(colours: Sequence[Rgb]) -> float:
+    return max(fmean(fmean(rgb) for rgb in colours), _MIN_BRIGHTNESS)
 
 
 def _chroma(rgb: Rgb) -> Rgb:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from services.liveness.errors import FrameTimesError
+from services.liveness.errors import FlashStartError, FrameTimesError
 
 _MIN_STEP_MS = 5
 # The fastest cameras of phones take 120 frames a second, and nobody needs all of them here: less than 8 ms from one
@@ -86,6 +86,26 @@ def check(clock: DeviceClock, captured_at_ms: Sequence[int], *, now_ms: int, sho
         if _repeats(remembered[: len(remembered) - index]):
             raise FrameTimesError(last - index, "must not repeat the times of earlier frames")
     return DeviceClock(captured_at_ms[-1], (first_ms, least_ms), remembered)
+
+
+def check_start(
+    clock: DeviceClock, started_at_ms: int, said_before_ms: int | None, *, shown_at_ms: int, within_ms: int
+) -> None:
+    """Check the device's time of the first colour, after `check` has taken in the frames that came with it.
+
+    Raises FlashStartError when none is said or another than before, for one before the colours were given at
+    `shown_at_ms` of server time, and for one later than `within_ms` after that.
+    """
+    if not started_at_ms:
+        raise FlashStartError("must say when the first colour was shown")
+    if said_before_ms not in {None, started_at_ms}:
+        raise FlashStartError("must stay as it was said with the first frames")
+    # As in rule 4 above: nothing travels in less than the least delay.
+    at_latest_ms = started_at_ms + (clock.delay_ms[1] if clock.delay_ms else 0)
+    if at_latest_ms < shown_at_ms:
+        raise FlashStartError("must not be before the colours were given")
+    if at_latest_ms > shown_at_ms + within_ms:
+        raise FlashStartError(f"must be within {within_ms} ms of when the colours were given")
 
 
 def entropy_bits(steps_ms: Sequence[int]) -> float:

@@ -36,7 +36,7 @@ from cv2.typing import MatLike
 from mediapipe.tasks.python.core.base_options import BaseOptions
 from mediapipe.tasks.python.vision import FaceLandmarker, FaceLandmarkerOptions, RunningMode
 
-from services.liveness import pixels
+from services.liveness import light, pixels
 from services.liveness.traces import VIEW_POINTS
 
 _MIN_SIDE_PX = 256
@@ -91,12 +91,17 @@ class FrameModel:
         """Say what each JPEG of `blobs` shows, as `observation.from_worker` reads it.
 
         `header` is {"passive": [whether model A and the traces of screens are asked for, ...], "spoof": [whether model
-        B is asked, ...]}.
+        B is asked, ...], "light": whether the light on the faces is asked for; not when it is absent}.
         """
         answers: list[Any] = []
+        lit = bool(header.get("light"))
         for jpeg, passive, spoof in zip(blobs, header["passive"], header["spoof"], strict=True):
             frame_bgr = decode_bgr(jpeg)
-            seen = "unreadable" if frame_bgr is None else self._observation(frame_bgr, passive=passive, spoof=spoof)
+            seen = (
+                "unreadable"
+                if frame_bgr is None
+                else self._observation(frame_bgr, passive=passive, spoof=spoof, lit=lit)
+            )
             answers.append(seen)
         return {"frames": answers}, []
 
@@ -156,7 +161,7 @@ class FrameModel:
             "view": [round(float(value), 4) for value in view.ravel()],
         }
 
-    def _observation(self, frame_bgr: MatLike, *, passive: bool, spoof: bool) -> dict[str, Any]:
+    def _observation(self, frame_bgr: MatLike, *, passive: bool, spoof: bool, lit: bool) -> dict[str, Any]:
         frame_rgb = cv2.cvtColor(frame_bgr, cv2.COLOR_BGR2RGB)
         found = self._landmarker.detect(mediapipe.Image(mediapipe.ImageFormat.SRGB, frame_rgb))
         if len(found.face_landmarks) != 1:
@@ -183,6 +188,7 @@ class FrameModel:
                 "box": [left / width, top / height, (right - left) / width, (bottom - top) / height],
                 "live": self.live(frame_bgr, box_px) if passive else None,
                 "traces": self._traces(frame_bgr, box_px, solid_px, passive=passive, spoof=spoof),
+                "light": light.of_face(frame_bgr, points_px) if lit else None,
             },
         }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from services.liveness import traces as traces_of
+from services.liveness.flash import Rgb
 from services.liveness.traces import Traces
 
 
@@ -31,6 +32,14 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
+class Light:
+    """Mean colour of the face's skin, and of what is left and right of the head; None when the frame ends there."""
+
+    skin: Rgb
+    beside: Rgb | None
+
+
+@dataclass(frozen=True, slots=True)
 class Face:
     """The one face of a frame.
 
@@ -38,7 +47,7 @@ class Face:
     person's own right shoulder. `smile`: 0 to 1. `eyes`: mean height of the two eyes over their width. `mouth`: the gap
     between the lips over the distance between the outer corners of the eyes. `luma`: mean brightness of the face,
     0 to 255. `live`: the passive model's probability that this is no picture of a picture, None for frames that it was
-    not asked about. `traces`: see traces.Traces.
+    not asked about. `traces`: see traces.Traces. `light`: None unless it was asked for.
     """
 
     yaw: float
@@ -51,6 +60,7 @@ class Face:
     box: Box
     live: float | None
     traces: Traces
+    light: Light | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +106,8 @@ def _face(value: Mapping[str, Any]) -> Face:
         raise NonsenseError("not a face")
     numbers = {name: _number(value[name], *bounds) for name, bounds in _BOUNDS.items() if name != "live"}
     live = None if value["live"] is None else _number(value["live"], *_BOUNDS["live"])
-    return Face(**numbers, box=_box(value["box"]), live=live, traces=_traces(value["traces"]))
+    light = None if value["light"] is None else _light(value["light"])
+    return Face(**numbers, box=_box(value["box"]), live=live, traces=_traces(value["traces"]), light=light)
 
 
 def _traces(value: Any) -> Traces:
@@ -113,6 +124,19 @@ def _traces(value: Any) -> Traces:
         else:
             read[name] = _number(value[name], *bounds)
     return Traces(**read)
+
+
+def _light(value: Any) -> Light:
+    if not isinstance(value, dict) or set(value) != {"skin", "beside"}:
+        raise NonsenseError("no light")
+    return Light(_rgb(value["skin"]), None if value["beside"] is None else _rgb(value["beside"]))
+
+
+def _rgb(value: Any) -> Rgb:
+    if not isinstance(value, list) or len(value) != len("rgb"):
+        raise NonsenseError("not a colour")
+    red, green, blue = (_number(item, 0, 255) for item in value)
+    return red, green, blue
 
 
 def _box(value: Any) -> Box:
@@ -135,12 +159,12 @@ class FrameAnalyser(Protocol):
     """Looks at frames."""
 
     async def observe(
-        self, frames: Sequence[bytes], *, passive: Sequence[bool], spoof: Sequence[bool]
+        self, frames: Sequence[bytes], *, passive: Sequence[bool], spoof: Sequence[bool], light: bool = False
     ) -> list[Observation | None]:
         """Answer each JPEG, in order, with None when it cannot be read.
 
         `passive` says of which model A is asked and what else costs time is measured, `spoof` of which model B is
-        asked.
+        asked; `light` asks for the light on every face.
 
         Raises FrameUnreadableError for one that is not even tried, and other FinIdErrors when the answer cannot be had
         now.

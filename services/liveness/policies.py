@@ -3,8 +3,10 @@
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from enum import StrEnum
 from pathlib import Path
 
+from mesh.transaction import Channel
 from services.liveness.passive import Rules, Signal
 from services.liveness.prompts import GESTURES, Prompt
 
@@ -20,6 +22,15 @@ _MAX_HOLD_MS = 3000
 # A window leaves time to read, and to try again: so many times what the longest prompt takes to hold.
 _MIN_WINDOW_HOLDS = 3
 _MAX_ATTEMPTS = 3  # and say that three failed attempts mean refusal
+# Fewer colours follow each other by chance too often. A quarter of a second shows a camera of ten frames a second each
+# one twice. No faster than five changes a second: three flashes, each a change and one back, are safe to look at (WCAG
+# 2.2, 2.3.1).
+_COLOURS = (5, 12)
+_EVERY_MS = (200, 1000)
+_MAX_ROUNDS = 3
+# What a window leaves for frames to arrive after the last colour.
+_MIN_ARRIVAL_MS = 1000
+_MAX_FLASH_WINDOW_MS = 30_000
 
 
 class PoliciesError(ValueError):
@@ -68,6 +79,53 @@ class Variety:
     windows_ms: tuple[int, ...]
 
 
+class BrightLight(StrEnum):
+    """What becomes of an attempt whose light hides the screen's. PASSES: with a receipt that says so."""
+
+    PASSES = "PASSES"
+    FAILS = "FAILS"
+
+
+@dataclass(frozen=True, slots=True)
+class Flash:
+    """Colours that the screen shows after the last prompt, in attempts over `channels`: `colours` of them.
+
+    Each is shown for `every_ms` of the device's time, the first at most `start_within_ms` after it was asked for; all
+    frames arrive within `window_ms` of server time. The face's changes of colour correlate with the sequence's by at
+    least `least_ppm`. When too little of it is seen, or the face is lost meanwhile, another sequence is shown, in at
+    most `rounds`.
+    """
+
+    channels: tuple[Channel, ...]
+    colours: int
+    every_ms: int
+    start_within_ms: int
+    window_ms: int
+    least_ppm: int
+    rounds: int
+    in_bright_light: BrightLight
+
+    def __post_init__(self) -> None:
+        rules = (
+            ("channels", bool(self.channels) and len(set(self.channels)) == len(self.channels)),
+            ("colours", _COLOURS[0] <= self.colours <= _COLOURS[1]),
+            ("every_ms", _EVERY_MS[0] <= self.every_ms <= _EVERY_MS[1]),
+            ("least_ppm", self.least_ppm <= _PPM),
+            ("rounds", self.rounds <= _MAX_ROUNDS),
+            (
+                "window_ms",
+                self.start_within_ms + self.length_ms + _MIN_ARRIVAL_MS <= self.window_ms <= _MAX_FLASH_WINDOW_MS,
+            ),
+        )
+        if broken := [name for name, holds in rules if not holds]:
+            raise PoliciesError(f"flash: {broken[0]} is out of range")
+
+    @property
+    def length_ms(self) -> int:
+        """How long all colours together are shown."""
+        return self.colours * self.every_ms
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How strict an attempt is. `neutral_window_ms` is server time, `hold_ms` is the device's, `*_frames` are counts.
@@ -92,6 +150,11 @@ class Policy:
     framing: Framing
     variety: Variety
     signals: Mapping[Signal, int]
+    flash: Flash | None = None
+
+    def flash_over(self, channel: Channel | None) -> Flash | None:
+        """What colours are shown over a channel, None when none are."""
+        return self.flash if self.flash is not None and channel in self.flash.channels else None
 
     @property
     def passive_rules(self) -> Rules:
@@ -105,7 +168,7 @@ class Policy:
             ("length", _MIN_PROMPTS <= self.length <= min(_MAX_PROMPTS, len(self.prompts))),
             ("attempts", 1 <= self.attempts <= _MAX_ATTEMPTS),
             ("signals", {Signal.MODEL_A, Signal.MODEL_B} <= set(self.signals)),
-            ("random_keyframes", self.length + self.random_keyframes <= MAX_KEYFRAMES),
+            ("random_keyframes", self.length + self.random_keyframes + bool(self.flash) <= MAX_KEYFRAMES),
             ("signals", all(0 < least <= _PPM for least in self.signals.values())),
             ("passive_threshold_ppm", 0 < self.passive_threshold_ppm <= _PPM),
             ("times", variety.times[-1] <= _MAX_TIMES and variety.blinks[-1] <= _MAX_TIMES),
@@ -148,11 +211,12 @@ def _policy(table: object) -> Policy:
     framing = Framing(**_floats(values.pop("framing"), Framing))
     variety = Variety(**_choices(values.pop("variety")))
     signals = _signals(values.pop("signals"))
+    flash = _flash(values.pop("flash")) if "flash" in values else None
     names = values.pop("prompts")
     if not isinstance(names, list) or not all(name in GESTURES for name in names):
         raise PoliciesError("prompts must be gestures")
     policy_id = values.pop("id")
-    tables_of = {"prompts", "amplitudes", "framing", "variety", "signals"}
+    tables_of = {"prompts", "amplitudes", "framing", "variety", "signals", "flash"}
     counts = {field.name for field in fields(Policy)} - {"id"} - tables_of
     # Python's bool is an int, and TOML has both floats and booleans.
     numbers = {name: value for name, value in values.items() if type(value) is int and value > 0}
@@ -166,6 +230,7 @@ def _policy(table: object) -> Policy:
         framing=framing,
         variety=variety,
         signals=signals,
+        flash=flash,
         **numbers,
     )
 
@@ -180,6 +245,23 @@ def _choices(value: object) -> dict[str, tuple[int, ...]]:
         if choices != sorted(set(choices)):
             raise PoliciesError(f"variety: {name} goes up, without repeats")
     return {name: tuple(choices) for name, choices in value.items()}
+
+
+def _flash(value: object) -> Flash:
+    names = {field.name for field in fields(Flash)}
+    if not isinstance(value, dict) or set(value) != names:
+        raise PoliciesError(f"flash has exactly {', '.join(sorted(names))}")
+    numbers = dict(value)
+    channels, in_bright_light = numbers.pop("channels"), numbers.pop("in_bright_light")
+    if not isinstance(channels, list) or not all(name in set(Channel) for name in channels):
+        raise PoliciesError(f"flash: channels are of {', '.join(Channel)}")
+    if in_bright_light not in set(BrightLight):
+        raise PoliciesError(f"flash: in_bright_light is one of {', '.join(BrightLight)}")
+    if not all(type(number) is int and number > 0 for number in numbers.values()):
+        raise PoliciesError("flash: numbers are whole and above 0")
+    return Flash(
+        channels=tuple(Channel(name) for name in channels), in_bright_light=BrightLight(in_bright_light), **numbers
+    )
 
 
 def _signals(value: object) -> Mapping[Signal, int]:

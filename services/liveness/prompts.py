@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from services.liveness.flash import Colour
+
 
 class Prompt(StrEnum):
     """One thing to do. Left and right are the person's own.
@@ -20,9 +22,10 @@ class Prompt(StrEnum):
     TURN_LEFT = "TURN_LEFT"
     TURN_RIGHT = "TURN_RIGHT"
     MOVE_CLOSER = "MOVE_CLOSER"
+    WATCH_COLOURS = "WATCH_COLOURS"
 
 
-GESTURES = tuple(prompt for prompt in Prompt if prompt is not Prompt.NEUTRAL)
+GESTURES = tuple(prompt for prompt in Prompt if prompt not in {Prompt.NEUTRAL, Prompt.WATCH_COLOURS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,8 @@ class State(StrEnum):
 class Step:
     """What to do next; times are milliseconds of server time, `hold_ms` of the device's.
 
-    `times`, `times_done`, `hold_ms` and `reach_percent` are of the prompt as `Move` has them, 0 for NEUTRAL.
+    `times`, `times_done`, `hold_ms` and `reach_percent` are of the prompt as `Move` has them, 0 for the others.
+    `colours` are what the screen shows for WATCH_COLOURS, each for `every_ms`, in round `flash_round` from 1.
     """
 
     state: State
@@ -83,3 +87,6 @@ class Step:
     times_done: int = 0
     hold_ms: int = 0
     reach_percent: int = 0
+    colours: tuple[Colour, ...] = ()
+    every_ms: int = 0
+    flash_round: int = 0

@@ -30,7 +30,8 @@ class LivenessServicer(rpc.LivenessServiceServicer):
     ) -> pb.SubmitFramesResponse:
         """Judge frames."""
         frames = [Frame(frame.jpeg, frame.captured_at_ms) for frame in request.frames]
-        return pb.SubmitFramesResponse(step=_step(await self._examiner.submit(request.session, frames)))
+        step = await self._examiner.submit(request.session, frames, request.flash_started_at_ms)
+        return pb.SubmitFramesResponse(step=_step(step))
 
     async def Conclude(
         self, request: pb.ConcludeRequest, context: "grpc.aio.ServicerContext[Any, Any]"
@@ -63,4 +64,10 @@ def _step(step: Step) -> step_pb.LivenessStep:
         times_done=step.times_done,
         hold_ms=step.hold_ms,
         reach_percent=step.reach_percent,
+        flash=_flash(step) if step.colours else None,
     )
+
+
+def _flash(step: Step) -> step_pb.ScreenFlash:
+    colours = [step_pb.ScreenColour.Value(f"SCREEN_COLOUR_{colour}") for colour in step.colours]
+    return step_pb.ScreenFlash(colours=colours, every_ms=step.every_ms, round=step.flash_round)

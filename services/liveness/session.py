@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from mesh.transaction import Channel
-from services.liveness import passive, traces
-from services.liveness.attempt import Failure, Progress
+from services.liveness import flash, passive, traces
+from services.liveness.attempt import Colours, Failure, Progress
+from services.liveness.flash import Outcome, Sample
 from services.liveness.frame_times import DeviceClock
 from services.liveness.gestures import Baseline
 from services.liveness.injection import Declared, Traces
@@ -56,6 +57,8 @@ class Session:
 class Change:
     """What a batch changes. `keyframe` is the JPEG of the prompt answered with it, at `keyframe_position` from 0.
 
+    After all prompts comes that of the colours, which takes the place of the one before it.
+
     `injection` are the signs of injection, as `injection.score` counts them, when the attempt has ended.
     `random_keyframe` is one beside, with its position and quality; its position is beyond all prompts'.
     """
@@ -72,10 +75,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What an attempt that passed leaves: keyframes in the prompts' order, then the random ones; a receipt if given.
+    """What an attempt that passed leaves: keyframes in the prompts' order, that of the colours, then the random ones.
 
     `qualities` are the keyframes', in their order.
-    `signals_ppm` are the passive signals' scores by name, as passive.Signal has them.
+    `signals_ppm` are the passive signals' scores by name, as passive.Signal has them. `receipt` is the one given, if
+    any; `flashed` is what was concluded of the colours, None when none were shown.
     """
 
     keyframes: tuple[bytes, ...] = field(repr=False)
@@ -84,6 +88,7 @@ class Evidence:
     prompts_ppm: int
     signals_ppm: Mapping[str, int]
     receipt: str | None
+    flashed: flash.Verdict | None = None
 
 
 class Sessions(Protocol):
@@ -137,6 +142,8 @@ def from_json(text: str) -> Progress:
             "peaks": tuple(value["peaks"]),
             "gathered": passive.from_json(value["gathered"]),
             "verdict": None if value["verdict"] is None else _verdict(value["verdict"]),
+            "colours": None if value["colours"] is None else _colours(value["colours"]),
+            "flashed": None if value["flashed"] is None else flash_from_json(value["flashed"]),
         }
     )
 
@@ -155,5 +162,16 @@ def _verdict(value: dict[str, Any]) -> Verdict:
     return Verdict(**value | {"signals_ppm": signals_ppm, "failed": failed})
 
 
+def flash_from_json(value: Mapping[str, Any]) -> flash.Verdict:
+    """What `dataclasses.asdict` and JSON made of a verdict on colours."""
+    return flash.Verdict(Outcome(value["outcome"]), value["correlation_ppm"], value["shifted_ppm"])
+
+
+def _colours(value: dict[str, Any]) -> Colours:
+    samples = (Sample(one["at_ms"], tuple(one["face"]), tuple(one["background"])) for one in value["samples"])
+    return Colours(**value | {"samples": tuple(samples)})
+
+
 def _face(value: dict[str, Any]) -> Face:
+    # No face that is remembered has light: what was measured while colours were shown is in samples.
     return Face(**value | {"box": Box(**value["box"]), "traces": traces.from_json(value["traces"])})

@@ -9,6 +9,7 @@ from typing import Never
 from mesh.postgres import Database, Transaction
 from mesh.sealing import Seal
 from mesh.transaction import Channel
+from services.liveness import flash
 from services.liveness.errors import (
     AttemptsExhaustedError,
     EvidenceErasedError,
@@ -21,7 +22,7 @@ from services.liveness.injection import Declared, Label
 from services.liveness.passive import Verdict
 from services.liveness.prompts import State
 from services.liveness.quality import Quality
-from services.liveness.session import Change, Evidence, NewSession, Session, from_json, to_json
+from services.liveness.session import Change, Evidence, NewSession, Session, flash_from_json, from_json, to_json
 
 _DAY = timedelta(days=1)
 _KEYFRAME = "liveness.keyframes.sealed"
@@ -134,10 +135,12 @@ class SessionStore:
     _CHANGE = """
         UPDATE liveness.sessions
         SET version = version + 1, state = $3, progress = $4::jsonb, failure = $5, score_passive_ppm = $6,
-            score_prompts_ppm = $7, ended_at = $8, injection = $9::jsonb, signals = $10::jsonb
+            score_prompts_ppm = $7, ended_at = $8, injection = $9::jsonb, signals = $10::jsonb,
+            flash = $11::jsonb
         WHERE session = $1 AND version = $2 AND state = 'RUNNING'"""
     _ADD_KEYFRAME = """
-        INSERT INTO liveness.keyframes (session, position, sealed, quality) VALUES ($1, $2, $3, $4::jsonb)"""
+        INSERT INTO liveness.keyframes (session, position, sealed, quality) VALUES ($1, $2, $3, $4::jsonb)
+        ON CONFLICT (session, position) DO UPDATE SET sealed = $3, quality = $4::jsonb"""
     _ERASE_KEYFRAMES = "DELETE FROM liveness.keyframes WHERE session = $1"
 
     async def change(self, session: Session, change: Change, now: datetime) -> None:
@@ -156,6 +159,7 @@ class SessionStore:
                 None if running else now,
                 None if change.injection is None else json.dumps(dict(change.injection)),
                 _signals(change.progress.verdict),
+                _flash(change.progress.flashed),
             )
             if changed == 0:
                 raise SessionBusyError("Other frames of this session were judged meanwhile.")
@@ -172,7 +176,7 @@ class SessionStore:
                 await transaction.run(self._ERASE_KEYFRAMES, session.id)
 
     _EVIDENCE = """
-        SELECT s.state, s.score_passive_ppm, s.score_prompts_ppm, s.signals, s.receipt,
+        SELECT s.state, s.score_passive_ppm, s.score_prompts_ppm, s.signals, s.flash, s.receipt,
                ARRAY(
                    SELECT k.sealed FROM liveness.keyframes k WHERE k.session = s.session ORDER BY k.position
                ) AS sealed,
@@ -200,6 +204,7 @@ class SessionStore:
             prompts_ppm=row["score_prompts_ppm"],
             signals_ppm=dict(sorted(json.loads(row["signals"]).items())),  # jsonb keeps no order
             receipt=row["receipt"],
+            flashed=None if row["flash"] is None else flash_from_json(json.loads(row["flash"])),
         )
 
     _KEEP_RECEIPT = """
@@ -245,6 +250,10 @@ def _declared(text: str) -> Declared:
 
 def _signals(verdict: Verdict | None) -> str | None:
     return None if verdict is None else json.dumps({signal.value: ppm for signal, ppm in verdict.signals_ppm.items()})
+
+
+def _flash(verdict: flash.Verdict | None) -> str | None:
+    return None if verdict is None else json.dumps(asdict(verdict))
 
 
 def _keyframe_row(session: str, position: int) -> str:

@@ -31,6 +31,8 @@ APPLICATION_TITLE = "Demo Bank"
 CLIENT_ID = "sandbox-demo-bank"
 DEFAULT_REDIRECT_URI = "https://demo-bank.example/finid/return"
 DEFAULT_POLICY = "sandbox-standard"
+POLICIES = (DEFAULT_POLICY, "sandbox-strict")
+"""What liveness and facematch judge by, and consumers accept."""
 
 
 class SandboxSettings(BaseSettings):
@@ -84,7 +86,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--secret-file", type=Path, required=True, help="where the client secret is, or is to be")
     parser.add_argument("--redirect-uri", action="append", help=f"may be repeated; {DEFAULT_REDIRECT_URI} by default")
-    parser.add_argument("--policy", default=DEFAULT_POLICY, help="the biometric policy of its authentications")
+    parser.add_argument(
+        "--policy", default=DEFAULT_POLICY, choices=POLICIES, help="the biometric policy of its authentications"
+    )
     arguments = parser.parse_args()
     redirect_uris = tuple(arguments.redirect_uri or (DEFAULT_REDIRECT_URI,))
     try:

@@ -161,6 +161,7 @@ class FakeLiveness(Fake):
         self.sessions: dict[str, LivenessStep] = {}
         self.subjects: list[str] = []
         self.devices: list[CaptureDevice] = []
+        self.flash_starts_ms: list[int] = []
 
     async def start(self, transaction_bytes: bytes, subject: str, device: CaptureDevice) -> tuple[str, LivenessStep]:
         await self._called("start")
@@ -183,8 +184,9 @@ class FakeLiveness(Fake):
         )
         return session, self.sessions[session]
 
-    async def submit(self, session: str, frames: Sequence[Frame]) -> LivenessStep:
+    async def submit(self, session: str, frames: Sequence[Frame], flash_started_at_ms: int) -> LivenessStep:
         await self._called("submit")
+        self.flash_starts_ms.append(flash_started_at_ms)
         step = self.sessions[session]
         if step.state is LivenessState.RUNNING and not self.is_live:
             step = replace(step, state=LivenessState.FAILED)

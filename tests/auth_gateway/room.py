@@ -38,7 +38,7 @@ from tests.auth_gateway.fakes import (
     FakeRegistry,
     FakeSigner,
 )
-from tests.bundles import IIN, PHONE, digest_of
+from tests.bundles import IIN, PHONE, POLICY, digest_of
 
 FIELD_KEY = digest_of("field key")
 VERIFIER = "a-verifier-of-enough-characters-for-rfc-7636-x"
@@ -94,6 +94,7 @@ class Room:
             documents=self.documents,
             consents=self.consents,
             links=self.links,
+            policies=frozenset({POLICY}),
             now=self.clock.now,
             pace=self.pace,
         )

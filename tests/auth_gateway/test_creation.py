@@ -18,6 +18,7 @@ from services.auth_gateway.authentication import ChannelNotAllowedError, Languag
 from services.auth_gateway.capture import CaptureLinks
 from services.auth_gateway.creation import (
     ApplicationNotAllowedError,
+    ApplicationPolicyUnknownError,
     Ask,
     CertificateNotFoundError,
     PreparedOtherwiseError,
@@ -120,6 +121,8 @@ async def test_two_authentications_of_a_person_have_nothing_in_common_but_the_ps
         ({"active": False}, {}, ApplicationNotAllowedError),
         ({"purposes": frozenset()}, {}, ApplicationNotAllowedError),
         ({"channels": frozenset({Channel.STEPS})}, {}, ChannelNotAllowedError),
+        ({"policy": "sandbox-lenient"}, {}, ApplicationPolicyUnknownError),
+        ({"policy": ""}, {}, ApplicationPolicyUnknownError),
         ({"channels": frozenset({Channel.HOSTED})}, {"channel": Channel.STEPS}, ChannelNotAllowedError),
         ({}, {"redirect_uri": "https://bank.example/return"}, InvalidArgumentError),
         ({}, {"redirect_uri": ""}, InvalidArgumentError),

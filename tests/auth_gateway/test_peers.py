@@ -26,6 +26,7 @@ from mesh.transaction import Binding, Channel, Purpose
 from services.auth_gateway import peers, ports
 from services.auth_gateway.authentication import Bundle, Language
 from services.auth_gateway.ports import DocumentFormat, Frame, IssuedCertificate, LivenessState, NewDocument
+from services.auth_gateway.servicer import answers
 from tests.bundles import sandbox_openings
 
 MODULES = (
@@ -146,6 +147,30 @@ WIRE_STEP = liveness_step_pb2.LivenessStep(
     hold_ms=600,
     reach_percent=108,
 )
+WIRE_WATCH = liveness_step_pb2.LivenessStep(
+    state=liveness_step_pb2.LIVENESS_STATE_RUNNING,
+    prompt=liveness_step_pb2.PROMPT_WATCH_COLOURS,
+    prompt_index=4,
+    prompt_count=5,
+    prompt_window_ms=6000,
+    hint=liveness_step_pb2.HINT_HOLD_STILL,
+    attempt=1,
+    attempts_left=2,
+    flash=liveness_step_pb2.ScreenFlash(
+        colours=[liveness_step_pb2.SCREEN_COLOUR_RED, liveness_step_pb2.SCREEN_COLOUR_CYAN], every_ms=300, round=2
+    ),
+)
+WATCH = ports.LivenessStep(
+    LivenessState.RUNNING,
+    "PROMPT_WATCH_COLOURS",
+    4,
+    5,
+    6000,
+    "HINT_HOLD_STILL",
+    1,
+    2,
+    flash=ports.ScreenFlash(("SCREEN_COLOUR_RED", "SCREEN_COLOUR_CYAN"), 300, 2),
+)
 STEP = ports.LivenessStep(LivenessState.FAILED, "PROMPT_TURN_LEFT", 2, 4, 7000, "HINT_TOO_DARK", 1, 2, 2, 1, 600, 108)
 
 
@@ -166,16 +191,18 @@ async def test_liveness_starts(spokes: Spokes) -> None:
     assert found == (ID, STEP)
 
 
-async def test_liveness_judges(spokes: Spokes) -> None:
+@pytest.mark.parametrize(("wire", "step"), [(WIRE_STEP, STEP), (WIRE_WATCH, WATCH)], ids=["a gesture", "colours"])
+async def test_liveness_judges(spokes: Spokes, wire: liveness_step_pb2.LivenessStep, step: ports.LivenessStep) -> None:
     asked, found = await exchanged(
         spokes,
         "SubmitFrames",
-        liveness_pb2.SubmitFramesResponse(step=WIRE_STEP),
-        lambda channel: peers.LivenessPeer(channel).submit(ID, [Frame(b"jpeg", 40)]),
+        liveness_pb2.SubmitFramesResponse(step=wire),
+        lambda channel: peers.LivenessPeer(channel).submit(ID, [Frame(b"jpeg", 40)], 30),
     )
     frame = liveness_step_pb2.Frame(jpeg=b"jpeg", captured_at_ms=40)
-    assert asked == liveness_pb2.SubmitFramesRequest(session=ID, frames=[frame])
-    assert found == STEP
+    assert asked == liveness_pb2.SubmitFramesRequest(session=ID, frames=[frame], flash_started_at_ms=30)
+    assert found == step
+    assert answers.liveness_step(step) == wire
 
 
 async def test_liveness_concludes(spokes: Spokes) -> None:

@@ -93,6 +93,8 @@ async def test_it_serves_without_its_spokes_says_so_and_notices_the_loss_of_its_
         ("FINID_PAGE_URI", "https://id.example/capture#x"),
         ("FINID_PAGE_URI", "https://"),
         ("FINID_TOKEN_ISSUER", ""),
+        ("FINID_POLICIES", "[]"),
+        ("FINID_POLICIES", '"sandbox-standard"'),
         ("FINID_PEER_SIGNER", "signer"),
         ("FINID_PEER_LIVENESS", ""),
         ("FINID_GATEWAY_KEY_FILE", "short"),

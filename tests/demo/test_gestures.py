@@ -1,6 +1,7 @@
 """What liveness's real models see of the sample woman, of her replay and of her photo: segments, and whole attempts."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -74,7 +75,7 @@ async def calm(workers: FrameWorkers, folder: Path) -> Face:
     middle = {
         name: median(getattr(face, name) for face in faces) for name in ("yaw", "pitch", "smile", "eyes", "mouth")
     }
-    return Face(**middle, roll=0.0, luma=0.0, box=faces[0].box, live=None, traces=faces[0].traces)
+    return replace(faces[0], **middle, roll=0.0, luma=0.0, live=None)
 
 
 def carries(gesture: str, *, mirrored: bool, calm: Face, faces: Sequence[Face]) -> bool:

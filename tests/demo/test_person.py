@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -9,9 +10,11 @@ from finid.auth.v1 import liveness_step_pb2 as step_pb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deploy.demo import camera, screen
 from deploy.demo.camera import Person
-from deploy.demo.clip import Segment, load_clip
+from deploy.demo.clip import Segment, decoded, load_clip
 from deploy.demo.person import CALM_FRAMES, FRAME_PERIOD_S, Frame, SamplePerson, UnknownPromptError
+from deploy.demo.screen import Lit
 from tests import samples
 from tests.demo.clock import Clock
 
@@ -42,7 +45,7 @@ def shown(frames: Sequence[Frame]) -> list[tuple[int, bool]]:
     return [numbers[frame.jpeg] for frame in frames]
 
 
-def times_ms(frames: Sequence[Frame]) -> list[int]:
+def times_ms(frames: Sequence[camera.Frame]) -> list[int]:
     return [frame.captured_at_ms for frame in frames]
 
 
@@ -121,6 +124,52 @@ async def test_a_turn_to_the_left_is_the_mirrored_turn_to_the_right_and_changes_
 async def test_a_turn_to_the_right_shows_her_as_filmed_again(woman: SamplePerson) -> None:
     await woman.frames("PROMPT_TURN_LEFT", 6)
     assert not any(mirrored for _, mirrored in shown(await woman.frames("PROMPT_TURN_RIGHT", 6)))
+
+
+SHOWN = ["SCREEN_COLOUR_RED", "SCREEN_COLOUR_BLUE", "SCREEN_COLOUR_GREEN"]
+EVERY_MS = 300
+
+
+async def test_colours_are_shown_from_the_first_frame_on_and_the_last_comes_after_them(woman: SamplePerson) -> None:
+    before = await woman.frames("PROMPT_SMILE", 6)
+    watched = await woman.watch(SHOWN, EVERY_MS)
+    times = times_ms(watched.frames)
+    assert watched.started_at_ms == times[0] > times_ms(before)[-1]
+    assert times[-2] < times[0] + EVERY_MS * len(SHOWN) <= times[-1]
+    assert all(60 <= later - earlier <= 70 for earlier, later in itertools.pairwise(times))
+    counted = Counter((at_ms - times[0]) // EVERY_MS for at_ms in times[:-1])
+    assert all(counted[index] >= 4 for index in range(len(SHOWN)))
+
+
+def face_and_corner(picture_jpeg: bytes) -> list[tuple[float, ...]]:
+    """Mean blue, green and red of her cheek's place as filmed, and of the corner behind her."""
+    picture_bgr = decoded(picture_jpeg)
+    patches = (picture_bgr[170:220, 280:350], picture_bgr[:80, :80])
+    return [tuple(patch.reshape(-1, 3).mean(axis=0)) for patch in patches]
+
+
+async def test_her_face_is_lit_by_each_colour_in_its_time_and_the_room_is_not(woman: SamplePerson) -> None:
+    (calm,) = await woman.frames("PROMPT_NEUTRAL", 1)
+    watched = await woman.watch(SHOWN, EVERY_MS)
+    unlit_face, unlit_corner = face_and_corner(calm.jpeg)
+    for frame in watched.frames[:-1]:
+        colour = SHOWN[(frame.captured_at_ms - watched.started_at_ms) // EVERY_MS]
+        face, corner = face_and_corner(frame.jpeg)
+        more = [lit - unlit for lit, unlit in zip(face, unlit_face, strict=True)]
+        channel = {"SCREEN_COLOUR_BLUE": 0, "SCREEN_COLOUR_GREEN": 1, "SCREEN_COLOUR_RED": 2}[colour]
+        assert more[channel] > 8
+        assert all(abs(other) < 4 for index, other in enumerate(more) if index != channel)
+        assert all(abs(lit - unlit) < 3 for lit, unlit in zip(corner, unlit_corner, strict=True))
+    assert watched.frames[-1].jpeg in load_clip(samples.assets_folder()).jpegs.values()
+
+
+@pytest.mark.parametrize("how", [screen.nowhere, screen.on_everything, screen.as_before])
+async def test_attacks_before_the_screen_are_other_pictures(how: Lit) -> None:
+    clock, other = Clock(), Clock()
+    woman = SamplePerson(samples.assets_folder(), now=clock.now, sleep=clock.sleep)
+    attack = SamplePerson(samples.assets_folder(), lit=how, now=other.now, sleep=other.sleep)
+    hers, its = await woman.watch(SHOWN, EVERY_MS), await attack.watch(SHOWN, EVERY_MS)
+    assert all(one.jpeg != two.jpeg for one, two in zip(hers.frames[:-1], its.frames[:-1], strict=True))
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)

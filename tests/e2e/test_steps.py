@@ -39,12 +39,13 @@ async def begun(bank: Participant, given: Surroundings) -> dict[str, Any]:
 
 
 async def attempt(bank: Participant, name: str, person: Person) -> Step:
-    async def submit(frames: Sequence[Frame]) -> Step:
+    async def submit(frames: Sequence[Frame], flash_started_at_ms: int) -> Step:
         body = [
             {"jpeg": base64.b64encode(frame.jpeg).decode(), "capturedAtMs": str(frame.captured_at_ms)}
             for frame in frames
         ]
-        return await bank.call("POST", f"/v1/{name}:submitFrames", {"frames": body})
+        sent = {"frames": body, "flashStartedAtMs": str(flash_started_at_ms)}
+        return await bank.call("POST", f"/v1/{name}:submitFrames", sent)
 
     first = await bank.call("POST", f"/v1/{name}:startLiveness", {})
     return await show(person, first, submit, lambda _step: None)

@@ -350,7 +350,7 @@ def test_ships_exactly_these_policies() -> None:
     assert {policy.id: policy.threshold_ppm for policy in SHIPPED.values()} == {
         "sandbox-standard": 425_000,
         "full-range": 425_000,
-        "strict": 482_000,
+        "sandbox-strict": 482_000,
     }
 
 
@@ -362,7 +362,7 @@ def test_a_policy_of_liveness_means_something_here() -> None:
 def test_the_strict_threshold_is_a_decade_further_on_the_line_through_the_measured_ones() -> None:
     measured = {1e-3: 0.368, 1e-4: 0.425}
     a_decade = measured[1e-4] - measured[1e-3]
-    assert SHIPPED["strict"].threshold_ppm == round((measured[1e-4] + a_decade) * 1_000_000)
+    assert SHIPPED["sandbox-strict"].threshold_ppm == round((measured[1e-4] + a_decade) * 1_000_000)
 
 
 _POLICY_LINES = ("id = 'a'", "threshold_ppm = 1", "min_score_ppm = 1", "min_face_px = 1", "min_document_face_px = 1")

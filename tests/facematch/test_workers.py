@@ -29,7 +29,7 @@ class LyingPool(WorkerPool):
         self._answer = header, blobs
 
     async def call(
-        self, method: str, header: Mapping[str, Any], blobs: Sequence[bytes] = ()
+        self, method: str, header: Mapping[str, Any], blobs: Sequence[bytes] = (), *, continues: bool = False
     ) -> tuple[dict[str, Any], list[bytes]]:
         assert (method, header) == ("read", {"rules": [asdict(RULE)] * len(blobs)})
         return self._answer

@@ -14,8 +14,12 @@ from services.liveness.policies import Policy, Variety
 from services.liveness.prompts import GESTURES, Move, Prompt
 from services.liveness.traces import VIEW_POINTS, Traces
 
-POLICY: Policy = policies.load(Path(services.liveness.__path__[0]) / "policies.toml")["sandbox-standard"]
+SHIPPED = policies.load(Path(services.liveness.__path__[0]) / "policies.toml")
+FLASHING: Policy = SHIPPED["sandbox-standard"]
 """What the sandbox asks for."""
+STRICT: Policy = SHIPPED["sandbox-strict"]
+POLICY: Policy = replace(FLASHING, flash=None)
+"""The same where no colours are shown, as over STEPS and STREAM."""
 ALL_PROMPTS: Policy = replace(POLICY, prompts=GESTURES)
 """The same policy, if it asked for everything."""
 SIMPLE: Policy = replace(

@@ -14,6 +14,7 @@ from services.liveness.errors import (
     SessionBusyError,
     SessionUnknownError,
 )
+from services.liveness.flash import Verdict
 from services.liveness.observation import Observation, from_worker
 from services.liveness.prompts import State
 from services.liveness.quality import Quality
@@ -45,6 +46,7 @@ class _Kept:
     qualities: dict[int, Quality] = field(default_factory=dict)
     scores: tuple[int, int] = (0, 0)
     signals: dict[str, int] = field(default_factory=dict)
+    flash: Verdict | None = None
     receipt: str | None = None
     failure: str = ""
     injection: Mapping[str, int] | None = None
@@ -104,6 +106,7 @@ class SessionsInMemory:
         kept.scores = (change.progress.passive_ppm, change.progress.prompts_ppm)
         verdict = change.progress.verdict
         kept.signals = {signal.value: ppm for signal, ppm in verdict.signals_ppm.items()} if verdict else {}
+        kept.flash = change.progress.flashed
         kept.failure = change.failure.value if change.failure else ""
         kept.injection = change.injection
         if change.keyframe is not None:
@@ -122,7 +125,7 @@ class SessionsInMemory:
             raise EvidenceErasedError("")
         keyframes = tuple(keyframe for _, keyframe in sorted(kept.keyframes.items()))
         qualities = tuple(quality for _, quality in sorted(kept.qualities.items()))
-        return Evidence(keyframes, qualities, *kept.scores, kept.signals, kept.receipt)
+        return Evidence(keyframes, qualities, *kept.scores, kept.signals, kept.receipt, kept.flash)
 
     async def keep_receipt(self, session: str, receipt: str, now: datetime) -> str:
         self.kept[session].receipt = self.kept[session].receipt or receipt
@@ -143,10 +146,10 @@ class ModelInProcess:
         self._model = model
 
     async def observe(
-        self, frames: Sequence[bytes], *, passive: Sequence[bool], spoof: Sequence[bool] = ()
+        self, frames: Sequence[bytes], *, passive: Sequence[bool], spoof: Sequence[bool] = (), light: bool = False
     ) -> list[Observation | None]:
         header, _ = self._model.observe(
-            {"passive": list(passive), "spoof": list(spoof) or [False] * len(frames)}, frames
+            {"passive": list(passive), "spoof": list(spoof) or [False] * len(frames), "light": light}, frames
         )
         return [from_worker(answer) for answer in json.loads(json.dumps(header))["frames"]]
 

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from datetime import timedelta
 
@@ -19,6 +19,7 @@ from mesh.worker import WorkerLostError
 from services.liveness.challenge import Scripts
 from services.liveness.errors import (
     AttemptsExhaustedError,
+    FlashStartError,
     FramesTooLargeError,
     FrameTimesError,
     FrameUnreadableError,
@@ -29,13 +30,15 @@ from services.liveness.errors import (
     SessionUnknownError,
 )
 from services.liveness.examiner import MAX_BATCH_BYTES, Examiner, Frame
+from services.liveness.flash import RGB_OF, Colour
 from services.liveness.injection import Declared, Label
-from services.liveness.observation import Face, Observation
+from services.liveness.observation import Face, Light, Observation
 from services.liveness.passive import Signal
-from services.liveness.prompts import Prompt, State, Step
+from services.liveness.policies import Policy
+from services.liveness.prompts import Hint, Prompt, State, Step
 from services.liveness.quality import Quality
 from tests.bundles import NOW, SentBundle, World, digest_of
-from tests.liveness.faces import NEUTRAL, POLICY, answer, breathing, doing
+from tests.liveness.faces import FLASHING, NEUTRAL, POLICY, answer, breathing, doing
 from tests.liveness.fakes import Clock, SessionsInMemory
 
 WORLD = World()
@@ -50,6 +53,7 @@ class ScriptedWorker:
     faces: list[Face | Observation | None] = field(default_factory=list)
     asked_passive: list[bool] = field(default_factory=list)
     asked_spoof: list[bool] = field(default_factory=list)
+    asked_light: list[bool] = field(default_factory=list)
     lost: bool = False
 
     def frame_of(self, face: Face | Observation | None) -> bytes:
@@ -57,13 +61,14 @@ class ScriptedWorker:
         return str(len(self.faces) - 1).encode()
 
     async def observe(
-        self, frames: Sequence[bytes], *, passive: Sequence[bool], spoof: Sequence[bool]
+        self, frames: Sequence[bytes], *, passive: Sequence[bool], spoof: Sequence[bool], light: bool = False
     ) -> list[Observation | None]:
         if self.lost:
             raise WorkerLostError("the worker of this call was lost")
         await asyncio.sleep(0)
         self.asked_passive += passive
         self.asked_spoof += spoof
+        self.asked_light.append(light)
         seen = [(int(frame), self.faces[int(frame)]) for frame in frames]
         return [Observation(1, breathing(face, number)) if isinstance(face, Face) else face for number, face in seen]
 
@@ -80,6 +85,7 @@ class Place:
     worker: ScriptedWorker = field(default_factory=ScriptedWorker)
     sent: SentBundle = field(default_factory=lambda: WORLD.bundle(Purpose.IDENTIFY))
     max_per_day: int = 10
+    policy: Policy = POLICY
     captured_at_ms: int = 0
     picks: Iterator[int] = field(default_factory=lambda: itertools.cycle([0, 1]))
 
@@ -89,7 +95,7 @@ class Place:
             sessions=self.sessions,
             analyser=self.worker,
             scripts=Scripts(digest_of("script key")),
-            policies={POLICY.id: POLICY},
+            policies={self.policy.id: self.policy},
             signer=WORLD.signer_of(Factor.LIVENESS),
             models_sha256=MODELS,
             max_per_day=self.max_per_day,
@@ -171,6 +177,10 @@ async def test_attempt_reveals_one_prompt_at_a_time_and_ends_with_a_receipt_for_
         signals=proven.facts.signals,
         signals_ppm=proven.facts.signals_ppm,
         thresholds_ppm=proven.facts.thresholds_ppm,
+        flash="NOT_SHOWN",
+        flash_ppm=0,
+        flash_shifted_ppm=0,
+        flash_least_ppm=0,
         models_sha256=MODELS,
         channel=Channel(place.sent.transaction.channel),
     )
@@ -182,6 +192,97 @@ async def test_attempt_reveals_one_prompt_at_a_time_and_ends_with_a_receipt_for_
     assert len(set(concluded.keyframes)) == len(concluded.keyframes) > POLICY.length
     assert len(proven.facts.quality_pose) == len(concluded.keyframes)
     assert all(keyframe.startswith(b"\xff\xd8\xff made anew") for keyframe in concluded.keyframes)
+
+
+def lit_by(colour: Colour | None) -> Face:
+    light = RGB_OF[colour] if colour else (0.0, 0.0, 0.0)
+    red, green, blue = (100 + 0.05 * more for more in light)
+    return replace(NEUTRAL, light=Light((red, green, blue), (80.0, 80.0, 80.0)))
+
+
+async def before_the_screen(place: Place) -> tuple[str, Step]:
+    """Everything but the colours is done."""
+    session, step = await place.start()
+    assert step.prompt_count == POLICY.length + 2
+    step = await place.show(session, [NEUTRAL] * POLICY.neutral_frames)
+    while step.prompt is not Prompt.WATCH_COLOURS:
+        assert (step.colours, step.every_ms, step.flash_round) == ((), 0, 0)
+        step = await place.answer(session, step)
+    return session, step
+
+
+async def watch(place: Place, session: str, asked: Step, *, lit: Callable[[Colour | None], Face] = lit_by) -> Step:
+    """Film all colours from the first frame on, and send them twelve frames at a time."""
+    start_ms, step = place.captured_at_ms, asked
+    faces: list[Face | Observation | None] = []
+    for at_ms in range(0, asked.every_ms * len(asked.colours) + 100, 100):
+        index = at_ms // asked.every_ms
+        faces.append(lit(asked.colours[index] if index < len(asked.colours) else None))
+    frames = place.frames(faces)
+    for first in range(0, len(frames), 12):
+        assert step.state is State.RUNNING
+        step = await place.examiner.submit(session, frames[first : first + 12], start_ms)
+    return step
+
+
+async def test_colours_are_told_when_they_are_to_be_shown_and_what_was_concluded_is_in_the_receipt() -> None:
+    place = Place(policy=FLASHING)
+    session, step = await before_the_screen(place)
+    assert FLASHING.flash is not None
+    record = place.sessions.only().session
+    script = place.examiner.scripts.write(record.txn, record.nonce, FLASHING, Channel.HOSTED)
+    assert (step.state, step.prompt_index, step.hold_ms, step.times) == (State.RUNNING, POLICY.length + 1, 0, 0)
+    assert (step.colours, step.every_ms, step.flash_round) == (script.flashes[0], FLASHING.flash.every_ms, 1)
+    assert step.prompt_window_ms == FLASHING.flash.window_ms
+    assert not any(place.worker.asked_light)
+    step = await watch(place, session, step)
+    assert (step.state, step.prompt, step.prompt_index) == (State.PASSED, Prompt.NEUTRAL, POLICY.length + 1)
+    assert (step.colours, step.flash_round) == ((), 0)
+    assert place.worker.asked_light[-2:] == [True, True]
+    concluded = await place.examiner.conclude(session)
+    facts = receipts.parse(concluded.receipt).facts
+    assert isinstance(facts, Liveness)
+    assert (facts.flash, facts.flash_least_ppm) == ("FOLLOWED", FLASHING.flash.least_ppm)
+    assert facts.flash_ppm > 950_000
+    assert facts.flash_shifted_ppm < 700_000
+    # After those of the prompts stands that of the colours.
+    assert sorted(place.sessions.only().keyframes)[: POLICY.length + 1] == list(range(POLICY.length + 1))
+    assert len(concluded.keyframes) == len(place.sessions.only().keyframes)
+
+
+async def test_face_that_no_screen_lights_fails_and_nobody_is_told_why() -> None:
+    place = Place(policy=FLASHING)
+    session, step = await before_the_screen(place)
+    step = await watch(place, session, step, lit=lambda _: lit_by(None))
+    assert (step.state, step.hint, step.attempts_left) == (State.FAILED, Hint.UNSPECIFIED, 2)
+    assert place.sessions.only().failure == "FLASH_NOT_FOLLOWED"
+    assert place.sessions.only().keyframes == {}
+
+
+async def test_lost_face_is_shown_other_colours() -> None:
+    place = Place(policy=FLASHING)
+    session, first = await before_the_screen(place)
+    again = await watch(place, session, first, lit=lambda colour: replace(lit_by(colour), luma=1.0, light=None))
+    assert (again.state, again.flash_round, again.prompt) == (State.RUNNING, 2, Prompt.WATCH_COLOURS)
+    assert again.colours != first.colours
+    assert (await watch(place, session, again)).state is State.PASSED
+
+
+async def test_time_of_the_first_colour_must_be_said_and_costs_the_attempt_nothing_else() -> None:
+    place = Place(policy=FLASHING)
+    session, step = await before_the_screen(place)
+    for wrong_ms in (0, 1, place.captured_at_ms + 5_000):
+        with pytest.raises(FlashStartError):
+            await place.examiner.submit(session, place.frames([NEUTRAL]), wrong_ms)
+    assert (await watch(place, session, step)).state is State.PASSED
+
+
+async def test_colours_that_nobody_looked_at_in_time_end_the_attempt() -> None:
+    place = Place(policy=FLASHING)
+    session, _ = await before_the_screen(place)
+    place.clock.at += timedelta(seconds=8)
+    step = await place.show(session, [NEUTRAL])
+    assert (step.state, place.sessions.only().failure) == (State.FAILED, "TIMEOUT")
 
 
 async def test_passive_model_is_asked_about_one_frame_of_every_four_and_of_the_rest_at_random() -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.liveness.observation import NonsenseError, Observation, from_worker
+from services.liveness.flash import Rgb
+from services.liveness.observation import Light, NonsenseError, Observation, from_worker
 from tests.liveness.faces import NEUTRAL
 
 
@@ -33,6 +34,14 @@ def test_what_an_honest_worker_says_is_read() -> None:
     assert face is not None
     assert face.face is not None
     assert face.face.live is None
+
+
+@pytest.mark.parametrize("beside", [(120.0, 122.0, 118.0), None])
+def test_light_is_read_with_and_without_something_beside_the_face(beside: Rgb | None) -> None:
+    lit = from_worker(said(light={"skin": [150, 115, 100], "beside": beside and list(beside)}))
+    assert lit is not None
+    assert lit.face is not None
+    assert lit.face.light == Light((150.0, 115.0, 100.0), beside)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +73,14 @@ def test_what_an_honest_worker_says_is_read() -> None:
         said(box=[0, 0, 1, 11]),
         said(box={"left": 0}),
         said(luma=10**400),
+        said(light=[0, 0, 0]),
+        said(light={"skin": [0, 0, 0]}),
+        said(light={"skin": None, "beside": None}),
+        said(light={"skin": [0, 0], "beside": None}),
+        said(light={"skin": [0, 0, 256], "beside": None}),
+        said(light={"skin": [0, 0, math.nan], "beside": None}),
+        said(light={"skin": [0, 0, 0], "beside": [-1, 0, 0]}),
+        said(light={"skin": [0, 0, 0], "beside": "grey"}),
         said(traces={"grid": -1}),
         said(traces={"grid": math.nan}),
         said(traces={"spoof": "0"}),

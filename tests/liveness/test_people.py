@@ -6,24 +6,27 @@ screen, a photo of her. The prompts are the test's.
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from deploy.demo.camera import BATCH, Frame, Person
+from deploy.demo import screen
+from deploy.demo.camera import BATCH, MOST, WATCH, Frame, Person, Watched
 from deploy.demo.person import SamplePerson
 from deploy.demo.replay import ReplayPerson, StillPerson
-from mesh.facts import Factor
+from deploy.demo.screen import Lit
+from mesh import receipts
+from mesh.facts import Factor, Liveness
 from mesh.transaction import Purpose
 from services.liveness import examiner
 from services.liveness.challenge import NONCE_BYTES, Scripts
 from services.liveness.examiner import Concluded, Examiner
 from services.liveness.model import FrameModel
 from services.liveness.policies import Policy
-from services.liveness.prompts import Prompt, State
+from services.liveness.prompts import Prompt, State, Step
 from tests import samples
 from tests.bundles import World, digest_of
-from tests.liveness.faces import POLICY, SIMPLE
+from tests.liveness.faces import FLASHING, POLICY, SIMPLE, STRICT
 from tests.liveness.fakes import Clock, ModelInProcess, SessionsInMemory
 
 pytestmark = pytest.mark.model
@@ -67,9 +70,11 @@ async def attempt(model: FrameModel, prompts: Sequence[Prompt], camera: Camera, 
     filmed: list[Frame] = []
     begun_s = clock.seconds()
     while step.state is State.RUNNING:
-        frames = await person.frames(f"PROMPT_{step.prompt}", BATCH)
+        frames, started_at_ms = await film(person, step)
         filmed += frames
-        step = await place.submit(session, [examiner.Frame(frame.jpeg, frame.captured_at_ms) for frame in frames])
+        for first in range(0, len(frames), MOST):
+            batch = [examiner.Frame(frame.jpeg, frame.captured_at_ms) for frame in frames[first : first + MOST]]
+            step = await place.submit(session, batch, started_at_ms)
     return Ended(
         state=step.state,
         failure=sessions.only().failure,
@@ -77,6 +82,14 @@ async def attempt(model: FrameModel, prompts: Sequence[Prompt], camera: Camera, 
         filmed=filmed,
         concluded=await place.conclude(session) if step.state is State.PASSED else None,
     )
+
+
+async def film(person: Person, step: Step) -> tuple[list[Frame], int]:
+    """What the camera sees while the person does what is asked, and when the screen began to show colours."""
+    if step.prompt is Prompt.WATCH_COLOURS:
+        watched = await person.watch([f"SCREEN_COLOUR_{colour}" for colour in step.colours], step.every_ms)
+        return list(watched.frames), watched.started_at_ms
+    return list(await person.frames(f"PROMPT_{step.prompt}", BATCH)), 0
 
 
 def nonce_of(txn: bytes, prompts: Sequence[Prompt], policy: Policy) -> bytes:
@@ -113,6 +126,10 @@ class Recording:
         self._shown += count
         await self._clock.sleep(0.1 * count)
         return [examiner.Frame(self._filmed[number % len(self._filmed)].jpeg, 100 * number) for number in shown]
+
+    async def watch(self, colours: Sequence[str], every_ms: int) -> Watched:
+        frames = await self.frames(WATCH, every_ms * len(colours) // 100 + 1)
+        return Watched(frames, frames[0].captured_at_ms)
 
 
 @pytest.mark.parametrize(
@@ -164,3 +181,63 @@ async def test_recording_of_one_attempt_does_not_pass_another(
     replayed = await attempt(frame_model, prompts, lambda clock: Recording(filmed.filmed, clock))
     assert replayed.state is State.FAILED
     assert replayed.failure in {"TIMEOUT", "WRONG_GESTURE"}
+
+
+# Before a screen that shows colours. Its light on her is calculated: no screen lit these faces.
+
+
+def lit(how: Lit) -> Camera:
+    return lambda clock: SamplePerson(samples.assets_folder(), lit=how, now=clock.seconds, sleep=clock.sleep)
+
+
+def flash_of(ended: Ended) -> tuple[str, int, int]:
+    """What the receipt says of the colours."""
+    assert ended.concluded is not None
+    facts = receipts.parse(ended.concluded.receipt).facts
+    assert isinstance(facts, Liveness)
+    return facts.flash, facts.flash_ppm, facts.flash_least_ppm
+
+
+@pytest.mark.parametrize("prompts", [SOME, OTHER])
+async def test_sample_woman_before_the_screen_passes_and_the_receipt_says_that_she_followed(
+    frame_model: FrameModel, prompts: tuple[Prompt, ...]
+) -> None:
+    ended = await attempt(frame_model, prompts, lit(screen.on_her_face), FLASHING)
+    assert (ended.state, ended.failure) == (State.PASSED, "")
+    outcome, correlation_ppm, least_ppm = flash_of(ended)
+    assert (outcome, least_ppm) == ("FOLLOWED", 750_000)
+    assert correlation_ppm > 900_000
+    assert ended.took_s < 17
+    assert ended.concluded is not None
+    # One for each prompt, one of the colours, and random ones.
+    keyframes = ended.concluded.keyframes
+    assert FLASHING.length + 1 < len(keyframes) <= FLASHING.length + 1 + FLASHING.random_keyframes
+    assert len(set(keyframes)) == len(keyframes)
+
+
+async def test_sample_woman_passes_the_strict_policy(frame_model: FrameModel) -> None:
+    as_transactions_name_it = replace(STRICT, id=POLICY.id)
+    ended = await attempt(frame_model, (*SOME, Prompt.LOOK_DOWN), lit(screen.on_her_face), as_transactions_name_it)
+    assert (ended.state, ended.failure) == (State.PASSED, "")
+    assert flash_of(ended)[0] == "FOLLOWED"
+
+
+@pytest.mark.parametrize(
+    ("how", "failure"),
+    [
+        (screen.as_before, "FLASH_NOT_FOLLOWED"),
+        (screen.nowhere, "FLASH_NOT_FOLLOWED"),
+        (screen.on_everything, "FLASH_BACKGROUND_TOO"),
+    ],
+    ids=["a recording lit by other colours", "a recording that nothing lights", "a recording tinted as a whole"],
+)
+async def test_what_the_screen_does_not_light_as_a_face_is_refused(
+    frame_model: FrameModel, how: Lit, failure: str
+) -> None:
+    """Each does whatever is asked, in the right place and time: only the colours tell it from her."""
+    ended = await attempt(frame_model, SOME, lit(how), FLASHING)
+    assert (ended.state, ended.failure) == (State.FAILED, failure)
+
+
+async def test_nothing_is_said_of_colours_where_none_are_shown(frame_model: FrameModel) -> None:
+    assert flash_of(await attempt(frame_model, SOME, herself)) == ("NOT_SHOWN", 0, 0)

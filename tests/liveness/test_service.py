@@ -16,7 +16,7 @@ from finid.auth.v1 import liveness_step_pb2 as step_pb
 from finid.liveness.v1 import liveness_pb2 as pb
 from finid.liveness.v1 import liveness_pb2_grpc as rpc
 
-from deploy.demo.camera import BATCH
+from deploy.demo.camera import BATCH, MOST
 from deploy.demo.person import SamplePerson
 from deploy.local.database import Database
 from mesh import base64url, pins, receipts
@@ -95,11 +95,21 @@ async def start(stub: Any, sent: SentBundle) -> Any:
 
 
 async def show(stub: Any, session: str, person: SamplePerson, step: step_pb.LivenessStep) -> step_pb.LivenessStep:
-    """Answer one prompt's batch."""
-    frames = await person.frames(step_pb.Prompt.Name(step.prompt), BATCH)
-    sent = [step_pb.Frame(jpeg=frame.jpeg, captured_at_ms=frame.captured_at_ms) for frame in frames]
-    answer = await stub.SubmitFrames(pb.SubmitFramesRequest(session=session, frames=sent), timeout=20)
-    result: step_pb.LivenessStep = answer.step
+    """Answer one prompt's batch, or look at the colours."""
+    if step.prompt == step_pb.PROMPT_WATCH_COLOURS:
+        colours = [step_pb.ScreenColour.Name(colour) for colour in step.flash.colours]
+        watched = await person.watch(colours, step.flash.every_ms)
+        frames, started_at_ms = watched.frames, watched.started_at_ms
+    else:
+        frames, started_at_ms = await person.frames(step_pb.Prompt.Name(step.prompt), BATCH), 0
+    result = step
+    for first in range(0, len(frames), MOST):
+        sent = [
+            step_pb.Frame(jpeg=frame.jpeg, captured_at_ms=frame.captured_at_ms)
+            for frame in frames[first : first + MOST]
+        ]
+        request = pb.SubmitFramesRequest(session=session, frames=sent, flash_started_at_ms=started_at_ms)
+        result = (await stub.SubmitFrames(request, timeout=20)).step
     return result
 
 
@@ -112,21 +122,26 @@ async def test_whole_attempt_over_mtls_survives_its_worker_and_notices_its_losse
 
     # A worker that dies in the middle: health says so within 2 s, a new one comes, the attempt goes on.
     started = await start(stub, sent)
-    assert (started.step.state, started.step.prompt, started.step.prompt_count) == (RUNNING, step_pb.PROMPT_NEUTRAL, 4)
+    assert (started.step.state, started.step.prompt, started.step.prompt_count) == (RUNNING, step_pb.PROMPT_NEUTRAL, 5)
     step = await show(stub, started.session, person, started.step)
     assert step.prompt_index == 1
     os.kill(worker_of(running), signal.SIGKILL)
     assert await running.becomes(NOT_SERVING, 2.0) < 2.0
     await running.becomes(SERVING, 30)
+    asked = [step]
     while step.state == RUNNING:
         step = await show(stub, started.session, person, step)
+        asked.append(step)
     assert step.state == PASSED
+    assert step_pb.PROMPT_WATCH_COLOURS in {each.prompt for each in asked}
+    assert all((each.prompt == step_pb.PROMPT_WATCH_COLOURS) == each.HasField("flash") for each in asked)
 
     # The receipt is the transaction's, and names the keyframes; asked again, it is the same.
     concluded = await stub.Conclude(pb.ConcludeRequest(session=started.session), timeout=5)
     proven = receipts.verify(concluded.receipt, Liveness, pinned_now(), txn=sent.txn, now=int(time.time()))
     assert proven.facts.keyframes_sha256 == tuple(hashlib.sha256(frame).digest() for frame in concluded.keyframes)
-    assert 3 < len(concluded.keyframes) <= 6  # one for each prompt, and some at random moments
+    assert 4 < len(concluded.keyframes) <= 7  # one for each prompt and the colours, and some at random moments
+    assert proven.facts.flash == "FOLLOWED"
     assert await stub.Conclude(pb.ConcludeRequest(session=started.session), timeout=5) == concluded
 
     # A database that is away: health says so within 2 s, calls may be retried, and it comes back.

@@ -13,7 +13,8 @@ from mesh.names import new_id
 from mesh.postgres import Database
 from mesh.sealing import Seal, SealBrokenError
 from mesh.transaction import Channel
-from services.liveness.attempt import Failure, Progress
+from services.liveness import flash
+from services.liveness.attempt import Colours, Failure, Progress
 from services.liveness.errors import (
     AttemptsExhaustedError,
     EvidenceErasedError,
@@ -22,6 +23,7 @@ from services.liveness.errors import (
     SessionBusyError,
     SessionUnknownError,
 )
+from services.liveness.flash import Outcome, Sample
 from services.liveness.frame_times import DeviceClock
 from services.liveness.gestures import Baseline
 from services.liveness.injection import Declared, Label, Traces
@@ -39,6 +41,7 @@ pytestmark = pytest.mark.postgres
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 JPEG = b"\xff\xd8\xff keyframe "
 VERDICT = Verdict(True, 970_000, {Signal.MODEL_A: 970_000, Signal.GRID: 1_000_000}, ())
+FLASHED = flash.Verdict(Outcome.TOO_BRIGHT, 120_000, -40_000)
 PROGRESS = Progress(
     index=2,
     shown_at_ms=4200,
@@ -56,6 +59,8 @@ PROGRESS = Progress(
     peaks=(1.5,),
     gathered=gather(Gathered(), [(0, Observation(1, NEUTRAL)), (100, Observation(1, NEUTRAL))]),
     verdict=VERDICT,
+    colours=Colours(1, 1650, (Sample(10, (1.5, 2.0, 3.0), (4.0, 5.0, 6.0)),), broken=True, faces=7),
+    flashed=FLASHED,
 )
 
 
@@ -205,6 +210,27 @@ async def test_evidence_of_an_attempt_that_passed(store: SessionStore) -> None:
     assert evidence.keyframes == tuple(JPEG + digit for digit in (b"0", b"1", b"2"))
     assert (evidence.passive_ppm, evidence.prompts_ppm, evidence.receipt) == (970_000, 750_000, None)
     assert list(evidence.signals_ppm.items()) == [("GRID", 1_000_000), ("MODEL_A", 970_000)]
+
+
+async def test_what_was_concluded_of_the_colours_is_kept_with_the_evidence(store: SessionStore) -> None:
+    assert (await store.evidence((await passed(store)).id)).flashed == FLASHED
+    without = await begun(store)
+    change = Change(State.PASSED, replace(PROGRESS, flashed=None), keyframe=JPEG)
+    await store.change(without, change, START)
+    assert (await store.evidence(without.id)).flashed is None
+
+
+async def test_later_keyframe_of_the_colours_takes_the_place_of_the_earlier(store: SessionStore) -> None:
+    running, rated = await begun(store), Quality(1, 2, 3, 4, 5, 6)
+    for number, state in enumerate((State.RUNNING, State.RUNNING, State.PASSED)):
+        jpeg = JPEG + str(number).encode()
+        change = Change(
+            state, PROGRESS, keyframe=jpeg, keyframe_position=3, keyframe_quality=replace(rated, pose=number)
+        )
+        await store.change(await store.load(running.id), change, START)
+    evidence = await store.evidence(running.id)
+    assert evidence.keyframes == (JPEG + b"2",)
+    assert evidence.qualities == (replace(rated, pose=2),)
 
 
 async def test_random_keyframes_follow_those_of_the_prompts_with_their_qualities(store: SessionStore) -> None:

@@ -72,7 +72,7 @@ def test_header_and_claims_are_those_of_the_contract(factor: Factor) -> None:
         Factor.STATE_RECORD: "iin_commitment phone_commitment phone_trusted phone_trusted_since photo_sha256",
         Factor.LIVENESS: "session attempt script keyframes_sha256 quality_pose quality_eyes "
         "quality_sharpness quality_light quality_contrast quality_size score_passive_ppm score_prompts_ppm signals "
-        "signals_ppm thresholds_ppm models_sha256 channel",
+        "signals_ppm thresholds_ppm flash flash_ppm flash_shifted_ppm flash_least_ppm models_sha256 channel",
         Factor.FACE_MATCH: "probes_sha256 reference_sha256 similarities_ppm threshold_ppm models_sha256 "
         "quality_sharpness quality_illumination_uniformity quality_luminance_mean "
         "quality_under_exposure_prevention quality_over_exposure_prevention quality_dynamic_range "

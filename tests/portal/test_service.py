@@ -66,6 +66,16 @@ def seed(folder: Path, database: Database) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
 
 
+def test_policy_that_nobody_judges_by_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "services.portal.sandbox", "--secret-file", str(tmp_path / "client.secret")]
+    refused = subprocess.run(
+        [*command, "--policy", "sandbox-lenient"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert refused.returncode == 2
+    assert "invalid choice: 'sandbox-lenient'" in refused.stderr
+    assert not (tmp_path / "client.secret").exists()
+
+
 @pytest.fixture
 async def running(database: Callable[..., Database], tmp_path: Path) -> AsyncIterator[Running]:
     made = database("portal")

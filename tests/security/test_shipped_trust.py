@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 
 import services
-from deploy.local.floors import floors_files
+from deploy.local.floors import POLICIES, POLICY, floors_files
 from deploy.local.keys import pins_file, receipt_keys
 from deploy.local.state import State
 from mesh import floors, pins
 from mesh.facts import Factor
 from mesh.transaction import Channel, Env, Purpose
+from services.auth_gateway import settings as gateway
+from services.facematch import policies as facematch_policies
+from services.liveness import policies as liveness_policies
+from services.portal import sandbox as portal
 
 ROOMS = Path(services.__file__).parent
 SPOKES = sorted(path.parent.name for path in ROOMS.glob("*/__main__.py") if path.parent.name != "auth_gateway")
@@ -39,6 +43,17 @@ def test_everything_but_a_revocation_needs_the_trusted_phone(tmp_path: Path) -> 
     for path in floors_files(State.open(tmp_path)).values():
         for purpose, floor in floors.parse(path.read_bytes()).items():
             assert floor.phone_trusted == (purpose is not Purpose.REVOKE)
+
+
+def test_policies_that_are_accepted_are_known_to_everybody_who_names_or_judges_by_one(tmp_path: Path) -> None:
+    """So an application cannot have one that fails it in the middle of an authentication."""
+    for path in floors_files(State.open(tmp_path)).values():
+        assert all(set(floor.policies) == set(POLICIES) for floor in floors.parse(path.read_bytes()).values())
+    assert set(gateway.Settings.model_fields["policies"].default) == set(POLICIES)
+    assert set(portal.POLICIES) == set(POLICIES)
+    assert portal.DEFAULT_POLICY == POLICY
+    for room, load in (("liveness", liveness_policies.load), ("facematch", facematch_policies.load)):
+        assert set(POLICIES) <= set(load(ROOMS / room / "policies.toml"))
 
 
 def test_whatever_touches_a_key_needs_the_hosted_page(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from finid.auth.v1 import liveness_step_pb2 as step_pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.auth_gateway.authentication import Authentication, Language, ReturnTo, Verdict
-from services.auth_gateway.ports import CaptureDevice, CodeSent, Frame, LivenessStep
+from services.auth_gateway.ports import CaptureDevice, CodeSent, Frame, LivenessStep, ScreenFlash
 
 
 def timestamp(moment: datetime.datetime | None) -> Timestamp | None:
@@ -77,7 +77,13 @@ def liveness_step(step: LivenessStep) -> step_pb.LivenessStep:
         times_done=step.times_done,
         hold_ms=step.hold_ms,
         reach_percent=step.reach_percent,
+        flash=_flash(step.flash) if step.flash else None,
     )
+
+
+def _flash(flash: ScreenFlash) -> step_pb.ScreenFlash:
+    colours = [step_pb.ScreenColour.Value(colour) for colour in flash.colours]
+    return step_pb.ScreenFlash(colours=colours, every_ms=flash.every_ms, round=flash.round)
 
 
 def code_sent(sent: CodeSent) -> pb.CodeSent:

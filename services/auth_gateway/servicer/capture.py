@@ -104,7 +104,9 @@ class CaptureServicer(rpc.CaptureServiceServicer):
         async with self._desk.front.person("CaptureService.SubmitFrames") as call:
             current = await self._current(context, call)
             return answers.liveness_step(
-                await self._desk.flow.submit_frames(current, answers.frames(list(request.frames)))
+                await self._desk.flow.submit_frames(
+                    current, answers.frames(list(request.frames)), request.flash_started_at_ms
+                )
             )
 
     async def SendCode(self, request: pb.SendCodeRequest, context: Any) -> auth_pb2.CodeSent:

@@ -78,7 +78,9 @@ class FinIdServicer(rpc.FinIdServiceServicer):
         async with self._desk.front.participant(context, "FinIdService.SubmitFrames") as call:
             current = await self._desk.find_for(call, request.name, Channel.STEPS)
             return answers.liveness_step(
-                await self._desk.flow.submit_frames(current, answers.frames(list(request.frames)))
+                await self._desk.flow.submit_frames(
+                    current, answers.frames(list(request.frames)), request.flash_started_at_ms
+                )
             )
 
     async def SendCode(self, request: pb.SendCodeRequest, context: Any) -> pb.CodeSent:
@@ -163,7 +165,8 @@ class FinIdServicer(rpc.FinIdServiceServicer):
                 started = await flow.start_liveness(current, answers.device(request.start_liveness.device))
                 return pb.AuthenticateResponse(liveness=answers.liveness_step(started))
             case "frames":
-                step = await flow.submit_frames(current, answers.frames(list(request.frames.frames)))
+                filmed = answers.frames(list(request.frames.frames))
+                step = await flow.submit_frames(current, filmed, request.frames.flash_started_at_ms)
                 return pb.AuthenticateResponse(liveness=answers.liveness_step(step))
             case "send_code":
                 return pb.AuthenticateResponse(code_sent=answers.code_sent(await flow.send_code(current)))

@@ -477,7 +477,12 @@ class SubmitFramesRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     FRAMES_FIELD_NUMBER: _builtins.int
+    FLASH_STARTED_AT_MS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    flash_started_at_ms: _builtins.int
+    """With frames of PROMPT_WATCH_COLOURS: when the screen began to show the first colour, by the clock of `captured_at_ms`. The
+    same in every call of a round; above 0. Not read otherwise.
+    """
     @_builtins.property
     def frames(self) -> _containers.RepeatedCompositeFieldContainer[_liveness_step_pb2.Frame]:
         """At most 12 frames and 1 MiB together."""
@@ -487,10 +492,11 @@ class SubmitFramesRequest(_message.Message):
         *,
         name: _builtins.str = ...,
         frames: _abc.Iterable[_liveness_step_pb2.Frame] | None = ...,
+        flash_started_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flash_started_at_ms", b"flash_started_at_ms", "frames", b"frames", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -840,16 +846,20 @@ class AuthenticateRequest(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         FRAMES_FIELD_NUMBER: _builtins.int
+        FLASH_STARTED_AT_MS_FIELD_NUMBER: _builtins.int
+        flash_started_at_ms: _builtins.int
+        """As in SubmitFramesRequest."""
         @_builtins.property
         def frames(self) -> _containers.RepeatedCompositeFieldContainer[_liveness_step_pb2.Frame]: ...
         def __init__(
             self,
             *,
             frames: _abc.Iterable[_liveness_step_pb2.Frame] | None = ...,
+            flash_started_at_ms: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["flash_started_at_ms", b"flash_started_at_ms", "frames", b"frames"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!finid/auth/v1/liveness_step.proto\x12\rfinid.auth.v1\x1a\x1b\x62uf/validate/validate.proto\"G\n\x05\x46rame\x12\x19\n\x04jpeg\x18\x01 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80 \x12#\n\x0e\x63\x61ptured_at_ms\x18\x02 \x01(\x03\x42\x0b\xbaH\x08\"\x06\x10\xc0\xcf$(\x00\"\x89\x01\n\rCaptureDevice\x12\x17\n\x05label\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1d\n\x08width_px\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x01(\x00\x12\x1e\n\theight_px\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x01(\x00\x12 \n\x0c\x66rames_per_s\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"\xbe\x02\n\x0cLivenessStep\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.finid.auth.v1.LivenessState\x12%\n\x06prompt\x18\x02 \x01(\x0e\x32\x15.finid.auth.v1.Prompt\x12\x14\n\x0cprompt_index\x18\x03 \x01(\x05\x12\x14\n\x0cprompt_count\x18\x04 \x01(\x05\x12\x18\n\x10prompt_window_ms\x18\x05 \x01(\x05\x12!\n\x04hint\x18\x06 \x01(\x0e\x32\x13.finid.auth.v1.Hint\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\x05\x12\x15\n\rattempts_left\x18\x08 \x01(\x05\x12\r\n\x05times\x18\t \x01(\x05\x12\x12\n\ntimes_done\x18\n \x01(\x05\x12\x0f\n\x07hold_ms\x18\x0b \x01(\x05\x12\x15\n\rreach_percent\x18\x0c \x01(\x05*\xde\x01\n\x06Prompt\x12\x16\n\x12PROMPT_UNSPECIFIED\x10\x00\x12\x12\n\x0ePROMPT_NEUTRAL\x10\x01\x12\x10\n\x0cPROMPT_SMILE\x10\x02\x12\x10\n\x0cPROMPT_BLINK\x10\x03\x12\x15\n\x11PROMPT_OPEN_MOUTH\x10\x04\x12\x14\n\x10PROMPT_LOOK_DOWN\x10\x05\x12\x14\n\x10PROMPT_TURN_LEFT\x10\x06\x12\x15\n\x11PROMPT_TURN_RIGHT\x10\x07\x12\x12\n\x0ePROMPT_LOOK_UP\x10\x08\x12\x16\n\x12PROMPT_MOVE_CLOSER\x10\t*\xde\x01\n\x04Hint\x12\x14\n\x10HINT_UNSPECIFIED\x10\x00\x12\x10\n\x0cHINT_NO_FACE\x10\x01\x12\x16\n\x12HINT_SEVERAL_FACES\x10\x02\x12\x17\n\x13HINT_FACE_NOT_WHOLE\x10\x03\x12\x14\n\x10HINT_COME_CLOSER\x10\x04\x12\x12\n\x0eHINT_MOVE_BACK\x10\x05\x12\x11\n\rHINT_TOO_DARK\x10\x06\x12\x13\n\x0fHINT_TOO_BRIGHT\x10\x07\x12\x13\n\x0fHINT_HOLD_STILL\x10\x08\x12\x16\n\x12HINT_DO_THE_PROMPT\x10\t*\x81\x01\n\rLivenessState\x12\x1e\n\x1aLIVENESS_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16LIVENESS_STATE_RUNNING\x10\x01\x12\x19\n\x15LIVENESS_STATE_PASSED\x10\x02\x12\x19\n\x15LIVENESS_STATE_FAILED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!finid/auth/v1/liveness_step.proto\x12\rfinid.auth.v1\x1a\x1b\x62uf/validate/validate.proto\"\\\n\x0bScreenFlash\x12,\n\x07\x63olours\x18\x01 \x03(\x0e\x32\x1b.finid.auth.v1.ScreenColour\x12\x10\n\x08\x65very_ms\x18\x02 \x01(\x05\x12\r\n\x05round\x18\x03 \x01(\x05\"G\n\x05\x46rame\x12\x19\n\x04jpeg\x18\x01 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80 \x12#\n\x0e\x63\x61ptured_at_ms\x18\x02 \x01(\x03\x42\x0b\xbaH\x08\"\x06\x10\xc0\xcf$(\x00\"\x89\x01\n\rCaptureDevice\x12\x17\n\x05label\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1d\n\x08width_px\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x01(\x00\x12\x1e\n\theight_px\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x01(\x00\x12 \n\x0c\x66rames_per_s\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"\xe9\x02\n\x0cLivenessStep\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.finid.auth.v1.LivenessState\x12%\n\x06prompt\x18\x02 \x01(\x0e\x32\x15.finid.auth.v1.Prompt\x12\x14\n\x0cprompt_index\x18\x03 \x01(\x05\x12\x14\n\x0cprompt_count\x18\x04 \x01(\x05\x12\x18\n\x10prompt_window_ms\x18\x05 \x01(\x05\x12!\n\x04hint\x18\x06 \x01(\x0e\x32\x13.finid.auth.v1.Hint\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\x05\x12\x15\n\rattempts_left\x18\x08 \x01(\x05\x12\r\n\x05times\x18\t \x01(\x05\x12\x12\n\ntimes_done\x18\n \x01(\x05\x12\x0f\n\x07hold_ms\x18\x0b \x01(\x05\x12\x15\n\rreach_percent\x18\x0c \x01(\x05\x12)\n\x05\x66lash\x18\r \x01(\x0b\x32\x1a.finid.auth.v1.ScreenFlash*\xf8\x01\n\x06Prompt\x12\x16\n\x12PROMPT_UNSPECIFIED\x10\x00\x12\x12\n\x0ePROMPT_NEUTRAL\x10\x01\x12\x10\n\x0cPROMPT_SMILE\x10\x02\x12\x10\n\x0cPROMPT_BLINK\x10\x03\x12\x15\n\x11PROMPT_OPEN_MOUTH\x10\x04\x12\x14\n\x10PROMPT_LOOK_DOWN\x10\x05\x12\x14\n\x10PROMPT_TURN_LEFT\x10\x06\x12\x15\n\x11PROMPT_TURN_RIGHT\x10\x07\x12\x12\n\x0ePROMPT_LOOK_UP\x10\x08\x12\x16\n\x12PROMPT_MOVE_CLOSER\x10\t\x12\x18\n\x14PROMPT_WATCH_COLOURS\x10\n*\xc2\x01\n\x0cScreenColour\x12\x1d\n\x19SCREEN_COLOUR_UNSPECIFIED\x10\x00\x12\x15\n\x11SCREEN_COLOUR_RED\x10\x01\x12\x17\n\x13SCREEN_COLOUR_GREEN\x10\x02\x12\x16\n\x12SCREEN_COLOUR_BLUE\x10\x03\x12\x18\n\x14SCREEN_COLOUR_YELLOW\x10\x04\x12\x16\n\x12SCREEN_COLOUR_CYAN\x10\x05\x12\x19\n\x15SCREEN_COLOUR_MAGENTA\x10\x06*\xde\x01\n\x04Hint\x12\x14\n\x10HINT_UNSPECIFIED\x10\x00\x12\x10\n\x0cHINT_NO_FACE\x10\x01\x12\x16\n\x12HINT_SEVERAL_FACES\x10\x02\x12\x17\n\x13HINT_FACE_NOT_WHOLE\x10\x03\x12\x14\n\x10HINT_COME_CLOSER\x10\x04\x12\x12\n\x0eHINT_MOVE_BACK\x10\x05\x12\x11\n\rHINT_TOO_DARK\x10\x06\x12\x13\n\x0fHINT_TOO_BRIGHT\x10\x07\x12\x13\n\x0fHINT_HOLD_STILL\x10\x08\x12\x16\n\x12HINT_DO_THE_PROMPT\x10\t*\x81\x01\n\rLivenessState\x12\x1e\n\x1aLIVENESS_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16LIVENESS_STATE_RUNNING\x10\x01\x12\x19\n\x15LIVENESS_STATE_PASSED\x10\x02\x12\x19\n\x15LIVENESS_STATE_FAILED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,16 +44,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CAPTUREDEVICE'].fields_by_name['height_px']._serialized_options = b'\272H\010\032\006\030\200\200\001(\000'
   _globals['_CAPTUREDEVICE'].fields_by_name['frames_per_s']._loaded_options = None
   _globals['_CAPTUREDEVICE'].fields_by_name['frames_per_s']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
-  _globals['_PROMPT']._serialized_start=616
-  _globals['_PROMPT']._serialized_end=838
-  _globals['_HINT']._serialized_start=841
-  _globals['_HINT']._serialized_end=1063
-  _globals['_LIVENESSSTATE']._serialized_start=1066
-  _globals['_LIVENESSSTATE']._serialized_end=1195
-  _globals['_FRAME']._serialized_start=81
-  _globals['_FRAME']._serialized_end=152
-  _globals['_CAPTUREDEVICE']._serialized_start=155
-  _globals['_CAPTUREDEVICE']._serialized_end=292
-  _globals['_LIVENESSSTEP']._serialized_start=295
-  _globals['_LIVENESSSTEP']._serialized_end=613
+  _globals['_PROMPT']._serialized_start=753
+  _globals['_PROMPT']._serialized_end=1001
+  _globals['_SCREENCOLOUR']._serialized_start=1004
+  _globals['_SCREENCOLOUR']._serialized_end=1198
+  _globals['_HINT']._serialized_start=1201
+  _globals['_HINT']._serialized_end=1423
+  _globals['_LIVENESSSTATE']._serialized_start=1426
+  _globals['_LIVENESSSTATE']._serialized_end=1555
+  _globals['_SCREENFLASH']._serialized_start=81
+  _globals['_SCREENFLASH']._serialized_end=173
+  _globals['_FRAME']._serialized_start=175
+  _globals['_FRAME']._serialized_end=246
+  _globals['_CAPTUREDEVICE']._serialized_start=249
+  _globals['_CAPTUREDEVICE']._serialized_end=386
+  _globals['_LIVENESSSTEP']._serialized_start=389
+  _globals['_LIVENESSSTEP']._serialized_end=750
 # @@protoc_insertion_point(module_scope)

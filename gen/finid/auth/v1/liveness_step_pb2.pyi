@@ -3,8 +3,10 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -35,6 +37,8 @@ class _PromptEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Prompt.ValueTy
     PROMPT_LOOK_UP: _Prompt.ValueType  # 8
     PROMPT_MOVE_CLOSER: _Prompt.ValueType  # 9
     """Bring the face nearer to the camera, or the camera nearer to the face."""
+    PROMPT_WATCH_COLOURS: _Prompt.ValueType  # 10
+    """Look at the screen, which shows the colours of `LivenessStep.flash`, and hold still."""
 
 class Prompt(_Prompt, metaclass=_PromptEnumTypeWrapper):
     """What the person is asked to do. Left and right are the person's own. Clients should take prompts that they do not know
@@ -53,7 +57,47 @@ PROMPT_TURN_RIGHT: Prompt.ValueType  # 7
 PROMPT_LOOK_UP: Prompt.ValueType  # 8
 PROMPT_MOVE_CLOSER: Prompt.ValueType  # 9
 """Bring the face nearer to the camera, or the camera nearer to the face."""
+PROMPT_WATCH_COLOURS: Prompt.ValueType  # 10
+"""Look at the screen, which shows the colours of `LivenessStep.flash`, and hold still."""
 Global___Prompt: _TypeAlias = Prompt  # noqa: Y015
+
+class _ScreenColour:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ScreenColourEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScreenColour.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SCREEN_COLOUR_UNSPECIFIED: _ScreenColour.ValueType  # 0
+    SCREEN_COLOUR_RED: _ScreenColour.ValueType  # 1
+    """#FF0000"""
+    SCREEN_COLOUR_GREEN: _ScreenColour.ValueType  # 2
+    """#00FF00"""
+    SCREEN_COLOUR_BLUE: _ScreenColour.ValueType  # 3
+    """#0000FF"""
+    SCREEN_COLOUR_YELLOW: _ScreenColour.ValueType  # 4
+    """#FFFF00"""
+    SCREEN_COLOUR_CYAN: _ScreenColour.ValueType  # 5
+    """#00FFFF"""
+    SCREEN_COLOUR_MAGENTA: _ScreenColour.ValueType  # 6
+    """#FF00FF"""
+
+class ScreenColour(_ScreenColour, metaclass=_ScreenColourEnumTypeWrapper):
+    """A colour that the whole screen, or as much of it as there is, shows at full brightness (sRGB)."""
+
+SCREEN_COLOUR_UNSPECIFIED: ScreenColour.ValueType  # 0
+SCREEN_COLOUR_RED: ScreenColour.ValueType  # 1
+"""#FF0000"""
+SCREEN_COLOUR_GREEN: ScreenColour.ValueType  # 2
+"""#00FF00"""
+SCREEN_COLOUR_BLUE: ScreenColour.ValueType  # 3
+"""#0000FF"""
+SCREEN_COLOUR_YELLOW: ScreenColour.ValueType  # 4
+"""#FFFF00"""
+SCREEN_COLOUR_CYAN: ScreenColour.ValueType  # 5
+"""#00FFFF"""
+SCREEN_COLOUR_MAGENTA: ScreenColour.ValueType  # 6
+"""#FF00FF"""
+Global___ScreenColour: _TypeAlias = ScreenColour  # noqa: Y015
 
 class _Hint:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -112,6 +156,44 @@ LIVENESS_STATE_PASSED: LivenessState.ValueType  # 2
 LIVENESS_STATE_FAILED: LivenessState.ValueType  # 3
 """This attempt failed; another may be started while `attempts_left` is above 0."""
 Global___LivenessState: _TypeAlias = LivenessState  # noqa: Y015
+
+@_typing.final
+class ScreenFlash(_message.Message):
+    """Colours that the screen shows now, one after the other: their reflection on the face must follow them. They were drawn
+    for this attempt and are told when they are to be shown, so no recording can have been made for them.
+
+    A client shows the first one as soon as this answer comes, each for `every_ms`, and films meanwhile without a pause: 15
+    frames a second or more, each colour at least twice. It ends with at least one frame captured after the last colour, then
+    sends them all, in order, in as many calls as they need, each with `flash_started_at_ms`. What it filmed before the first
+    colour may be left out. The colours are judged with the frame that was captured after the last one.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLOURS_FIELD_NUMBER: _builtins.int
+    EVERY_MS_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    every_ms: _builtins.int
+    round: _builtins.int
+    """From 1. When too little was seen, or the face was lost meanwhile, the answer to the last frames has the next round, with
+    other colours: show those.
+    """
+    @_builtins.property
+    def colours(self) -> _containers.RepeatedScalarFieldContainer[Global___ScreenColour.ValueType]: ...
+    def __init__(
+        self,
+        *,
+        colours: _abc.Iterable[Global___ScreenColour.ValueType] | None = ...,
+        every_ms: _builtins.int = ...,
+        round: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colours", b"colours", "every_ms", b"every_ms", "round", b"round"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScreenFlash: _TypeAlias = ScreenFlash  # noqa: Y015
 
 @_typing.final
 class Frame(_message.Message):
@@ -200,6 +282,7 @@ class LivenessStep(_message.Message):
     TIMES_DONE_FIELD_NUMBER: _builtins.int
     HOLD_MS_FIELD_NUMBER: _builtins.int
     REACH_PERCENT_FIELD_NUMBER: _builtins.int
+    FLASH_FIELD_NUMBER: _builtins.int
     state: Global___LivenessState.ValueType
     prompt: Global___Prompt.ValueType
     prompt_index: _builtins.int
@@ -211,7 +294,9 @@ class LivenessStep(_message.Message):
     attempt: _builtins.int
     attempts_left: _builtins.int
     times: _builtins.int
-    """How often the gesture is to be done within the window, from 1; 0 for PROMPT_NEUTRAL and when the attempt has ended."""
+    """How often the gesture is to be done within the window, from 1; 0 for PROMPT_NEUTRAL, PROMPT_WATCH_COLOURS
+    and when the attempt has ended.
+    """
     times_done: _builtins.int
     """How often it has been done in this window."""
     hold_ms: _builtins.int
@@ -220,6 +305,12 @@ class LivenessStep(_message.Message):
     """
     reach_percent: _builtins.int
     """How far it is to go: 100 is the policy's usual amplitude, 150 half as far again. Tell the person "further" above 100."""
+    @_builtins.property
+    def flash(self) -> Global___ScreenFlash:
+        """With PROMPT_WATCH_COLOURS, which the policy asks for over some channels after every gesture was done: what the screen
+        shows. Every answer repeats it until the colours have been judged.
+        """
+
     def __init__(
         self,
         *,
@@ -235,10 +326,11 @@ class LivenessStep(_message.Message):
         times_done: _builtins.int = ...,
         hold_ms: _builtins.int = ...,
         reach_percent: _builtins.int = ...,
+        flash: Global___ScreenFlash | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["flash", b"flash"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempts_left", b"attempts_left", "hint", b"hint", "hold_ms", b"hold_ms", "prompt", b"prompt", "prompt_count", b"prompt_count", "prompt_index", b"prompt_index", "prompt_window_ms", b"prompt_window_ms", "reach_percent", b"reach_percent", "state", b"state", "times", b"times", "times_done", b"times_done"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempts_left", b"attempts_left", "flash", b"flash", "hint", b"hint", "hold_ms", b"hold_ms", "prompt", b"prompt", "prompt_count", b"prompt_count", "prompt_index", b"prompt_index", "prompt_window_ms", b"prompt_window_ms", "reach_percent", b"reach_percent", "state", b"state", "times", b"times", "times_done", b"times_done"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

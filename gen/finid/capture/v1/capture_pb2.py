@@ -29,7 +29,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66inid/capture/v1/capture.proto\x12\x10\x66inid.capture.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x18\x66inid/auth/v1/auth.proto\x1a!finid/auth/v1/liveness_step.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"?\n\x12OpenCaptureRequest\x12)\n\x05token\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x32\x13^[A-Za-z0-9_-]{43}$\"\x13\n\x11GetCaptureRequest\"/\n\x13ViewDocumentRequest\x12\x18\n\x05index\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x10\x64(\x00\"K\n\x13GiveConsentsRequest\x12\x34\n\x08\x63onsents\x18\x01 \x03(\x0b\x32\x16.finid.auth.v1.ConsentB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x08\"D\n\x14StartLivenessRequest\x12,\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x1c.finid.auth.v1.CaptureDevice\"G\n\x13SubmitFramesRequest\x12\x30\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x14.finid.auth.v1.FrameB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x0c\"\x11\n\x0fSendCodeRequest\"7\n\x11VerifyCodeRequest\x12\"\n\x04\x63ode\x18\x01 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[0-9]{6,10}$\"\x16\n\x14\x46inishCaptureRequest\"-\n\x15\x46inishCaptureResponse\x12\x14\n\x0credirect_uri\x18\x01 \x01(\t2\xab\x08\n\x0e\x43\x61ptureService\x12o\n\x0bOpenCapture\x12$.finid.capture.v1.OpenCaptureRequest\x1a\x1d.finid.auth.v1.Authentication\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/capture:open:\x01*\x12\x65\n\nGetCapture\x12#.finid.capture.v1.GetCaptureRequest\x1a\x1d.finid.auth.v1.Authentication\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/capture\x12r\n\x0cViewDocument\x12%.finid.capture.v1.ViewDocumentRequest\x1a\x14.google.api.HttpBody\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/capture/documents/{index}\x12y\n\x0cGiveConsents\x12%.finid.capture.v1.GiveConsentsRequest\x1a\x1d.finid.auth.v1.Authentication\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/capture:giveConsents:\x01*\x12z\n\rStartLiveness\x12&.finid.capture.v1.StartLivenessRequest\x1a\x1b.finid.auth.v1.LivenessStep\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/capture:startLiveness:\x01*\x12w\n\x0cSubmitFrames\x12%.finid.capture.v1.SubmitFramesRequest\x1a\x1b.finid.auth.v1.LivenessStep\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/capture:submitFrames:\x01*\x12g\n\x08SendCode\x12!.finid.capture.v1.SendCodeRequest\x1a\x17.finid.auth.v1.CodeSent\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/capture:sendCode:\x01*\x12s\n\nVerifyCode\x12#.finid.capture.v1.VerifyCodeRequest\x1a\x1d.finid.auth.v1.Authentication\"!\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/capture:verifyCode:\x01*\x12\x7f\n\rFinishCapture\x12&.finid.capture.v1.FinishCaptureRequest\x1a\'.finid.capture.v1.FinishCaptureResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/capture:finish:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66inid/capture/v1/capture.proto\x12\x10\x66inid.capture.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x18\x66inid/auth/v1/auth.proto\x1a!finid/auth/v1/liveness_step.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"?\n\x12OpenCaptureRequest\x12)\n\x05token\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x32\x13^[A-Za-z0-9_-]{43}$\"\x13\n\x11GetCaptureRequest\"/\n\x13ViewDocumentRequest\x12\x18\n\x05index\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x10\x64(\x00\"K\n\x13GiveConsentsRequest\x12\x34\n\x08\x63onsents\x18\x01 \x03(\x0b\x32\x16.finid.auth.v1.ConsentB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x08\"D\n\x14StartLivenessRequest\x12,\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x1c.finid.auth.v1.CaptureDevice\"q\n\x13SubmitFramesRequest\x12\x30\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x14.finid.auth.v1.FrameB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x0c\x12(\n\x13\x66lash_started_at_ms\x18\x02 \x01(\x03\x42\x0b\xbaH\x08\"\x06\x10\xc0\xcf$(\x00\"\x11\n\x0fSendCodeRequest\"7\n\x11VerifyCodeRequest\x12\"\n\x04\x63ode\x18\x01 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[0-9]{6,10}$\"\x16\n\x14\x46inishCaptureRequest\"-\n\x15\x46inishCaptureResponse\x12\x14\n\x0credirect_uri\x18\x01 \x01(\t2\xab\x08\n\x0e\x43\x61ptureService\x12o\n\x0bOpenCapture\x12$.finid.capture.v1.OpenCaptureRequest\x1a\x1d.finid.auth.v1.Authentication\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/capture:open:\x01*\x12\x65\n\nGetCapture\x12#.finid.capture.v1.GetCaptureRequest\x1a\x1d.finid.auth.v1.Authentication\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/capture\x12r\n\x0cViewDocument\x12%.finid.capture.v1.ViewDocumentRequest\x1a\x14.google.api.HttpBody\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/capture/documents/{index}\x12y\n\x0cGiveConsents\x12%.finid.capture.v1.GiveConsentsRequest\x1a\x1d.finid.auth.v1.Authentication\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/capture:giveConsents:\x01*\x12z\n\rStartLiveness\x12&.finid.capture.v1.StartLivenessRequest\x1a\x1b.finid.auth.v1.LivenessStep\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/capture:startLiveness:\x01*\x12w\n\x0cSubmitFrames\x12%.finid.capture.v1.SubmitFramesRequest\x1a\x1b.finid.auth.v1.LivenessStep\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/capture:submitFrames:\x01*\x12g\n\x08SendCode\x12!.finid.capture.v1.SendCodeRequest\x1a\x17.finid.auth.v1.CodeSent\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/capture:sendCode:\x01*\x12s\n\nVerifyCode\x12#.finid.capture.v1.VerifyCodeRequest\x1a\x1d.finid.auth.v1.Authentication\"!\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/capture:verifyCode:\x01*\x12\x7f\n\rFinishCapture\x12&.finid.capture.v1.FinishCaptureRequest\x1a\'.finid.capture.v1.FinishCaptureResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/capture:finish:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,6 +44,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GIVECONSENTSREQUEST'].fields_by_name['consents']._serialized_options = b'\272H\007\222\001\004\010\001\020\010'
   _globals['_SUBMITFRAMESREQUEST'].fields_by_name['frames']._loaded_options = None
   _globals['_SUBMITFRAMESREQUEST'].fields_by_name['frames']._serialized_options = b'\272H\007\222\001\004\010\001\020\014'
+  _globals['_SUBMITFRAMESREQUEST'].fields_by_name['flash_started_at_ms']._loaded_options = None
+  _globals['_SUBMITFRAMESREQUEST'].fields_by_name['flash_started_at_ms']._serialized_options = b'\272H\010\"\006\020\300\317$(\000'
   _globals['_VERIFYCODEREQUEST'].fields_by_name['code']._loaded_options = None
   _globals['_VERIFYCODEREQUEST'].fields_by_name['code']._serialized_options = b'\272H\021r\0172\r^[0-9]{6,10}$'
   _globals['_CAPTURESERVICE'].methods_by_name['OpenCapture']._loaded_options = None
@@ -75,15 +77,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STARTLIVENESSREQUEST']._serialized_start=411
   _globals['_STARTLIVENESSREQUEST']._serialized_end=479
   _globals['_SUBMITFRAMESREQUEST']._serialized_start=481
-  _globals['_SUBMITFRAMESREQUEST']._serialized_end=552
-  _globals['_SENDCODEREQUEST']._serialized_start=554
-  _globals['_SENDCODEREQUEST']._serialized_end=571
-  _globals['_VERIFYCODEREQUEST']._serialized_start=573
-  _globals['_VERIFYCODEREQUEST']._serialized_end=628
-  _globals['_FINISHCAPTUREREQUEST']._serialized_start=630
-  _globals['_FINISHCAPTUREREQUEST']._serialized_end=652
-  _globals['_FINISHCAPTURERESPONSE']._serialized_start=654
-  _globals['_FINISHCAPTURERESPONSE']._serialized_end=699
-  _globals['_CAPTURESERVICE']._serialized_start=702
-  _globals['_CAPTURESERVICE']._serialized_end=1769
+  _globals['_SUBMITFRAMESREQUEST']._serialized_end=594
+  _globals['_SENDCODEREQUEST']._serialized_start=596
+  _globals['_SENDCODEREQUEST']._serialized_end=613
+  _globals['_VERIFYCODEREQUEST']._serialized_start=615
+  _globals['_VERIFYCODEREQUEST']._serialized_end=670
+  _globals['_FINISHCAPTUREREQUEST']._serialized_start=672
+  _globals['_FINISHCAPTUREREQUEST']._serialized_end=694
+  _globals['_FINISHCAPTURERESPONSE']._serialized_start=696
+  _globals['_FINISHCAPTURERESPONSE']._serialized_end=741
+  _globals['_CAPTURESERVICE']._serialized_start=744
+  _globals['_CAPTURESERVICE']._serialized_end=1811
 # @@protoc_insertion_point(module_scope)

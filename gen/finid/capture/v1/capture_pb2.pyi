@@ -120,16 +120,22 @@ class SubmitFramesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FRAMES_FIELD_NUMBER: _builtins.int
+    FLASH_STARTED_AT_MS_FIELD_NUMBER: _builtins.int
+    flash_started_at_ms: _builtins.int
+    """With frames of PROMPT_WATCH_COLOURS: when the screen began to show the first colour, by the clock of `captured_at_ms`. The
+    same in every call of a round; above 0. Not read otherwise.
+    """
     @_builtins.property
     def frames(self) -> _containers.RepeatedCompositeFieldContainer[_liveness_step_pb2.Frame]: ...
     def __init__(
         self,
         *,
         frames: _abc.Iterable[_liveness_step_pb2.Frame] | None = ...,
+        flash_started_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flash_started_at_ms", b"flash_started_at_ms", "frames", b"frames"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

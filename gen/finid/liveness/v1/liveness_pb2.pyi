@@ -75,7 +75,10 @@ class SubmitFramesRequest(_message.Message):
 
     SESSION_FIELD_NUMBER: _builtins.int
     FRAMES_FIELD_NUMBER: _builtins.int
+    FLASH_STARTED_AT_MS_FIELD_NUMBER: _builtins.int
     session: _builtins.str
+    flash_started_at_ms: _builtins.int
+    """When the screen began to show the first colour, by the device's clock; not read while none are asked for."""
     @_builtins.property
     def frames(self) -> _containers.RepeatedCompositeFieldContainer[_liveness_step_pb2.Frame]: ...
     def __init__(
@@ -83,10 +86,11 @@ class SubmitFramesRequest(_message.Message):
         *,
         session: _builtins.str = ...,
         frames: _abc.Iterable[_liveness_step_pb2.Frame] | None = ...,
+        flash_started_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flash_started_at_ms", b"flash_started_at_ms", "frames", b"frames", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -145,7 +149,9 @@ class ConcludeResponse(_message.Message):
     score_prompts_ppm: _builtins.int
     @_builtins.property
     def keyframes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """JPEG, re-encoded from pixels: one for each prompt in order, then some of random moments."""
+        """JPEG, re-encoded from pixels: one for each prompt in order, one of the colours if any were shown, then some of random
+        moments.
+        """
 
     def __init__(
         self,
