@@ -88,8 +88,8 @@ def test_table_of_another_kind_has_no_quality() -> None:
 def test_frames_of_two_encoders_and_sizes_are_told_apart() -> None:
     one = look(Traces(), [jpeg(), jpeg()])
     assert (len(one.tables), one.qualities, one.sizes_px) == (1, (85,), ((640, 360),))
-    other = look(one, [jpeg(60), b"no picture", jpeg(85, (320, 180))])
-    assert (len(other.tables), other.qualities, other.sizes_px) == (2, (85, 60), ((640, 360), (320, 180)))
+    other = look(one, [jpeg(60), b"no picture", jpeg(85, (480, 270))])
+    assert (len(other.tables), other.qualities, other.sizes_px) == (2, (85, 60), ((640, 360), (480, 270)))
 
 
 def test_what_is_remembered_is_bounded() -> None:
