@@ -67,7 +67,7 @@ async def demonstrate(settings: LocalSettings, display: Display) -> None:
     FOLDER.mkdir(parents=True)
     async with running_mesh(settings, display) as mesh:
         display.say(
-            f"  policy    {POLICY}: three random prompts after a neutral face, a screen that shows colours (hosted page),"
+            f"  policy    {POLICY}: three random prompts after a neutral face, colours on the hosted page's screen,"
             " passive detection, face match"
         )
         await walk(surroundings(settings.state_folder, addresses(mesh)), FOLDER, Narrator(display).say)

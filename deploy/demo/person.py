@@ -18,8 +18,8 @@ from deploy.demo.clip import Seen, Segment, as_filmed, decoded, jpeg, load_clip
 from deploy.demo.screen import Lit
 
 FRAME_PERIOD_S: Final = 0.1
-# While colours are shown the camera takes more: each colour at least four times.
-WATCH_PERIOD_S: Final = 0.066
+# While colours are shown the camera takes more: each colour at least three times, and all in two batches.
+WATCH_PERIOD_S: Final = 0.08
 # A third of a second until she does what she is asked, and as long before she does it again.
 CALM_FRAMES: Final = 3
 _PROMPT: Final = "PROMPT_"
