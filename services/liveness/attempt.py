@@ -293,6 +293,7 @@ def _watch(
     started_at_ms = colours.started_at_ms
     if started_at_ms is None:
         raise ValueError("check_start comes first")
+    last_ms = asked.length_ms + flash.LATEST_MS
     progress = replace(progress, gathered=passive.gather(progress.gathered, _unlit(progress.gathered, batch)))
     colours = replace(colours, faces=colours.faces + len(_lit_faces(progress, policy, batch)))
     for seen in batch:
@@ -300,17 +301,17 @@ def _watch(
         face = seen.observation.face
         if face is None or framing_hint(seen.observation, policy.framing) not in _WELL_FRAMED:
             progress = _interrupted(progress)
-            colours = replace(colours, broken=colours.broken or 0 <= at_ms < asked.length_ms)
+            colours = replace(colours, broken=colours.broken or 0 <= at_ms < last_ms)
             continue
         leapt = _is_break(progress, seen.captured_at_ms, face.box)
         progress = replace(progress, last_face=(seen.captured_at_ms, face.box))
         colours = replace(colours, broken=colours.broken or (leapt and bool(colours.samples)))
-        if 0 <= at_ms < asked.length_ms and face.light is not None and face.light.beside is not None:
+        if 0 <= at_ms < last_ms and face.light is not None and face.light.beside is not None:
             sample = Sample(at_ms, face.light.skin, face.light.beside)
             colours = replace(colours, samples=(*colours.samples, sample))
     progress = replace(progress, colours=colours)
     hint = framing_hint(batch[-1].observation, policy.framing)
-    if batch[-1].captured_at_ms - started_at_ms < asked.length_ms:
+    if batch[-1].captured_at_ms - started_at_ms < last_ms:
         return Advance(progress, State.RUNNING, hint=hint)
     shown = script.flashes[colours.round]
     verdict = flash.judge(shown, asked.every_ms, () if colours.broken else colours.samples, asked.least_ppm)
