@@ -67,8 +67,8 @@ async def demonstrate(settings: LocalSettings, display: Display) -> None:
     FOLDER.mkdir(parents=True)
     async with running_mesh(settings, display) as mesh:
         display.say(
-            f"  policy    {POLICY}: three random prompts after a neutral face, colours of the screen (hosted page), "
-            "passive detection, face match"
+            f"  policy    {POLICY}: three random prompts after a neutral face, colours on the hosted page's screen,"
+            " passive detection, face match"
         )
         await walk(surroundings(settings.state_folder, addresses(mesh)), FOLDER, Narrator(display).say)
     display.say(f"\nAll processes are stopped. The files are in {FOLDER.relative_to(CHECKOUT)}:")

@@ -51,20 +51,23 @@ async def _read_documents(browser: Browser, page: dict[str, Any], say: Callable[
         say("document", (document["title"], len(content), hashlib.sha256(content).hexdigest()))
 
 
+async def submit_on_page(browser: Browser, frames: Sequence[Frame], flash_started_at_ms: int) -> Step:
+    """Send what the camera saw, and when the screen began to show colours; return what is next."""
+    body = [
+        {"jpeg": base64.b64encode(frame.jpeg).decode(), "capturedAtMs": str(frame.captured_at_ms)} for frame in frames
+    ]
+    sent = {"frames": body, "flashStartedAtMs": str(flash_started_at_ms)}
+    return await browser.call("POST", "/v1/capture:submitFrames", sent)
+
+
 async def _liveness(browser: Browser, person: Person, say: Callable[[str, Any], None]) -> bool:
     """Try until an attempt passes (True) or none is left (False)."""
 
-    async def submit(frames: Sequence[Frame], flash_started_at_ms: int) -> Step:
-        body = [
-            {"jpeg": base64.b64encode(frame.jpeg).decode(), "capturedAtMs": str(frame.captured_at_ms)}
-            for frame in frames
-        ]
-        sent = {"frames": body, "flashStartedAtMs": str(flash_started_at_ms)}
-        return await browser.call("POST", "/v1/capture:submitFrames", sent)
-
     while True:
         first = await browser.call("POST", "/v1/capture:startLiveness", {})
-        step = await show(person, first, submit, lambda shown: say("prompt", shown))
+        step = await show(
+            person, first, lambda *filmed: submit_on_page(browser, *filmed), lambda shown: say("prompt", shown)
+        )
         say("attempt", step)
         if step["state"] == "LIVENESS_STATE_PASSED":
             return True

@@ -18,8 +18,10 @@ from deploy.demo.clip import Seen, Segment, as_filmed, decoded, jpeg, load_clip
 from deploy.demo.screen import Lit
 
 FRAME_PERIOD_S: Final = 0.1
-# While colours are shown the camera takes more: each colour at least four times.
-WATCH_PERIOD_S: Final = 0.066
+# While colours are shown the camera takes more: each colour at least three times, and all in two batches.
+WATCH_PERIOD_S: Final = 0.085
+# FinID looks for the last colour that much later, too.
+WATCHED_AFTER_MS: Final = 100
 # A third of a second until she does what she is asked, and as long before she does it again.
 CALM_FRAMES: Final = 3
 _PROMPT: Final = "PROMPT_"
@@ -117,15 +119,16 @@ class SamplePerson:
         self._begin(WATCH)
         started_at_ms = captured_at_ms = await self._shutter.release(WATCH_PERIOD_S)
         frames = []
-        while captured_at_ms - started_at_ms < every_ms * len(colours):
-            colour = colours[(captured_at_ms - started_at_ms) // every_ms]
-            frames.append(Frame(self._lit_frame(colour), captured_at_ms))
+        while captured_at_ms - started_at_ms < every_ms * len(colours) + WATCHED_AFTER_MS:
+            index = (captured_at_ms - started_at_ms) // every_ms
+            frames.append(Frame(self._seen(colours[index] if index < len(colours) else None), captured_at_ms))
             captured_at_ms = await self._shutter.release(WATCH_PERIOD_S)
-        frames.append(Frame(self._clip.jpegs[next(self._acting), self._mirrored], captured_at_ms))
+        frames.append(Frame(self._seen(None), captured_at_ms))
         return Watched(frames, started_at_ms)
 
-    def _lit_frame(self, colour: str) -> bytes:
-        return _lit_jpeg(self._clip.jpegs[next(self._acting), self._mirrored], self._lit, colour, self._mirrored)
+    def _seen(self, colour: str | None) -> bytes:
+        frame_jpeg = self._clip.jpegs[next(self._acting), self._mirrored]
+        return frame_jpeg if colour is None else _lit_jpeg(frame_jpeg, self._lit, colour, self._mirrored)
 
     def _begin(self, prompt: str) -> None:
         gesture = prompt.removeprefix(_PROMPT)

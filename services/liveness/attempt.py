@@ -120,13 +120,18 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """What a batch has changed. `keyframe` is the position in the batch of the frame that shows the answered prompt."""
+    """What a batch has changed. `keyframe` is the position in the batch of the frame that shows the answered prompt.
+
+    `lit` are positions of faces that the round's colours were shown to, `lit_before` how many came before them.
+    """
 
     progress: Progress
     state: State
     hint: Hint = Hint.UNSPECIFIED
     failure: Failure | None = None
     keyframe: int | None = None
+    lit: tuple[int, ...] = ()
+    lit_before: int = 0
 
 
 def move_of(progress: Progress, script: Script) -> Move | None:
@@ -293,25 +298,27 @@ def _watch(
     started_at_ms = colours.started_at_ms
     if started_at_ms is None:
         raise ValueError("check_start comes first")
+    last_ms = asked.length_ms + flash.LATEST_MS
     progress = replace(progress, gathered=passive.gather(progress.gathered, _unlit(progress.gathered, batch)))
-    colours = replace(colours, faces=colours.faces + len(_lit_faces(progress, policy, batch)))
+    lit_before, lit = colours.faces, _lit_faces(progress, policy, batch, range(started_at_ms, started_at_ms + last_ms))
+    colours = replace(colours, faces=lit_before + len(lit))
     for seen in batch:
         at_ms = seen.captured_at_ms - started_at_ms
         face = seen.observation.face
         if face is None or framing_hint(seen.observation, policy.framing) not in _WELL_FRAMED:
             progress = _interrupted(progress)
-            colours = replace(colours, broken=colours.broken or 0 <= at_ms < asked.length_ms)
+            colours = replace(colours, broken=colours.broken or 0 <= at_ms < last_ms)
             continue
         leapt = _is_break(progress, seen.captured_at_ms, face.box)
         progress = replace(progress, last_face=(seen.captured_at_ms, face.box))
         colours = replace(colours, broken=colours.broken or (leapt and bool(colours.samples)))
-        if 0 <= at_ms < asked.length_ms and face.light is not None and face.light.beside is not None:
+        if 0 <= at_ms < last_ms and face.light is not None and face.light.beside is not None:
             sample = Sample(at_ms, face.light.skin, face.light.beside)
             colours = replace(colours, samples=(*colours.samples, sample))
     progress = replace(progress, colours=colours)
     hint = framing_hint(batch[-1].observation, policy.framing)
-    if batch[-1].captured_at_ms - started_at_ms < asked.length_ms:
-        return Advance(progress, State.RUNNING, hint=hint)
+    if batch[-1].captured_at_ms - started_at_ms < last_ms:
+        return Advance(progress, State.RUNNING, hint=hint, lit=lit, lit_before=lit_before)
     shown = script.flashes[colours.round]
     verdict = flash.judge(shown, asked.every_ms, () if colours.broken else colours.samples, asked.least_ppm)
     progress = replace(progress, flashed=verdict)
@@ -320,7 +327,7 @@ def _watch(
         return Advance(again, State.RUNNING, hint=Hint.HOLD_STILL if hint is Hint.UNSPECIFIED else hint)
     bright = verdict.outcome is Outcome.TOO_BRIGHT
     if verdict.outcome is Outcome.FOLLOWED or (bright and asked.in_bright_light is BrightLight.PASSES):
-        return _ended(progress, policy)
+        return replace(_ended(progress, policy), lit=lit, lit_before=lit_before)
     failed = _failed(progress, Failure(f"FLASH_{verdict.outcome}"))
     return replace(failed, hint=Hint.TOO_BRIGHT) if bright else failed
 
@@ -336,26 +343,23 @@ def _unlit(gathered: Gathered, batch: Sequence[Seen]) -> list[tuple[int, Observa
     return seen_at
 
 
-def lit_keyframe(
-    before: Colours, progress: Progress, policy: Policy, batch: Sequence[Seen], pick: Callable[[int], int]
-) -> int | None:
+def lit_keyframe(advanced: Advance, pick: Callable[[int], int]) -> int | None:
     """The position in the batch of the frame that is kept for the face match of those that colours were shown to.
 
     Each of the round's faces is as likely, in whichever batch it came: a later batch takes the place of an earlier
     one's by as much as it has of all faces so far.
     """
-    faces = _lit_faces(progress, policy, batch)
-    if not faces:
+    if not advanced.lit or advanced.state is State.FAILED:
         return None
-    chosen = pick(before.faces + len(faces)) - before.faces
-    return faces[chosen] if chosen >= 0 else None
+    chosen = pick(advanced.lit_before + len(advanced.lit)) - advanced.lit_before
+    return advanced.lit[chosen] if chosen >= 0 else None
 
 
-def _lit_faces(progress: Progress, policy: Policy, batch: Sequence[Seen]) -> list[int]:
-    """Positions of the faces that can be matched; of all, when half cannot, so that nobody hides in bad frames."""
-    faces = [index for index, seen in enumerate(batch) if seen.observation.face is not None]
-    good = _good(progress, policy, batch)
-    return good if 2 * len(good) >= len(faces) else faces
+def _lit_faces(progress: Progress, policy: Policy, batch: Sequence[Seen], shown_ms: range) -> tuple[int, ...]:
+    """Positions of the faces that can be matched; of all, when a quarter cannot, so that nobody hides in bad frames."""
+    faces = [n for n, seen in enumerate(batch) if seen.observation.face is not None and seen.captured_at_ms in shown_ms]
+    good = [index for index in _good(progress, policy, batch) if index in faces]
+    return tuple(good if 4 * len(good) >= 3 * len(faces) else faces)
 
 
 def _keyframe(progress: Progress, baseline: Baseline, batch: Sequence[Seen], position: int) -> int:

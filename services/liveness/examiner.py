@@ -196,10 +196,8 @@ class Examiner:
         progress = advanced.progress
         keyframe, quality, random_keyframe = None, UNRATED, None
         answer, position = advanced.keyframe, len(progress.peaks) - 1
-        colours = session.progress.colours if session.progress else None
-        if colours is not None and advanced.state is not State.FAILED:
-            answer = attempts.lit_keyframe(colours, progress, policy, batch, self.pick)
-            position = len(script.moves)
+        if advanced.lit:
+            answer, position = attempts.lit_keyframe(advanced, self.pick), len(script.moves)
         if answer is not None:
             keyframe = await self.analyser.keyframe(frames[answer].jpeg)
             quality = _quality(progress, batch[answer])

@@ -27,6 +27,11 @@ Rgb = tuple[float, float, float]
 _PPM = 1_000_000
 _MIN_SAMPLES = 12
 _MIN_PER_COLOUR = 2
+# From the page's word that it shows a colour to the time that the camera gives to a frame of it: a screen and a camera
+# may both be late, by an amount that is not known.
+_LATE_MS = (0, 50, 100)
+LATEST_MS = _LATE_MS[-1]
+"""Frames are looked at for so long after the last colour."""
 # A frame exposed while the colour changed shows both: it is left out.
 _SETTLE_MS = 80
 _MAX_LUMA = 215.0
@@ -124,36 +129,59 @@ def judge(shown: Sequence[Colour], every_ms: int, samples: Sequence[Sample], lea
 
     `least_ppm` is the least correlation of the face's changes of colour with the sequence's.
     """
-    settled = [
-        (sample.at_ms // every_ms, sample)
-        for sample in samples
-        if 0 <= sample.at_ms < every_ms * len(shown) and sample.at_ms % every_ms >= _SETTLE_MS
-    ]
-    seen = [index for index, _ in settled]
-    if len(settled) < _MIN_SAMPLES or any(seen.count(index) < _MIN_PER_COLOUR for index in range(len(shown))):
-        return Verdict(Outcome.TOO_FEW)
-    if fmean(max(sample.face) for _, sample in settled) > _MAX_LUMA:
-        return Verdict(Outcome.TOO_BRIGHT)
-    face = _changes([_chroma(sample.face) for _, sample in settled], seen, len(shown))
-    behind = _changes([_chroma(sample.background) for _, sample in settled], seen, len(shown))
     expected = _expected(shown)
-    correlation = _correlation(face, expected[0])
-    shifted = max(_correlation(face, moved) for moved in expected[1:])
+    readings = [_read(expected, every_ms, samples, late_ms) for late_ms in _LATE_MS]
+    reading = max((one for one in readings if one is not None), key=lambda one: one.correlation, default=None)
+    if reading is None:
+        return Verdict(Outcome.TOO_FEW)
+    if fmean(max(sample.face) for sample in reading.settled) > _MAX_LUMA:
+        return Verdict(Outcome.TOO_BRIGHT)
+    correlation = reading.correlation
+    shifted = max(_correlation(reading.face, moved) for moved in expected[1:])
     numbers = (round(correlation * _PPM), round(shifted * _PPM))
-    response, behind_response = _size(face), _size(behind)
+    response, behind_response = _size(reading.face), _size(reading.behind)
     if response < _MIN_RESPONSE:
         # Where the screen should have been seen, in a light that is not bright, nothing followed it.
-        bright = fmean(fmean(sample.face) for _, sample in settled) > _MAX_LUMA / 1.5
+        bright = fmean(fmean(sample.face) for sample in reading.settled) > _MAX_LUMA / 1.5
         return Verdict(Outcome.TOO_BRIGHT if bright else Outcome.NOT_FOLLOWED, *numbers)
     if correlation * _PPM < least_ppm or correlation < shifted + _MIN_LEAD:
         return Verdict(Outcome.NOT_FOLLOWED, *numbers)
     # Of its own brightness each: a dark wall reflects little of whatever falls on it.
-    lit = response / _brightness([sample.face for _, sample in settled])
-    behind_lit = behind_response / _brightness([sample.background for _, sample in settled])
-    follows_too = _correlation(behind, expected[0]) >= _FOLLOWS_TOO
+    lit = response / _brightness([sample.face for sample in reading.settled])
+    behind_lit = behind_response / _brightness([sample.background for sample in reading.settled])
+    follows_too = _correlation(reading.behind, expected[0]) >= _FOLLOWS_TOO
     if follows_too and lit < behind_lit * _MIN_OVER_BACKGROUND:
         return Verdict(Outcome.BACKGROUND_TOO, *numbers)
     return Verdict(Outcome.FOLLOWED, *numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What was seen if screen and camera are late by so much: changes of colour, and what they were measured on."""
+
+    settled: Sequence[Sample]
+    face: Sequence[float]
+    behind: Sequence[float]
+    correlation: float
+
+
+def _read(
+    expected: Sequence[Sequence[float]], every_ms: int, samples: Sequence[Sample], late_ms: int
+) -> _Reading | None:
+    """Return what was seen, None when that is too little."""
+    length = len(expected)
+    settled: list[Sample] = []
+    seen: list[int] = []
+    for sample in samples:
+        index, within_ms = divmod(sample.at_ms - late_ms, every_ms)
+        if 0 <= index < length and within_ms >= _SETTLE_MS:
+            settled.append(sample)
+            seen.append(index)
+    if len(settled) < _MIN_SAMPLES or any(seen.count(index) < _MIN_PER_COLOUR for index in range(length)):
+        return None
+    face = _changes([_chroma(sample.face) for sample in settled], seen, length)
+    behind = _changes([_chroma(sample.background) for sample in settled], seen, length)
+    return _Reading(settled, face, behind, _correlation(face, expected[0]))
 
 
 def _brightness(colours: Sequence[Rgb]) -> float:

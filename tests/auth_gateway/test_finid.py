@@ -20,6 +20,7 @@ from tests.auth_gateway.fakes import ANOTHER_APPLICATION, CODE, REDIRECT_URI
 from tests.auth_gateway.room import PAGE_URI, VERIFIER, ask_of
 from tests.auth_gateway.visits import (
     DEVICE,
+    FLASH_STARTED_AT_MS,
     FRAMES,
     HostedPage,
     Stream,
@@ -55,6 +56,7 @@ async def test_the_hosted_way_from_create_to_evidence(edge: Edge) -> None:
     query = parse_qs(urlsplit(redirect_uri).query)
     assert query["state"] == ["of the bank"]
 
+    assert edge.room.liveness.flash_starts_ms == [0, FLASH_STARTED_AT_MS]
     seen = await finid.GetAuthentication(auth.GetAuthenticationRequest(name=created.name), metadata=token)
     assert (seen.state, seen.capture_uri) == (auth.AUTHENTICATION_STATE_FINISHED, "")
     read = auth.ReadResultRequest(name=created.name, result_code=query["code"][0], code_verifier=VERIFIER)
@@ -81,7 +83,9 @@ async def test_the_way_in_steps(edge: Edge) -> None:
     assert edge.room.liveness.devices == [CaptureDevice("a camera of hers", 1280, 720, 30)]
     frames = auth.SubmitFramesRequest(name=name, frames=FRAMES)
     assert (await finid.SubmitFrames(frames, metadata=token)).prompt == steps.PROMPT_SMILE
-    assert (await finid.SubmitFrames(frames, metadata=token)).state == steps.LIVENESS_STATE_PASSED
+    lit = auth.SubmitFramesRequest(name=name, frames=FRAMES, flash_started_at_ms=FLASH_STARTED_AT_MS)
+    assert (await finid.SubmitFrames(lit, metadata=token)).state == steps.LIVENESS_STATE_PASSED
+    assert edge.room.liveness.flash_starts_ms == [0, FLASH_STARTED_AT_MS]
     sent = await finid.SendCode(auth.SendCodeRequest(name=name), metadata=token)
     assert sent.masked_phone == "+7 701 *** ** 01"
     wrong = await refused(finid.VerifyCode(auth.VerifyCodeRequest(name=name, code="000000"), metadata=token))

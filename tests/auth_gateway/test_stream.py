@@ -10,6 +10,7 @@ from services.auth_gateway.ports import CaptureDevice
 from tests.auth_gateway.edge import Edge, told
 from tests.auth_gateway.fakes import unavailable
 from tests.auth_gateway.visits import (
+    FLASH_STARTED_AT_MS,
     FRAMES,
     Stream,
     consents,
@@ -24,6 +25,7 @@ async def test_one_stream_is_a_whole_authentication(edge: Edge) -> None:
     stream = Stream(edge)
     await stream.up_to_the_code(create(auth.CHANNEL_STREAM))
     assert edge.room.liveness.devices == [CaptureDevice("a camera of hers", 1280, 720, 30)]
+    assert edge.room.liveness.flash_starts_ms == [0, FLASH_STARTED_AT_MS]
     verified = await stream.ask(verify_code=entered())
     assert verified.authentication.state == auth.AUTHENTICATION_STATE_FINISHED
     result = (await stream.hears()).result

@@ -20,6 +20,7 @@ from tests.bundles import IIN, PHONE
 
 SUBJECT = auth.Subject(iin=IIN, phone=PHONE)
 RETURN_TO = auth.ReturnTo(redirect_uri=REDIRECT_URI, state="of the bank", code_challenge=CHALLENGE)
+FLASH_STARTED_AT_MS = 30
 DEVICE = steps.CaptureDevice(label="a camera of hers", width_px=1280, height_px=720, frames_per_s=30)
 FRAMES = [
     steps.Frame(jpeg=b"first frame of hers", captured_at_ms=0),
@@ -67,8 +68,9 @@ class HostedPage:
         """Every step of the person; return where the browser goes then."""
         await self.call("GiveConsents", page.GiveConsentsRequest(consents=consents(shown)))
         await self.call("StartLiveness", page.StartLivenessRequest(device=DEVICE))
-        for _ in range(2):
-            await self.call("SubmitFrames", page.SubmitFramesRequest(frames=FRAMES))
+        for started_at_ms in (0, FLASH_STARTED_AT_MS):
+            frames = page.SubmitFramesRequest(frames=FRAMES, flash_started_at_ms=started_at_ms)
+            await self.call("SubmitFrames", frames)
         await self.call("SendCode", page.SendCodeRequest())
         await self.call("VerifyCode", page.VerifyCodeRequest(code=CODE))
         finished = await self.call("FinishCapture", page.FinishCaptureRequest())
@@ -122,7 +124,8 @@ class Stream:
         assert (await self.ask(start_liveness=start)).liveness.prompt == steps.PROMPT_NEUTRAL
         frames = auth.AuthenticateRequest.Frames(frames=FRAMES)
         assert (await self.ask(frames=frames)).liveness.prompt == steps.PROMPT_SMILE
-        assert (await self.ask(frames=frames)).liveness.state == steps.LIVENESS_STATE_PASSED
+        lit = auth.AuthenticateRequest.Frames(frames=FRAMES, flash_started_at_ms=FLASH_STARTED_AT_MS)
+        assert (await self.ask(frames=lit)).liveness.state == steps.LIVENESS_STATE_PASSED
         assert (await self.ask(send_code={})).code_sent.masked_phone
         return created.name
 

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from deploy.demo import screen
 from deploy.demo.__main__ import surroundings
 from deploy.demo.camera import Frame, Person, Step, show
+from deploy.demo.hosted import submit_on_page
+from deploy.demo.person import SamplePerson
 from deploy.demo.phone import Phone
 from deploy.demo.replay import ReplayPerson
 from deploy.demo.request_log import RequestLog
-from deploy.demo.rest import CallRefusedError, Participant
+from deploy.demo.rest import Browser, CallRefusedError, Participant, Pkce
 from deploy.demo.walk import Surroundings
 from deploy.local.assets.prepare import default_folder
 from deploy.local.state import READY_FILE
@@ -148,5 +151,40 @@ def test_another_applications_and_unknown_names_are_not_found_and_bad_input_name
             "returnTo": {"redirectUri": "https://evil.example/", "codeChallenge": "a" * 43},
         }
         assert await refusal(bank.call("POST", "/v1/authentications", foreign)) == "INVALID_REQUEST"
+
+    as_bank(given, act)
+
+
+def test_recording_that_the_screens_colours_do_not_light_is_refused_on_the_hosted_page(given: Surroundings) -> None:
+    """It answers every prompt as she does; then the page's screen shows colours, and nothing on it changes."""
+
+    async def act(bank: Participant) -> None:
+        pkce = Pkce()
+        body = {
+            "requestId": secrets.token_hex(16),
+            "subject": {"iin": given.live.iin, "phone": given.live.phone},
+            "channel": "CHANNEL_HOSTED",
+            "scopes": ["SCOPE_NAME"],
+            "returnTo": {"redirectUri": given.redirect_uri, "state": "s", "codeChallenge": pkce.challenge},
+        }
+        created = await bank.call("POST", "/v1/authentications", body)
+        browser, page = await Browser.open(given.edge, RequestLog(), created["captureUri"])
+        asked: list[Step] = []
+        try:
+            consents = [{"id": item["id"], "version": item["version"]} for item in page["consents"]]
+            await browser.call("POST", "/v1/capture:giveConsents", {"consents": consents})
+            first = await browser.call("POST", "/v1/capture:startLiveness", {})
+            recording = SamplePerson(default_folder(), lit=screen.nowhere)
+            ended = await show(recording, first, lambda *filmed: submit_on_page(browser, *filmed), asked.append)
+            assert await refusal(browser.call("POST", "/v1/capture:sendCode", {})) == "WRONG_STATE"
+        finally:
+            await browser.close()
+        assert (asked[-1]["prompt"], len(asked[-1]["flash"]["colours"])) == ("PROMPT_WATCH_COLOURS", 6)
+        assert not any(step.get("flash") for step in asked[:-1])
+        assert (ended["state"], ended["hint"], ended["attemptsLeft"]) == (
+            "LIVENESS_STATE_FAILED",
+            "HINT_UNSPECIFIED",
+            2,
+        )
 
     as_bank(given, act)

@@ -13,7 +13,7 @@ from services.liveness import attempt, challenge
 from services.liveness.attempt import Advance, Colours, Failure, Progress, Seen, advance
 from services.liveness.challenge import Scripts
 from services.liveness.errors import FlashStartError
-from services.liveness.flash import RGB_OF, Colour, Outcome, Rgb
+from services.liveness.flash import LATEST_MS, RGB_OF, Colour, Outcome, Rgb
 from services.liveness.frame_times import DeviceClock
 from services.liveness.observation import Face, Light, Observation
 from services.liveness.policies import BrightLight, Flash, Policy
@@ -97,7 +97,7 @@ class Watching:
         colours = shown or self.shown
         start_ms = self.time_ms + START_MS
         frames: list[Face | Observation] = []
-        for number, at_ms in enumerate(range(-START_MS, self.asked.length_ms + every_ms, every_ms)):
+        for number, at_ms in enumerate(range(-START_MS, self.asked.length_ms + LATEST_MS + every_ms, every_ms)):
             index = (at_ms - late_ms) // self.asked.every_ms
             frames.append(lit(colours[index] if 0 <= index < len(colours) else None, number))
         steps = [self.take(frames[first : first + batch], every_ms, start_ms) for first in range(0, len(frames), batch)]
@@ -177,8 +177,9 @@ def test_neither_the_cameras_rate_nor_the_size_of_batches_matters(batch: int, ev
     assert ended(Watching().watch(every_ms=every_ms, batch=batch)) == (State.PASSED, None)
 
 
-def test_screen_and_camera_may_take_their_time() -> None:
-    assert ended(Watching().watch(late_ms=70)) == (State.PASSED, None)
+@pytest.mark.parametrize("late_ms", [40, 100, 150, 200])
+def test_screen_and_camera_may_take_their_time(late_ms: int) -> None:
+    assert ended(Watching().watch(late_ms=late_ms)) == (State.PASSED, None)
 
 
 SUNLIT: Rgb = (245.0, 225.0, 210.0)
@@ -343,31 +344,43 @@ def always(number: int) -> Callable[[int], int]:
 def test_each_face_that_colours_were_shown_to_may_be_the_one_that_is_compared(sizes: list[int], data: Any) -> None:
     """The last batch that gives a frame gives the one that is kept: for every face some choices keep it."""
     person = Watching()
-    wanted = data.draw(st.integers(0, sum(sizes) - 1))
-    before, kept, first = 0, None, 0
+    start_ms, wanted = person.time_ms + 30, data.draw(st.integers(0, sum(sizes) - 1))
+    person.take([NEUTRAL] * 3, 10, start_ms)  # before the first colour
+    kept, first = None, 0
     for size in sizes:
-        batch = [Seen(100 * (first + number), Observation(1, NEUTRAL)) for number in range(size)]
-        colours = Colours(faces=before)
-        choice = before + wanted - first if first <= wanted < first + size else 0
-        index = attempt.lit_keyframe(colours, person.progress, FLASHING, batch, always(choice))
-        kept = kept if index is None else first + index
-        before, first = before + size, first + size
+        step = person.take([herself(Colour.RED, 0)] * size, 20, start_ms)
+        assert (step.lit, step.lit_before) == (tuple(range(size)), first)
+        choice = wanted if first <= wanted < first + size else 0
+        index = attempt.lit_keyframe(step, always(choice))
+        kept, first = kept if index is None else first + index, first + size
     assert kept == wanted
 
 
-def test_bad_frames_do_not_hide_another_face() -> None:
-    """Blurred ones are passed over while they are few; when they are most, each of all is as likely."""
+def test_nobody_hides_in_frames_that_no_colour_was_shown_to() -> None:
+    """Neither before the first nor after the last: whoever is seen there is not who followed them."""
     person = Watching()
+    start_ms = person.time_ms + 500
+    assert person.take([NEUTRAL] * 10, 50, start_ms).lit == ()
+    assert person.take([NEUTRAL] * 10, 50, start_ms).lit == tuple(range(10))
+    person.time_ms = start_ms + LENGTH_MS + LATEST_MS - 100
+    assert person.take([NEUTRAL] * 4, 50, start_ms).lit == ()  # failed, by too few
+    person = Watching()
+    start_ms = person.time_ms
+    person.time_ms = start_ms + LENGTH_MS + LATEST_MS - 100
+    assert person.take([NEUTRAL] * 2, 50, start_ms).lit == (0, 1)
+
+
+def test_bad_frames_do_not_hide_another_face() -> None:
+    """Blurred ones are passed over while they are few; when they are many, each of all is as likely."""
     blurred = replace(NEUTRAL, traces=replace(NEUTRAL.traces, sharp=0.1))
 
     def chosen(faces: Sequence[Face | Observation]) -> set[int | None]:
-        batch = [
-            Seen(n, face if isinstance(face, Observation) else Observation(1, face)) for n, face in enumerate(faces)
-        ]
-        return {attempt.lit_keyframe(Colours(), person.progress, FLASHING, batch, always(pick)) for pick in range(24)}
+        person = Watching()
+        step = person.take(faces, 50, person.time_ms)
+        return {attempt.lit_keyframe(step, always(pick)) for pick in range(24)}
 
-    assert chosen([NEUTRAL, blurred, NEUTRAL, NOBODY]) == {0, 2}
-    assert chosen([NEUTRAL, blurred, blurred, blurred]) == {0, 1, 2, 3}
+    assert chosen([NEUTRAL, blurred, NEUTRAL, NEUTRAL, NOBODY]) == {0, 2, 3}
+    assert chosen([NEUTRAL, blurred, NEUTRAL, blurred]) == {0, 1, 2, 3}
     assert chosen([NOBODY, SEVERAL]) == {None}
 
 

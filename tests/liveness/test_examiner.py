@@ -215,7 +215,7 @@ async def watch(place: Place, session: str, asked: Step, *, lit: Callable[[Colou
     """Film all colours from the first frame on, and send them twelve frames at a time."""
     start_ms, step = place.captured_at_ms, asked
     faces: list[Face | Observation | None] = []
-    for at_ms in range(0, asked.every_ms * len(asked.colours) + 100, 100):
+    for at_ms in range(0, asked.every_ms * len(asked.colours) + 200, 100):
         index = at_ms // asked.every_ms
         faces.append(lit(asked.colours[index] if index < len(asked.colours) else None))
     frames = place.frames(faces)

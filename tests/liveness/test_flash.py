@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.liveness.flash import RGB_OF, Colour, Outcome, Rgb, Sample, Verdict, judge, sequence
+from services.liveness.flash import LATEST_MS, RGB_OF, Colour, Outcome, Rgb, Sample, Verdict, judge, sequence
 from services.liveness.policies import Flash, Policy
 from tests.bundles import digest_of
 from tests.liveness.faces import FLASHING, STRICT
@@ -68,7 +68,7 @@ def test_face_lit_by_another_attempts_sequence_does_not() -> None:
     assert outcomes(verdicts) == {Outcome.NOT_FOLLOWED}
 
 
-@pytest.mark.parametrize("delay_ms", [20, 70])
+@pytest.mark.parametrize("delay_ms", [20, 70, 150, 200])
 def test_screen_and_camera_may_take_their_time(delay_ms: int) -> None:
     verdicts = [judge(shown(seed), EVERY_MS, filmed(shown(seed), seed=seed, delay_ms=delay_ms)) for seed in SEEDS]
     assert outcomes(verdicts) == {Outcome.FOLLOWED}
@@ -140,12 +140,12 @@ def test_sequence_is_of_one_attempt_only_and_never_repeats_a_colour_at_once() ->
 # What the comment on `flash` in policies.toml says, counted again: colours of one attempt, lit faces of another.
 
 
-def camera(reflected: Sequence[Colour], every_ms: int, share: float, seed: int) -> list[Sample]:
-    """About 15 frames a second, of skin that reflects red best, on a screen and a camera that are 40 ms late."""
+def camera(reflected: Sequence[Colour], every_ms: int, share: float, seed: int, late_ms: int = 40) -> list[Sample]:
+    """About 15 frames a second, of skin that reflects red best, on a screen and a camera that are so late."""
     chance = random.Random(seed)
     at_ms, samples = chance.uniform(0, 67), []
-    while at_ms < every_ms * len(reflected):
-        light = RGB_OF[reflected[int(max(0.0, at_ms - 40) // every_ms)]]
+    while at_ms < every_ms * len(reflected) + LATEST_MS:
+        light = RGB_OF[reflected[min(int(max(0.0, at_ms - late_ms) // every_ms), len(reflected) - 1)]]
         face = [
             own * (1 + 0.03 * at_ms / 2000) + share * albedo * lit + chance.gauss(0, 1)
             for own, albedo, lit in zip(SKIN, (1, 0.75, 0.6), light, strict=True)
@@ -174,13 +174,14 @@ def test_recording_lit_by_the_colours_of_one_attempt_seldom_fits_another(policy:
     assert fits(policy.flash, 1_500) <= most * 1_500
 
 
+@pytest.mark.parametrize("late_ms", [0, 40, 120, 200])
 @pytest.mark.parametrize("policy", [FLASHING, STRICT], ids=lambda policy: str(policy.id))
-def test_faces_lit_by_a_fiftieth_of_the_screens_light_follow_it(policy: Policy) -> None:
+def test_faces_lit_by_a_fiftieth_of_the_screens_light_follow_it(policy: Policy, late_ms: int) -> None:
     asked = policy.flash
     assert asked is not None
-    shown = [sequence(KEY, TXN, number.to_bytes(16), asked.colours) for number in range(200)]
+    shown = [sequence(KEY, TXN, number.to_bytes(16), asked.colours) for number in range(100)]
     verdicts = [
-        judge(colours, asked.every_ms, camera(colours, asked.every_ms, 0.02, seed), asked.least_ppm)
+        judge(colours, asked.every_ms, camera(colours, asked.every_ms, 0.02, seed, late_ms), asked.least_ppm)
         for seed, colours in enumerate(shown)
     ]
-    assert sum(verdict.outcome is Outcome.FOLLOWED for verdict in verdicts) >= 196
+    assert sum(verdict.outcome is Outcome.FOLLOWED for verdict in verdicts) >= 97

@@ -163,9 +163,9 @@ class ScreenFlash(_message.Message):
     for this attempt and are told when they are to be shown, so no recording can have been made for them.
 
     A client shows the first one as soon as this answer comes, each for `every_ms`, and films meanwhile without a pause: 15
-    frames a second or more, each colour at least twice. It ends with at least one frame captured after the last colour, then
-    sends them all, in order, in as many calls as they need, each with `flash_started_at_ms`. What it filmed before the first
-    colour may be left out. The colours are judged with the frame that was captured after the last one.
+    frames a second or more, each colour at least three times. It ends with a frame captured at least 100 ms after the last
+    colour, since screens and cameras are late, then sends them all, in order, in as many calls as they need, each with
+    `flash_started_at_ms`. What it filmed before the first colour may be left out. The colours are judged with that last frame.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
