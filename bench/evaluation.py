@@ -40,6 +40,7 @@ class Row:
     person: str
     name: str
     policy: str
+    script_free: bool
     passed: bool
     why: str
     frames: int
@@ -48,6 +49,13 @@ class Row:
     def is_error(self) -> bool:
         """Whether an attack passed or a person did not."""
         return self.passed != (self.species == BONA_FIDE)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCommand:
+    """A part that could not be run, and the last thing that it said."""
+
+    why: str
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,24 +84,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # 2. Liveness.
     species = [f"--attack={name}={attacked / name}" for name in SPECIES]
-    where = ["--bona-fide", str(genuine), "--out", str(scored), "--workers", given.workers, "--script-free"]
+    where = ["--bona-fide", str(genuine), "--out", str(scored), "--workers", given.workers, "--both"]
     if given.keep != "scores":
         liveness_pad.main([*where, *species])
 
     # 3. Face match, by the command that anybody would use.
-    faces = given.work / "faces"
+    faces = given.work.absolute() / "faces"
     _write_faces(films, faces)
-    command = ["-m", "bench.facematch_accuracy", "--images", str(faces), "--out", str(given.work / "facematch")]
-    matched = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)  # noqa: S603
+    command = ["-m", "bench.facematch_accuracy", "--images", str(faces), "--out", str(faces.with_name("facematch"))]
+    matched = subprocess.run(  # noqa: S603
+        [sys.executable, *command], capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent
+    )
 
     # 4. The page.
     plots = given.docs / "evaluation"
     plots.mkdir(parents=True, exist_ok=True)
     for plot in sorted(scored.glob("*.png")):
         shutil.copy(plot, plots / plot.name)
-    facematch = matched.stdout if matched.returncode == 0 else None
-    if facematch is None:
+    facematch: str | FailedCommand = matched.stdout
+    if matched.returncode:
         print(matched.stderr[-2000:], file=sys.stderr)
+        facematch = FailedCommand((matched.stderr.strip().splitlines() or ["it said nothing"])[-1])
     page = page_of(rows_of(scored / "scores.csv"), made_of(attacked / "attacks.csv"), facematch)
     (given.docs / "evaluation.md").write_text(page, encoding="utf-8")
     print(f"{given.docs / 'evaluation.md'} is written")
@@ -109,6 +120,7 @@ def rows_of(scores: Path) -> list[Row]:
                 person=Path(line["clip"]).stem.partition("_")[0],
                 name=Path(line["clip"]).name,
                 policy=line["policy"],
+                script_free=line["script_free"] == "1",
                 passed=line["passed"] == "1",
                 why=line["why"],
                 frames=int(line["frames"]),
@@ -124,13 +136,19 @@ def made_of(attacks_csv: Path) -> Mapping[str, str]:
     return {line["clip"]: json.loads(line["parameters"])["rejected"] for line in lines if line["frames"] == "0"}
 
 
-def page_of(rows: Sequence[Row], rejected: Mapping[str, str], facematch: str | None) -> str:
+def page_of(rows: Sequence[Row], rejected: Mapping[str, str], facematch: "str | FailedCommand") -> str:
     """Return the page."""
     policies = sorted({row.policy for row in rows})
     parts = [_HEAD, _counts(rows, rejected)]
     for policy in policies:
-        parts += _policy([row for row in rows if row.policy == policy], policy)
-    matched = f"```\n{facematch.strip()}\n```" if facematch else "It was not run for this page: the command failed."
+        parts += _policy([row for row in rows if row.policy == policy and row.script_free], policy)
+    parts.append(_SCRIPTED)
+    for policy in policies:
+        parts += _scripted([row for row in rows if row.policy == policy and not row.script_free], policy)
+    if isinstance(facematch, FailedCommand):
+        matched = f"It was not run for this page: the command failed ({facematch.why})."
+    else:
+        matched = f"```\n{facematch.strip()}\n```"
     return "\n\n".join([*parts, _FACES_TEXT, matched, _NOT_MEASURED]) + "\n"
 
 
@@ -150,6 +168,18 @@ def _counts(rows: Sequence[Row], rejected: Mapping[str, str]) -> str:
 
 
 def _policy(rows: Sequence[Row], policy: str) -> list[str]:
+    errors = [row for row in rows if row.is_error]
+    plot = f"![Scores of every clip, with the least that each deciding signal needs](evaluation/{policy}.png)"
+    return [f"### Policy `{policy}`", _table(rows), _reached(rows), plot, _failures(errors)]
+
+
+def _scripted(rows: Sequence[Row], policy: str) -> list[str]:
+    attacks = [row for row in rows if row.species != BONA_FIDE]
+    passed = _failures([row for row in attacks if row.is_error])
+    return [f"### Policy `{policy}`, against fresh scripts", _table(attacks), _missed(attacks), passed]
+
+
+def _table(rows: Sequence[Row]) -> str:
     people = sorted({row.person for row in rows}, reverse=True)
     species = sorted({row.species for row in rows}, key=lambda name: (name == BONA_FIDE, name))
     lines = [
@@ -164,21 +194,23 @@ def _policy(rows: Sequence[Row], policy: str) -> list[str]:
         kind = "BPCER" if name == BONA_FIDE else "APCER"
         shares = " | ".join(_share(rate) for rate in each)
         lines.append(f"| {name} | {kind} | {shares} | {_share(both)} | {least:.1%} to {most:.1%} |")
-    errors = [row for row in rows if row.is_error]
-    plot = f"![Scores of every clip, with the least that each deciding signal needs](evaluation/{policy}.png)"
-    return [f"### Policy `{policy}`", "\n".join(lines), _reached(rows), plot, _failures(errors)]
+    return "\n".join(lines)
 
 
 def _reached(rows: Sequence[Row]) -> str:
     """Say what was aimed at and where it was missed."""
-    attacks = sorted({row.species for row in rows} - {BONA_FIDE})
-    missed = [name for name in attacks if _rate(row for row in rows if row.species == name).count]
     genuine = _rate(row for row in rows if row.species == BONA_FIDE)
     kept = genuine.of and genuine.value <= _AIMED_BPCER
     bpcer = f"The genuine windows {'keep' if kept else 'do not keep'} to a BPCER of {_AIMED_BPCER:.0%}."
+    return f"{_missed(rows)} {bpcer}"
+
+
+def _missed(rows: Sequence[Row]) -> str:
+    attacks = sorted({row.species for row in rows} - {BONA_FIDE})
+    missed = [name for name in attacks if _rate(row for row in rows if row.species == name).count]
     if not missed:
-        return f"Aimed at is an APCER of 0 for each species: all reach it. {bpcer}"
-    return f"Aimed at is an APCER of 0 for each species: not reached by {', '.join(missed)}. {bpcer}"
+        return "Aimed at is an APCER of 0 for each species: all reach it."
+    return f"Aimed at is an APCER of 0 for each species: not reached by {', '.join(missed)}."
 
 
 def _failures(errors: Sequence[Row]) -> str:
@@ -245,6 +277,12 @@ How to read it:
 - **Attacks are simulated** by bench/attacks, {len(SPECIES)} species: no paper, screen or mask was filmed.
 - `other-session` is the genuine clip recompressed. Nothing in its picture is wrong; only the prompts can refuse it,
   so an APCER near 1 is expected here. A `face-swap` and an `animated-still` are injected past the camera."""
+
+_SCRIPTED = """## Liveness, whole: against fresh scripts
+
+Each clip was played, round and round, to one fresh script of each policy, to the service's own state machine: what an
+attempt decides, but for the face match. A recording cannot know what is asked. People can, and no recording shows how
+well: there is no BPCER here."""
 
 _FACES_TEXT = f"""## Face match
 
