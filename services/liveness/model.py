@@ -147,6 +147,9 @@ class FrameModel:
     ) -> dict[str, Any]:
         """As traces.Traces has them. `points_px` are x, y and z of all landmarks in pixels."""
         grey = cv2.cvtColor(frame_bgr, cv2.COLOR_BGR2GRAY)
+        small_bgr = pixels.coarse(frame_bgr)
+        height, width = frame_bgr.shape[:2]
+        left, top, across, down = box_px
         sides, framed = pixels.sides(grey, box_px) if passive else (None, None)
         sharp, contrast = pixels.sharpness(grey, box_px)
         view = points_px[list(VIEW_POINTS)]
@@ -158,9 +161,9 @@ class FrameModel:
             "framed": framed,
             "sharp": sharp,
             "contrast": contrast,
-            "tone": list(pixels.tone(frame_bgr, box_px)),
+            "tone": list(pixels.tone(small_bgr, (left / width, top / height, across / width, down / height))),
             "view": [round(float(value), 4) for value in view.ravel()],
-            "layout": pixels.layout(grey),
+            "layout": pixels.layout(small_bgr),
             "shape": self._unwrap.shape(points_px),
             "skin": self._unwrap.skin(grey, points_px),
         }

@@ -26,7 +26,7 @@ _LOG_STEPS = 20
 _EDGE_SIDE_PX = 320
 _LINE_TILT = 0.2
 _SHARP_FACE_PX = 112
-_LAYOUT_PX = 32
+_COARSE_PX = 32
 _EXPOSED_LUMA = (120.0, 160.0)
 
 
@@ -69,6 +69,8 @@ def sides(grey: MatLike, box: PixelBox) -> tuple[float, float]:
     middle = (left + width / 2, top + height / 2)
     found = cv2.HoughLinesP(cv2.Canny(small, 40, 120), 1, math.pi / 180, 30, minLineLength=0.4 * height, maxLineGap=6)
     third = sorted(_longest(found, (left, top, width, height)))[1]
+    if not third:
+        return 0.0, 0.0
     found = cv2.HoughLinesP(cv2.Canny(small, 30, 90), 1, math.pi / 180, 30, minLineLength=0.6 * height, maxLineGap=15)
     around = _longest(found, (left, top, width, height), reaching=middle)
     return third, min(around)
@@ -113,15 +115,15 @@ def exposed(picture_bgr: MatLike, face_luma: float) -> MatLike:
     return cv2.LUT(picture_bgr, np.clip(255 * (np.arange(256) / 255) ** gamma + 0.5, 0, 255).astype(np.uint8))
 
 
-def layout(grey: MatLike) -> list[float]:
-    """Where the frame is bright and where dark: its lowest cosine coefficients but the mean, in grey levels.
+def layout(small_bgr: MatLike) -> list[float]:
+    """Where a coarse frame is bright and where dark: its lowest cosine coefficients but the mean, in grey levels.
 
     The beginning of a perceptual hash (Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions,
     2010), kept as numbers: a sensor's noise and a new compression change their distance by less than 0.1, a face that
     has moved by a pixel by more.
     """
-    small = cv2.resize(grey, (_LAYOUT_PX, _LAYOUT_PX), interpolation=cv2.INTER_AREA).astype(np.float32)
-    lowest = cv2.dct(small)[:COSINES, :COSINES].ravel()[1:] / _LAYOUT_PX
+    grey = cv2.cvtColor(small_bgr.astype(np.float32), cv2.COLOR_BGR2GRAY)
+    lowest = cv2.dct(grey)[:COSINES, :COSINES].ravel()[1:] / _COARSE_PX
     return [round(float(value), 2) for value in lowest]
 
 
@@ -136,17 +138,23 @@ def sharpness(grey: MatLike, box: PixelBox) -> tuple[float, float]:
     return float(np.abs(edges).mean()), float(face.std())
 
 
-def tone(frame_bgr: MatLike, box: PixelBox) -> tuple[float, float, float]:
-    """Mean blue, green and red of the frame without the face's rectangle."""
-    small = cv2.resize(frame_bgr, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+def coarse(frame_bgr: MatLike) -> MatLike:
+    """The frame as 32 x 32 means, BGR."""
     height, width = frame_bgr.shape[:2]
-    around = np.ones((32, 32), np.uint8)
-    left, top = max(0, int(32 * box[0] / width)), max(0, int(32 * box[1] / height))
-    right, bottom = math.ceil(32 * (box[0] + box[2]) / width), math.ceil(32 * (box[1] + box[3]) / height)
+    # By a whole number first, which OpenCV does ten times as fast as by a fraction.
+    quarter = cv2.resize(frame_bgr, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
+    return cv2.resize(quarter, (_COARSE_PX, _COARSE_PX), interpolation=cv2.INTER_AREA)
+
+
+def tone(small_bgr: MatLike, box: tuple[float, float, float, float]) -> tuple[float, float, float]:
+    """Mean blue, green and red of a coarse frame without the face's rectangle: `box` is in shares of the frame."""
+    around = np.ones((_COARSE_PX, _COARSE_PX), np.uint8)
+    left, top = (max(0, int(_COARSE_PX * value)) for value in box[:2])
+    right, bottom = (math.ceil(_COARSE_PX * (box[side] + box[side + 2])) for side in (0, 1))
     around[top : max(bottom, 0), left : max(right, 0)] = 0
     if not around.any():
         around[:] = 1
-    blue, green, red, _ = cv2.mean(small, around)
+    blue, green, red, _ = cv2.mean(small_bgr, around)
     return blue, green, red
 
 

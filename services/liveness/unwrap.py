@@ -27,7 +27,9 @@ _VARINT, _BYTES, _FIXED32 = 0, 2, 5
 _VERTEX_NUMBERS: Final = 5  # x, y, z, and the place in the flat map
 # The middle of the map: eyes, nose, cheeks, mouth. Cheeks' sides are seen from afar or not at all when a head turns.
 _LEFT, _TOP, _RIGHT, _BOTTOM = 0.25, 0.30, 0.75, 0.80
-_SAMPLES_PX: Final = 4 * SKIN_PX
+_SAMPLES_PX: Final = 3 * SKIN_PX
+# Keeps the equations solvable for points that a worker's model makes up; nothing beside a face's width squared.
+_STEADY: Final = 1e-6 * np.eye(3)
 
 
 class MeshError(ValueError):
@@ -39,17 +41,20 @@ class Unwrap:
 
     def __init__(self, landmarker: bytes) -> None:
         vertices, triangles = _mesh(landmarker)
-        self._corners, self._weights = _looked_through(vertices[:, 3:5], triangles)
+        corners, weights = _looked_through(vertices[:, 3:5], triangles)
+        # One of each triangle's three corners after the other.
+        self._corners, self._weights = corners.T.copy(), weights.T[..., None].copy()
         flat = vertices[list(SHAPE_POINTS), :2] * (1.0, -1.0)
         self._canonical = (flat - flat.mean(axis=0)) / np.ptp(vertices[:, 0])
 
     def skin(self, grey: MatLike, points_px: npt.NDArray[np.float64]) -> list[int]:
         """Brightness of SKIN_PX x SKIN_PX places of the face, row by row, 0 to 255; `points_px` are all landmarks."""
-        corners = points_px[:, :2].astype(np.float32)[self._corners]
-        at = np.einsum("nk,nkd->nd", self._weights, corners).reshape(_SAMPLES_PX, _SAMPLES_PX, 2)
-        seen = cv2.remap(grey, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        points = points_px[:, :2].astype(np.float32)
+        at = sum(points[corner] * weight for corner, weight in zip(self._corners, self._weights, strict=True))
+        places = np.asarray(at).reshape(_SAMPLES_PX, _SAMPLES_PX, 2)
+        seen = cv2.remap(grey, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         small = cv2.resize(seen, (SKIN_PX, SKIN_PX), interpolation=cv2.INTER_AREA)
-        return [int(value) for value in small.ravel()]
+        return list(small.tobytes())
 
     def shape(self, points_px: npt.NDArray[np.float64]) -> list[float]:
         """X and y of SHAPE_POINTS in face widths, laid over the canonical face as well as an affine map can.
@@ -58,8 +63,10 @@ class Unwrap:
         """
         points = points_px[list(SHAPE_POINTS), :2]
         terms = np.hstack([points - points.mean(axis=0), np.ones((len(points), 1))])
-        laid = terms @ np.linalg.lstsq(terms, self._canonical, rcond=None)[0]
-        return [round(float(value), 4) for value in laid.ravel()]
+        # Least squares by the normal equations: three unknowns, and points that never lie on one line.
+        laid = terms @ np.linalg.solve(terms.T @ terms + _STEADY, terms.T @ self._canonical)
+        values: list[float] = np.clip(laid, -2, 2).round(4).ravel().tolist()
+        return values
 
 
 def _looked_through(
