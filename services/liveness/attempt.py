@@ -17,7 +17,7 @@ from services.liveness.frame_times import DeviceClock
 from services.liveness.gestures import AT_REST, DONE, Baseline
 from services.liveness.injection import Traces
 from services.liveness.observation import Box, Face, Observation
-from services.liveness.passive import Gathered, Verdict
+from services.liveness.passive import Fingerprint, Gathered, Verdict
 from services.liveness.policies import Framing, Policy
 from services.liveness.prompts import Hint, Move, Prompt, State
 from services.liveness.quality import quality_of
@@ -124,8 +124,18 @@ def check_times(progress: Progress, captured_at_ms: Sequence[int], now_ms: int) 
     return replace(progress, clock=clock)
 
 
-def advance(progress: Progress, script: Script, policy: Policy, batch: Sequence[Seen], now_ms: int) -> Advance:
-    """Judge a batch that came in time. What a batch holds beyond an answered prompt was not an answer to the next."""
+def advance(
+    progress: Progress,
+    script: Script,
+    policy: Policy,
+    batch: Sequence[Seen],
+    now_ms: int,
+    earlier: Sequence[Fingerprint] = (),
+) -> Advance:
+    """Judge a batch that came in time. What a batch holds beyond an answered prompt was not an answer to the next.
+
+    `earlier` are the fingerprints of the person's other attempts, needed for the last prompt's batches.
+    """
     seen_at = [(seen.captured_at_ms, seen.observation) for seen in batch]
     progress = replace(progress, gathered=passive.gather(progress.gathered, seen_at))
     framing = policy.framing if progress.index else policy.calm_framing
@@ -147,7 +157,7 @@ def advance(progress: Progress, script: Script, policy: Policy, batch: Sequence[
         progress, answered = _judge(progress, baseline, move, policy, seen.captured_at_ms, face)
         if answered:
             keyframe = _keyframe(progress, baseline, batch, position)
-            return _answered(progress, script, policy, keyframe, now_ms)
+            return _answered(progress, script, policy, keyframe, now_ms, earlier)
         if progress.wrong_since_ms is not None and seen.captured_at_ms - progress.wrong_since_ms >= policy.hold_ms:
             return _failed(progress, Failure.WRONG_GESTURE)
     return Advance(progress, State.RUNNING, hint=_hint(progress, script, policy, batch[-1].observation, now_ms))
@@ -215,11 +225,18 @@ def _judge(
     )
 
 
-def _answered(progress: Progress, script: Script, policy: Policy, keyframe: int, now_ms: int) -> Advance:
+def _answered(
+    progress: Progress,
+    script: Script,
+    policy: Policy,
+    keyframe: int,
+    now_ms: int,
+    earlier: Sequence[Fingerprint],
+) -> Advance:
     progress = _next_prompt(replace(progress, peaks=(*progress.peaks, progress.peak)), now_ms)
     if progress.index <= len(script.moves):
         return Advance(progress, State.RUNNING, keyframe=keyframe)
-    verdict = passive.judge(progress.gathered, policy.passive_rules)
+    verdict = passive.judge(progress.gathered, policy.passive_rules, earlier)
     progress = replace(progress, verdict=verdict)
     if not verdict.passed:
         return _failed(progress, Failure.PASSIVE)

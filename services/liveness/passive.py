@@ -50,6 +50,10 @@ _TONE_JUMP = (8.0, 24.0)
 # Of the frames that showed what was there before, after it had gone: up to the first share, chance; from the second, a
 # loop.
 _LOOP = (0.15, 0.45)
+# Of an attempt so many frames are remembered when it has ended, spread over it; and of those that are shown again, the
+# shares between which it counts.
+_REMEMBERED = 16
+_SEEN_SHARE = (0.25, 0.5)
 # Of the frames with a frame around the face: how long it is (face heights), and the shares between which it counts.
 _FRAMED = 0.6
 _FRAMED_SHARE = (0.25, 0.5)
@@ -98,6 +102,9 @@ class Signal(StrEnum):
     REPEATED: 1 while at most 0.15 of the frames came back exactly after the picture had been another, 0 from 0.45:
     films that loop return, a living face comes near and never to the same place. Fails: a loop longer than the clip,
     or one that is moved about.
+    SEEN_BEFORE: 1 while at most a quarter of what is remembered of an earlier attempt of the person (`fingerprint`) is
+    shown again, 0 from a half: a recording of that attempt, though sent anew. Fails: a recording that was never sent
+    here, or is moved, cropped or filmed.
     SCENE: 1 while the colour around the face changes by at most 8 grey levels from frame to frame, 0 from 24: a cut
     from one recording to another. Fails: cuts within one scene; takes a light that is switched for a cut.
     """
@@ -114,6 +121,7 @@ class Signal(StrEnum):
     SKIN = "SKIN"
     FROZEN = "FROZEN"
     REPEATED = "REPEATED"
+    SEEN_BEFORE = "SEEN_BEFORE"
     SCENE = "SCENE"
 
 
@@ -154,6 +162,10 @@ class Gathered:
     last: tuple[int, tuple[float, ...]] | None = None
     tone_jump: float = 0.0
     pairs: int = 0
+
+
+Fingerprint = tuple[tuple[float, ...], ...]
+"""What is remembered of an ended attempt: layout, eyes and mouth of some of its frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,19 +221,27 @@ def from_json(value: Mapping[str, Any]) -> Gathered:
     )
 
 
-def scores(gathered: Gathered) -> Mapping[Signal, float]:
-    """Return every signal that the clip allows to be measured, 0 to 1."""
+def fingerprint(gathered: Gathered) -> Fingerprint:
+    """Return what is to be remembered of a clip."""
+    marks = gathered.marks
+    count = min(len(marks), _REMEMBERED)
+    return tuple(tuple(marks[number * len(marks) // count][1:]) for number in range(count))
+
+
+def scores(gathered: Gathered, earlier: Sequence[Fingerprint] = ()) -> Mapping[Signal, float]:
+    """Return every signal that the clip allows to be measured, 0 to 1. `earlier` are other attempts' fingerprints."""
     measured = {signal: score(gathered) for signal, score in _SCORES.items()}
+    measured[Signal.SEEN_BEFORE] = _seen_before(gathered, earlier)
     return {signal: min(max(score, 0.0), 1.0) for signal, score in measured.items() if score is not None}
 
 
-def judge(gathered: Gathered, rules: Rules) -> Verdict:
+def judge(gathered: Gathered, rules: Rules, earlier: Sequence[Fingerprint] = ()) -> Verdict:
     """Judge a clip. A deciding signal that cannot be measured refuses: nobody gets by with frames too small or too
     rare.
 
     So do too few frames that model A was asked about, and none that model B was.
     """
-    measured = scores(gathered)
+    measured = scores(gathered, earlier)
     signals_ppm = {signal: round(score * _PPM) for signal, score in measured.items()}
     failed = tuple(signal for signal, least in rules.thresholds_ppm.items() if signals_ppm.get(signal, 0) < least)
     product = math.prod(measured.get(signal, 0.0) for signal in rules.thresholds_ppm)
@@ -391,19 +411,29 @@ def _repeated(gathered: Gathered) -> float | None:
     return 1 - _along(float(back.mean()), *_LOOP)
 
 
+def _seen_before(gathered: Gathered, earlier: Sequence[Fingerprint]) -> float | None:
+    if not gathered.marks:
+        return None
+    shown = np.array(gathered.marks)[:, 1:]
+    shares = [float(_alike(np.array(one), shown)[0].any(axis=1).mean()) for one in earlier if one]
+    return 1 - _along(max(shares, default=0.0), *_SEEN_SHARE)
+
+
 def _compared(
     marks: Sequence[Sequence[float]],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
     """The frames' times, which of them show the same, and how far their layouts are apart."""
     every = np.array(marks)
-    layouts, eyes, mouth = every[:, 1:-2], every[:, -2], every[:, -1]
-    apart = np.sqrt(((layouts[:, None] - layouts[None]) ** 2).sum(axis=2))
-    same = (
-        (apart <= _SAME_LAYOUT)
-        & (np.abs(eyes[:, None] - eyes[None]) <= _SAME_EYES)
-        & (np.abs(mouth[:, None] - mouth[None]) <= _SAME_MOUTH)
-    )
-    return every[:, 0], same, apart
+    return every[:, 0], *_alike(every[:, 1:], every[:, 1:])
+
+
+def _alike(
+    some: npt.NDArray[np.float64], others: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Which of some frames show the same as which others, and how far their layouts are apart."""
+    layouts, eyes, mouth = (np.abs(some[:, None, part] - others[None, :, part]) for part in (slice(-2), -2, -1))
+    apart = np.sqrt((layouts**2).sum(axis=2))
+    return (apart <= _SAME_LAYOUT) & (eyes <= _SAME_EYES) & (mouth <= _SAME_MOUTH), apart
 
 
 def _shapes_apart(looks: Sequence[Look]) -> npt.NDArray[np.float64]:

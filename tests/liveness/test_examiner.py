@@ -32,6 +32,7 @@ from services.liveness.examiner import MAX_BATCH_BYTES, Examiner, Frame
 from services.liveness.injection import Declared, Label
 from services.liveness.observation import Face, Observation
 from services.liveness.passive import Signal
+from services.liveness.policies import Policy
 from services.liveness.prompts import Prompt, State, Step
 from services.liveness.quality import Quality
 from tests.bundles import NOW, SentBundle, World, digest_of
@@ -82,6 +83,7 @@ class Place:
     max_per_day: int = 10
     captured_at_ms: int = 0
     picks: Iterator[int] = field(default_factory=lambda: itertools.cycle([0, 1]))
+    policy: Policy = POLICY
 
     @property
     def examiner(self) -> Examiner:
@@ -89,7 +91,7 @@ class Place:
             sessions=self.sessions,
             analyser=self.worker,
             scripts=Scripts(digest_of("script key")),
-            policies={POLICY.id: POLICY},
+            policies={POLICY.id: self.policy},
             signer=WORLD.signer_of(Factor.LIVENESS),
             models_sha256=MODELS,
             max_per_day=self.max_per_day,
@@ -182,6 +184,27 @@ async def test_attempt_reveals_one_prompt_at_a_time_and_ends_with_a_receipt_for_
     assert len(set(concluded.keyframes)) == len(concluded.keyframes) > POLICY.length
     assert len(proven.facts.quality_pose) == len(concluded.keyframes)
     assert all(keyframe.startswith(b"\xff\xd8\xff made anew") for keyframe in concluded.keyframes)
+
+
+async def test_frames_of_an_earlier_attempt_of_the_person_are_known_again_if_the_policy_says_so() -> None:
+    """The attempt's own frames stand for a recording: the same frames, answered to the same script."""
+    strict = replace(POLICY, signals={**POLICY.signals, Signal.SEEN_BEFORE: 900_000})
+    place = Place(policy=strict)
+    first, step = await place.pass_all()
+    assert step.state is State.PASSED
+    remembered = place.sessions.kept[first].fingerprint
+    assert len(remembered) == 16
+    place.worker.faces.clear()  # the same numbers, so the same frames
+    place.sessions.kept[first].subject = "somebody else"
+    _, step = await place.pass_all()
+    assert step.state is State.PASSED
+
+    place = Place(policy=strict)
+    first, _ = await place.pass_all()
+    place.worker.faces.clear()
+    second, step = await place.pass_all()
+    assert (step.state, place.sessions.kept[second].failure) == (State.FAILED, "PASSIVE")
+    assert place.sessions.kept[second].signals["SEEN_BEFORE"] == 0
 
 
 async def test_passive_model_is_asked_about_one_frame_of_every_four_and_of_the_rest_at_random() -> None:

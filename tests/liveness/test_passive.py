@@ -138,6 +138,30 @@ def test_who_comes_back_near_to_where_they_were_does_not_repeat() -> None:
     assert scores(clip(near))[Signal.REPEATED] == 1.0
 
 
+def test_recording_of_an_earlier_attempt_is_known_though_it_was_compressed_anew() -> None:
+    earlier = passive.fingerprint(clip(person()))
+    again = clip([noisy(face, number, 0.015) for number, face in enumerate(person())])
+    rules = Rules(6, 900_000, {Signal.SEEN_BEFORE: 900_000})
+    assert scores(again, [earlier])[Signal.SEEN_BEFORE] == 0.0
+    assert judge(again, rules, [(), earlier]).failed == (Signal.SEEN_BEFORE,)
+    assert judge(again, rules).passed
+
+
+def test_person_who_comes_again_is_not_taken_for_a_recording() -> None:
+    earlier = passive.fingerprint(clip(person()))
+    again = clip([noisy(face, number, 0.3) for number, face in enumerate(person())])
+    assert scores(again, [earlier])[Signal.SEEN_BEFORE] == 1.0
+
+
+@pytest.mark.parametrize("frames", [0, 3, 300])
+def test_fingerprint_is_a_few_frames_spread_over_the_attempt(frames: int) -> None:
+    gathered = clip(person(frames))
+    made = passive.fingerprint(gathered)
+    assert len(made) == min(frames, 16)
+    assert {len(mark) for mark in made} <= {17}
+    assert set(made) <= {mark[1:] for mark in gathered.marks}
+
+
 def test_skin_of_a_face_that_does_nothing_says_nothing() -> None:
     """A photo's skin does not change either: EXPRESSION refuses it, and a still person is not called a warped one."""
     still = [changed(face, shape=NEUTRAL.traces.shape, skin=NEUTRAL.traces.skin) for face in person()]
