@@ -6,6 +6,7 @@ which signals decide. The decided clip's score is the product of the deciding si
 would each be let pass refuse together; a signal below its own threshold refuses alone.
 """
 
+import base64
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -136,17 +137,18 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The face's shape and skin in a frame, as traces.Traces has them."""
+    """The face's shape and skin in a frame, as traces.Traces has them, each packed (`_packed`)."""
 
-    shape: tuple[float, ...]
-    skin: tuple[float, ...]
+    shape: str
+    skin: str
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
     """What is remembered of a clip: numbers. `views` are the first pose and the extreme ones, `looks` the most various.
 
-    `marks` are of all frames: time (milliseconds), layout, eyes and mouth.
+    `marks` are of all frames: time (milliseconds); layout, eyes and mouth, packed. It goes to the store and back with
+    every batch, and a thousand tuples of numbers take longer there than their frames' landmarks.
     `last` is the time (milliseconds) and the colour around the face of the frame before.
     """
 
@@ -158,14 +160,14 @@ class Gathered:
     views: tuple[View, ...] = ()
     looks: tuple[Look, ...] = ()
     eyes: tuple[float, ...] = ()
-    marks: tuple[tuple[float, ...], ...] = ()
+    marks: tuple[tuple[int, str], ...] = ()
     last: tuple[int, tuple[float, ...]] | None = None
     tone_jump: float = 0.0
     pairs: int = 0
 
 
-Fingerprint = tuple[tuple[float, ...], ...]
-"""What is remembered of an ended attempt: layout, eyes and mouth of some of its frames."""
+Fingerprint = tuple[str, ...]
+"""What is remembered of an ended attempt: layout, eyes and mouth of some of its frames, packed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +209,8 @@ def from_json(value: Mapping[str, Any]) -> Gathered:
     """What `dataclasses.asdict` and JSON made of it."""
     views = tuple(View(view["yaw"], view["pitch"], tuple(view["points"])) for view in value["views"])
     last = None if value["last"] is None else (value["last"][0], tuple(value["last"][1]))
-    looks = tuple(Look(tuple(look["shape"]), tuple(look["skin"])) for look in value["looks"])
-    marks = tuple(tuple(mark) for mark in value["marks"])
+    looks = tuple(Look(look["shape"], look["skin"]) for look in value["looks"])
+    marks = tuple((time_ms, mark) for time_ms, mark in value["marks"])
     lists = {name: tuple(value[name]) for name in ("live", "spoof", "grid", "sides", "framed", "eyes")}
     return Gathered(
         **lists,
@@ -225,7 +227,7 @@ def fingerprint(gathered: Gathered) -> Fingerprint:
     """Return what is to be remembered of a clip."""
     marks = gathered.marks
     count = min(len(marks), _REMEMBERED)
-    return tuple(tuple(marks[number * len(marks) // count][1:]) for number in range(count))
+    return tuple(marks[number * len(marks) // count][1] for number in range(count))
 
 
 def scores(gathered: Gathered, earlier: Sequence[Fingerprint] = ()) -> Mapping[Signal, float]:
@@ -264,9 +266,9 @@ def _with(gathered: Gathered, time_ms: int, face: Face) -> Gathered:
         sides=_kept(gathered.sides, traces.sides),
         framed=_kept(gathered.framed, traces.framed),
         views=_views(gathered.views, View(face.yaw, face.pitch, traces.view)),
-        looks=_looks(gathered.looks, Look(traces.shape, traces.skin)),
+        looks=_looks(gathered.looks, Look(_packed(traces.shape), _packed(traces.skin))),
         eyes=_kept(gathered.eyes, round(face.eyes, 3)),
-        marks=(*gathered.marks, (time_ms, *traces.layout, round(face.eyes, 3), round(face.mouth, 3)))[-_KEPT:],
+        marks=(*gathered.marks, (time_ms, _packed((*traces.layout, face.eyes, face.mouth))))[-_KEPT:],
         last=(time_ms, traces.tone),
         tone_jump=max(gathered.tone_jump, jump),
         pairs=gathered.pairs + int(near),
@@ -414,17 +416,17 @@ def _repeated(gathered: Gathered) -> float | None:
 def _seen_before(gathered: Gathered, earlier: Sequence[Fingerprint]) -> float | None:
     if not gathered.marks:
         return None
-    shown = np.array(gathered.marks)[:, 1:]
-    shares = [float(_alike(np.array(one), shown)[0].any(axis=1).mean()) for one in earlier if one]
+    shown = _unpacked(mark for _, mark in gathered.marks)
+    shares = [float(_alike(_unpacked(one), shown)[0].any(axis=1).mean()) for one in earlier if one]
     return 1 - _along(max(shares, default=0.0), *_SEEN_SHARE)
 
 
 def _compared(
-    marks: Sequence[Sequence[float]],
+    marks: Sequence[tuple[int, str]],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
     """The frames' times, which of them show the same, and how far their layouts are apart."""
-    every = np.array(marks)
-    return every[:, 0], *_alike(every[:, 1:], every[:, 1:])
+    every = _unpacked(mark for _, mark in marks)
+    return np.array([time_ms for time_ms, _ in marks], np.float64), *_alike(every, every)
 
 
 def _alike(
@@ -438,7 +440,7 @@ def _alike(
 
 def _shapes_apart(looks: Sequence[Look]) -> npt.NDArray[np.float64]:
     """Root mean square distance of the points of each two shapes."""
-    shapes = np.array([look.shape for look in looks])
+    shapes = _unpacked(look.shape for look in looks)
     return np.asarray(np.sqrt(2 * ((shapes[:, None] - shapes[None]) ** 2).mean(axis=2)))
 
 
@@ -450,8 +452,7 @@ def _change(looks: Sequence[Look]) -> float:
 def _skins_apart(looks: Sequence[Look]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """How much each two skins differ, without large shades, in standard deviations: the median place, and all."""
     skins = []
-    for look in looks:
-        skin = np.array(look.skin).reshape(SKIN_PX, SKIN_PX)
+    for skin in _unpacked(look.skin for look in looks).reshape(-1, SKIN_PX, SKIN_PX):
         fine = skin - _blurred(skin)
         skins.append(((fine - fine.mean()) / max(float(fine.std()), 1e-3)).ravel())
     every = np.array(skins)
@@ -492,6 +493,16 @@ _SCORES: Mapping[Signal, Callable[[Gathered], float | None]] = {
     Signal.REPEATED: _repeated,
     Signal.SCENE: _scene,
 }
+
+
+def _packed(values: Sequence[float]) -> str:
+    """Numbers as text: base64 of single-precision floats."""
+    return base64.b64encode(np.array(values, "<f4").tobytes()).decode()
+
+
+def _unpacked(texts: Iterable[str]) -> npt.NDArray[np.float64]:
+    """What `_packed` made texts of, a row for each."""
+    return np.array([np.frombuffer(base64.b64decode(text), "<f4") for text in texts], np.float64)
 
 
 def _along(value: float, first: float, last: float) -> float:

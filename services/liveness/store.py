@@ -193,7 +193,7 @@ class SessionStore:
             return []
         rows = await self._database.all(self._EARLIER, session.id, now - self._keep_fingerprints, _MAX_EARLIER)
         opened = (self._seal.open(row["sealed"], column=_FINGERPRINT, row=row["session"]) for row in rows)
-        return [tuple(map(tuple, json.loads(value))) for value in opened]
+        return [tuple(json.loads(value)) for value in opened]
 
     _EVIDENCE = """
         SELECT s.state, s.score_passive_ppm, s.score_prompts_ppm, s.signals, s.receipt,
