@@ -148,7 +148,9 @@ def page_of(rows: Sequence[Row], rejected: Mapping[str, str], facematch: "str | 
     if isinstance(facematch, FailedCommand):
         matched = f"It was not run for this page: the command failed ({facematch.why})."
     else:
-        matched = f"```\n{facematch.strip()}\n```"
+        # Not where this machine has put its files.
+        printed = "\n".join(line for line in facematch.splitlines() if not line.startswith("Written: "))
+        matched = f"```\n{printed.strip()}\n```"
     return "\n\n".join([*parts, _FACES_TEXT, matched, _NOT_MEASURED]) + "\n"
 
 

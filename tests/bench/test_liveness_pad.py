@@ -90,3 +90,10 @@ def test_the_page_splits_by_person_and_names_what_failed() -> None:
     assert "| print | APCER | 0 of 1 | 0 of 1 | 0 of 2 |" in whole
     assert "all reach it" in whole
     assert BONA_FIDE not in whole
+
+
+def test_the_page_says_nothing_of_the_machine_it_was_written_on() -> None:
+    row = Row(BONA_FIDE, "man", "man_000.avi", "policy", script_free=True, passed=True, why="", frames=20)
+    page = page_of([row], {}, "EER 0.0000\nWritten: /somewhere/scores.csv\n")
+    assert "EER 0.0000" in page
+    assert "/somewhere" not in page
