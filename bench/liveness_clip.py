@@ -37,12 +37,13 @@ _PPM = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a policy says of a clip. Scores are 0 to 1; `signals` has those that could be measured.
+    """What a policy says of a clip, with or without prompts.
 
-    `why` names what refused it, empty when it passed.
+    Scores are 0 to 1; `signals` has those that could be measured. `why` names what refused it, empty when it passed.
     """
 
     policy: str
+    script_free: bool
     passed: bool
     why: str
     score: float
@@ -77,12 +78,12 @@ def frame_workers(models: Path, processes: int) -> FrameWorkers:
 
 
 async def judge(
-    workers: FrameWorkers, clip: Path, asked: Sequence[Policy], *, seed: int, script_free: bool
+    workers: FrameWorkers, clip: Path, asked: Sequence[Policy], *, seed: int, script_free: Sequence[bool]
 ) -> list[Outcome]:
     """Judge a clip by each policy. Raises ClipUnreadableError, and FinIdError when a worker cannot answer.
 
-    `script_free`: by every signal of the camera's picture, without prompts. Otherwise the clip is played, round and
-    round, to one fresh script of each policy.
+    `script_free`, each of which is answered: by every signal of the camera's picture, without prompts. Otherwise the
+    clip is played, round and round, to one fresh script of each policy.
     """
     outcomes = []
     watched_at: dict[tuple[int, int], _Watched] = {}
@@ -91,7 +92,9 @@ async def judge(
         if sampling not in watched_at:
             watched_at[sampling] = await _watch(workers, clip, policy, _random_of(clip, seed))
         watched = watched_at[sampling]
-        outcomes.append(_unscripted(watched, policy) if script_free else _played(watched, policy, clip, seed))
+        outcomes += [
+            _unscripted(watched, policy) if without else _played(watched, policy, clip, seed) for without in script_free
+        ]
     return outcomes
 
 
@@ -137,7 +140,7 @@ def _unscripted(watched: _Watched, policy: Policy) -> Outcome:
         why = "too few faces"
     else:
         why = " ".join(signal.value for signal in verdict.failed) or "all signals together"
-    return _outcome(watched, watched.gathered, policy, why)
+    return _outcome(watched, watched.gathered, policy, why, script_free=True)
 
 
 def _played(watched: _Watched, policy: Policy, clip: Path, seed: int) -> Outcome:
@@ -165,10 +168,11 @@ def _played(watched: _Watched, policy: Policy, clip: Path, seed: int) -> Outcome
     raise AssertionError("an attempt ends")
 
 
-def _outcome(watched: _Watched, gathered: Gathered, policy: Policy, why: str) -> Outcome:
+def _outcome(watched: _Watched, gathered: Gathered, policy: Policy, why: str, *, script_free: bool = False) -> Outcome:
     verdict = passive.judge(gathered, policy.passive_rules)
     return Outcome(
         policy=policy.id,
+        script_free=script_free,
         passed=not why,
         why=why,
         score=verdict.score_ppm / _PPM,

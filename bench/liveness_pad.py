@@ -5,7 +5,8 @@ through the sandboxed workers of the service itself, at ten a second, and the cl
 by each shipped policy. Prints APCER of each species and BPCER (ISO/IEC 30107-3), by clips; writes each clip's scores
 (CSV) and their distributions (PNG).
 
---script-free leaves the prompts out. Without it each clip is played, round and round, to one fresh script.
+--script-free leaves the prompts out. Without it each clip is played, round and round, to one fresh script. --both does
+both on the same frames.
 """
 
 import argparse
@@ -27,7 +28,19 @@ from mesh.errors import FinIdError
 from services.liveness.analyser import FrameWorkers
 
 BONA_FIDE = "bona fide"
-_COLUMNS = ("species", "clip", "policy", "passed", "why", "frames", "faces", "unreadable", "score", *SIGNALS)
+_COLUMNS = (
+    "species",
+    "clip",
+    "policy",
+    "script_free",
+    "passed",
+    "why",
+    "frames",
+    "faces",
+    "unreadable",
+    "score",
+    *SIGNALS,
+)
 _PROGRESS_EVERY_S = 5.0
 _SHOWN = 20
 _SCRIPTED = """Each clip was played to a fresh script. A recording cannot know what is asked: BPCER says here how rarely
@@ -64,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     described.add_argument("--bona-fide", type=Path, required=True, metavar="DIR")
     described.add_argument("--attack", type=_species, action="append", default=[], metavar="SPECIES=DIR")
     described.add_argument("--script-free", action="store_true", help="all signals except the prompts")
+    described.add_argument("--both", action="store_true", help="without the prompts, and against fresh scripts")
     described.add_argument("--out", type=Path, default=Path("var/liveness_pad"), metavar="DIR")
     described.add_argument("--workers", type=int, default=2, help="worker processes (2)")
     described.add_argument("--seed", type=int, default=1, help="of the frames that models are asked about, and scripts")
@@ -89,7 +103,7 @@ def find_all(folders: Iterable[tuple[str, Path]]) -> tuple[list[Clip], list[Unus
     return found, unusable
 
 
-async def score(found: Sequence[Clip], models: Path, workers: int, *, seed: int, script_free: bool) -> Result:
+async def score(found: Sequence[Clip], models: Path, workers: int, *, seed: int, script_free: Sequence[bool]) -> Result:
     """Score clips, as many at once as there are workers; a clip that cannot be read or analysed stops nothing."""
     analyser = frame_workers(models, workers)
     scored: list[Scored] = []
@@ -114,7 +128,7 @@ async def score(found: Sequence[Clip], models: Path, workers: int, *, seed: int,
 
 
 async def _one(
-    analyser: FrameWorkers, clip: Clip, unusable: list[Unusable], *, seed: int, script_free: bool
+    analyser: FrameWorkers, clip: Clip, unusable: list[Unusable], *, seed: int, script_free: Sequence[bool]
 ) -> list[Scored]:
     try:
         outcomes = await judge(analyser, clip.path, shipped_policies(), seed=seed, script_free=script_free)
@@ -124,11 +138,11 @@ async def _one(
     return [Scored(clip, outcome) for outcome in outcomes]
 
 
-def rates(scored: Iterable[Scored], policy: str) -> Mapping[str, Rate]:
+def rates(scored: Iterable[Scored], policy: str, *, script_free: bool) -> Mapping[str, Rate]:
     """Return APCER of each species (clips that passed) and BPCER (genuine clips that did not) at a policy."""
     of: dict[str, list[bool]] = {}
     for one in scored:
-        if one.outcome.policy == policy:
+        if (one.outcome.policy, one.outcome.script_free) == (policy, script_free):
             of.setdefault(one.clip.species, []).append(one.outcome.passed)
     return {
         species: Rate(passed.count(species != BONA_FIDE), len(passed))
@@ -136,17 +150,33 @@ def rates(scored: Iterable[Scored], policy: str) -> Mapping[str, Rate]:
     }
 
 
-def report(result: Result, *, script_free: bool) -> None:
+def report(result: Result, script_free: Sequence[bool]) -> None:
     """Print the rates at each policy, and what could not be used."""
+    for without in script_free:
+        _report_rates(result, script_free=without)
+    if False in script_free:
+        print(f"\n{_SCRIPTED}")
+    print("\nIntervals are Clopper and Pearson's, for clips that are independent of one another.")
+    print("A clip without a face is one that is refused. The face match is no part of this.")
+    if result.unusable:
+        print(f"\n{len(result.unusable)} files or folders could not be used:")
+        for other in result.unusable[:_SHOWN]:
+            print(f"  {other.path}: {other.why}")
+        if len(result.unusable) > _SHOWN:
+            print(f"  and {len(result.unusable) - _SHOWN} more, in unusable.csv")
+
+
+def _report_rates(result: Result, *, script_free: bool) -> None:
     for policy in shipped_policies():
         print(f"\nPolicy {policy.id}, {'all signals except the prompts' if script_free else 'against fresh scripts'}\n")
-        of = rates(result.scored, policy.id)
+        of = rates(result.scored, policy.id, script_free=script_free)
         rows = []
         for species, rate in of.items():
             faceless = sum(
                 not one.outcome.faces
                 for one in result.scored
-                if one.clip.species == species and one.outcome.policy == policy.id
+                if one.clip.species == species
+                and (one.outcome.policy, one.outcome.script_free) == (policy.id, script_free)
             )
             least, most = rate.interval()
             kind = "BPCER" if species == BONA_FIDE else "APCER"
@@ -158,16 +188,6 @@ def report(result: Result, *, script_free: bool) -> None:
         if apcers and BONA_FIDE in of:
             acer = (max(apcers) + of[BONA_FIDE].value) / 2
             print(f"Side note: ACER {acer:.3f}, of the worst species; it hides which of the two errors is made.")
-    if not script_free:
-        print(f"\n{_SCRIPTED}")
-    print("\nIntervals are Clopper and Pearson's, for clips that are independent of one another.")
-    print("A clip without a face is one that is refused. The face match is no part of this.")
-    if result.unusable:
-        print(f"\n{len(result.unusable)} files or folders could not be used:")
-        for other in result.unusable[:_SHOWN]:
-            print(f"  {other.path}: {other.why}")
-        if len(result.unusable) > _SHOWN:
-            print(f"  and {len(result.unusable) - _SHOWN} more, in unusable.csv")
 
 
 def write(result: Result, out: Path) -> None:
@@ -182,6 +202,7 @@ def write(result: Result, out: Path) -> None:
                 "species": one.clip.species,
                 "clip": str(one.clip.path),
                 "policy": said.policy,
+                "script_free": int(said.script_free),
                 "passed": int(said.passed),
                 "why": said.why,
                 "frames": said.frames,
@@ -192,11 +213,13 @@ def write(result: Result, out: Path) -> None:
             writer.writerow(row | {name: f"{value:.6f}" for name, value in said.signals.items()})
     with (out / "unusable.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("path", "why"), *((str(one.path), one.why) for one in result.unusable)])
+    without_prompts = any(one.outcome.script_free for one in result.scored)
     for policy in shipped_policies():
         of: dict[str, list[Mapping[str, float]]] = {}
         # From the bottom up: people, then what is not.
         for one in sorted(result.scored, key=lambda one: one.clip.species != BONA_FIDE):
-            if one.outcome.policy == policy.id:
+            # What was gathered of a whole clip, when there is both.
+            if one.outcome.policy == policy.id and (one.outcome.script_free or not without_prompts):
                 values = {"score": one.outcome.score, **one.outcome.signals}
                 of.setdefault(one.clip.species, []).append(values)
         if of:
@@ -209,10 +232,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 2 when there was nothing to score."""
     given = parser().parse_args(arguments)
     found, unusable = find_all([(BONA_FIDE, given.bona_fide), *given.attack])
-    result = asyncio.run(score(found, given.models, given.workers, seed=given.seed, script_free=given.script_free))
+    script_free = (True, False) if given.both else (given.script_free,)
+    result = asyncio.run(score(found, given.models, given.workers, seed=given.seed, script_free=script_free))
     result = Result(result.scored, [*unusable, *result.unusable])
     write(result, given.out)
-    report(result, script_free=given.script_free)
+    report(result, script_free)
     print(f"\nScores of each clip and plots are in {given.out}")
     return 0 if result.scored else 2
 

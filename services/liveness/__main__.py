@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from finid.liveness.v1 import liveness_pb2 as pb
 from finid.liveness.v1 import liveness_pb2_grpc as rpc
@@ -37,7 +37,11 @@ async def main() -> None:
     settings = Settings.load()
     telemetry.start(SERVICE, log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
     database = await Database.open(read_secret(settings.database_url_file), service=SERVICE)
-    sessions = SessionStore(database, Seal(derive(read_key(settings.field_key_file), "liveness-keyframes")))
+    sessions = SessionStore(
+        database,
+        Seal(derive(read_key(settings.field_key_file), "liveness-keyframes")),
+        keep_fingerprints=timedelta(days=settings.liveness_fingerprint_days),
+    )
     models = ModelFiles.at(settings.landmarker_file, settings.passive_model_file, settings.spoof_model_file)
     workers = FrameWorkers.of(
         models,

@@ -21,7 +21,7 @@ from services.liveness.frame_times import DeviceClock
 from services.liveness.gestures import AT_REST, DONE, Baseline
 from services.liveness.injection import Traces
 from services.liveness.observation import Box, Face, Observation
-from services.liveness.passive import Gathered, Verdict
+from services.liveness.passive import Fingerprint, Gathered, Verdict
 from services.liveness.policies import BrightLight, Flash, Framing, Policy
 from services.liveness.prompts import Hint, Move, Prompt, State
 from services.liveness.quality import quality_of
@@ -175,10 +175,20 @@ def check_start(progress: Progress, policy: Policy, started_at_ms: int) -> Progr
     return replace(progress, colours=replace(progress.colours, started_at_ms=started_at_ms))
 
 
-def advance(progress: Progress, script: Script, policy: Policy, batch: Sequence[Seen], now_ms: int) -> Advance:
-    """Judge a batch that came in time. What a batch holds beyond an answered prompt was not an answer to the next."""
+def advance(
+    progress: Progress,
+    script: Script,
+    policy: Policy,
+    batch: Sequence[Seen],
+    now_ms: int,
+    earlier: Sequence[Fingerprint] = (),
+) -> Advance:
+    """Judge a batch that came in time. What a batch holds beyond an answered prompt was not an answer to the next.
+
+    `earlier` are the fingerprints of the person's other attempts, needed from the last prompt on.
+    """
     if progress.colours is not None and policy.flash is not None:
-        return _watch(progress, progress.colours, script, policy, policy.flash, batch, now_ms)
+        return _watch(progress, progress.colours, script, policy, policy.flash, batch, now_ms, earlier)
     seen_at = [(seen.captured_at_ms, seen.observation) for seen in batch]
     progress = replace(progress, gathered=passive.gather(progress.gathered, seen_at))
     framing = policy.framing if progress.index else policy.calm_framing
@@ -200,7 +210,7 @@ def advance(progress: Progress, script: Script, policy: Policy, batch: Sequence[
         progress, answered = _judge(progress, baseline, move, policy, seen.captured_at_ms, face)
         if answered:
             keyframe = _keyframe(progress, baseline, batch, position)
-            return _answered(progress, script, policy, keyframe, now_ms)
+            return _answered(progress, script, policy, keyframe, now_ms, earlier)
         if progress.wrong_since_ms is not None and seen.captured_at_ms - progress.wrong_since_ms >= policy.hold_ms:
             return _failed(progress, Failure.WRONG_GESTURE)
     return Advance(progress, State.RUNNING, hint=_hint(progress, script, policy, batch[-1].observation, now_ms))
@@ -268,19 +278,26 @@ def _judge(
     )
 
 
-def _answered(progress: Progress, script: Script, policy: Policy, keyframe: int, now_ms: int) -> Advance:
+def _answered(
+    progress: Progress,
+    script: Script,
+    policy: Policy,
+    keyframe: int,
+    now_ms: int,
+    earlier: Sequence[Fingerprint],
+) -> Advance:
     progress = _next_prompt(replace(progress, peaks=(*progress.peaks, progress.peak)), now_ms)
     if progress.index <= len(script.moves):
         return Advance(progress, State.RUNNING, keyframe=keyframe)
-    ended = _ended(progress, policy)
+    ended = _ended(progress, policy, earlier)
     if ended.failure or not script.flashes:
         return replace(ended, keyframe=None if ended.failure else keyframe)
     return Advance(replace(progress, colours=Colours()), State.RUNNING, keyframe=keyframe)
 
 
-def _ended(progress: Progress, policy: Policy) -> Advance:
+def _ended(progress: Progress, policy: Policy, earlier: Sequence[Fingerprint]) -> Advance:
     """Judge the clip: the end of an attempt in which everything asked for was done."""
-    verdict = passive.judge(progress.gathered, policy.passive_rules)
+    verdict = passive.judge(progress.gathered, policy.passive_rules, earlier)
     progress = replace(progress, verdict=verdict)
     return Advance(progress, State.PASSED) if verdict.passed else _failed(progress, Failure.PASSIVE)
 
@@ -293,6 +310,7 @@ def _watch(
     asked: Flash,
     batch: Sequence[Seen],
     now_ms: int,
+    earlier: Sequence[Fingerprint],
 ) -> Advance:
     """Take in frames of the time in which colours are shown; judge them with the first one that is later."""
     started_at_ms = colours.started_at_ms
@@ -327,7 +345,7 @@ def _watch(
         return Advance(again, State.RUNNING, hint=Hint.HOLD_STILL if hint is Hint.UNSPECIFIED else hint)
     bright = verdict.outcome is Outcome.TOO_BRIGHT
     if verdict.outcome is Outcome.FOLLOWED or (bright and asked.in_bright_light is BrightLight.PASSES):
-        return replace(_ended(progress, policy), lit=lit, lit_before=lit_before)
+        return replace(_ended(progress, policy, earlier), lit=lit, lit_before=lit_before)
     failed = _failed(progress, Failure(f"FLASH_{verdict.outcome}"))
     return replace(failed, hint=Hint.TOO_BRIGHT) if bright else failed
 

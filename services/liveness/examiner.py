@@ -123,7 +123,8 @@ class Examiner:
         progress = replace(progress, traces=injection.look(progress.traces, [frame.jpeg for frame in frames]))
 
         # 3. What they show is judged, and recorded before anybody learns of it.
-        advanced = attempts.advance(progress, script, policy, batch, now_ms)
+        earlier = await self.sessions.earlier(session, now) if progress.index >= len(script.moves) else ()
+        advanced = attempts.advance(progress, script, policy, batch, now_ms, earlier)
         return await self._record(session, advanced, script, policy, frames, batch)
 
     async def conclude(self, name: str) -> Concluded:
@@ -221,6 +222,7 @@ class Examiner:
             keyframe_position=position,
             keyframe_quality=quality,
             random_keyframe=random_keyframe,
+            fingerprint=() if advanced.state is State.RUNNING else passive.fingerprint(progress.gathered),
             injection=None
             if advanced.state is State.RUNNING
             else injection.score(session.declared, progress.traces, progress.clock),

@@ -38,6 +38,7 @@ from mediapipe.tasks.python.vision import FaceLandmarker, FaceLandmarkerOptions,
 
 from services.liveness import light, pixels
 from services.liveness.traces import VIEW_POINTS
+from services.liveness.unwrap import Unwrap
 
 _MIN_SIDE_PX = 256
 _MAX_SIDE_PX = 2048
@@ -75,6 +76,7 @@ class FrameModel:
                 output_facial_transformation_matrixes=True,
             )
         )
+        self._unwrap = Unwrap(landmarker)
         options = onnxruntime.SessionOptions()
         # One call at a time in each worker; more workers, not more threads, use more cores.
         options.intra_op_num_threads = 1
@@ -115,9 +117,11 @@ class FrameModel:
     def live(self, frame_bgr: MatLike, face_box: tuple[float, float, float, float]) -> float:
         """Model A's probability that the face in `face_box` (left, top, width, height in pixels) is no picture of one.
 
-        It takes BGR, 0 to 255, of the box enlarged by 2.7 or as far as the frame reaches; class 0 is live.
+        It takes BGR, 0 to 255, of the box enlarged by 2.7 or as far as the frame reaches; class 0 is live. The face is
+        brought to one brightness before (pixels.exposed): the model takes some faces in little light for pictures.
         """
         crop = cv2.resize(_enlarged(frame_bgr, face_box), (_PASSIVE_INPUT_PX, _PASSIVE_INPUT_PX))
+        crop = pixels.exposed(crop, _luma(frame_bgr, face_box))
         tensor = np.ascontiguousarray(crop.transpose(2, 0, 1)[None], dtype=np.float32)
         logits: npt.NDArray[np.float32] = self._passive.run(None, {"input": tensor})[0][0]
         powers = np.exp(logits - logits.max())
@@ -148,17 +152,25 @@ class FrameModel:
     ) -> dict[str, Any]:
         """As traces.Traces has them. `points_px` are x, y and z of all landmarks in pixels."""
         grey = cv2.cvtColor(frame_bgr, cv2.COLOR_BGR2GRAY)
+        small_bgr = pixels.coarse(frame_bgr)
+        height, width = frame_bgr.shape[:2]
+        left, top, across, down = box_px
+        sides, framed = pixels.sides(grey, box_px) if passive else (None, None)
         sharp, contrast = pixels.sharpness(grey, box_px)
         view = points_px[list(VIEW_POINTS)]
         view = (view - view.mean(axis=0)) / box_px[2]
         return {
             "spoof": self.spoof(frame_bgr, box_px) if spoof else None,
             "grid": pixels.grid(grey, box_px) if passive else None,
-            "sides": pixels.sides(grey, box_px) if passive else None,
+            "sides": sides,
+            "framed": framed,
             "sharp": sharp,
             "contrast": contrast,
-            "tone": list(pixels.tone(frame_bgr, box_px)),
+            "tone": list(pixels.tone(small_bgr, (left / width, top / height, across / width, down / height))),
             "view": [round(float(value), 4) for value in view.ravel()],
+            "layout": pixels.layout(small_bgr),
+            "shape": self._unwrap.shape(points_px),
+            "skin": self._unwrap.skin(grey, points_px),
         }
 
     def _observation(self, frame_bgr: MatLike, *, passive: bool, spoof: bool, lit: bool) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """An attempt as it is remembered between calls, and the port of what remembers it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from services.liveness.frame_times import DeviceClock
 from services.liveness.gestures import Baseline
 from services.liveness.injection import Declared, Traces
 from services.liveness.observation import Box, Face
-from services.liveness.passive import Signal, Verdict
+from services.liveness.passive import Fingerprint, Signal, Verdict
 from services.liveness.prompts import Prompt, State
 from services.liveness.quality import UNRATED, Quality
 
@@ -60,7 +60,8 @@ class Change:
     After all prompts comes that of the colours, which takes the place of the one before it.
 
     `injection` are the signs of injection, as `injection.score` counts them, when the attempt has ended.
-    `random_keyframe` is one beside, with its position and quality; its position is beyond all prompts'.
+    `random_keyframe` is one beside, with its position and quality; its position is beyond all prompts'. `fingerprint`
+    is what is remembered of the attempt's frames when it has ended.
     """
 
     state: State
@@ -71,6 +72,7 @@ class Change:
     injection: Mapping[str, int] | None = None
     keyframe_quality: Quality = UNRATED
     random_keyframe: tuple[int, bytes, Quality] | None = field(default=None, repr=False)
+    fingerprint: Fingerprint = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,10 @@ class Sessions(Protocol):
 
     async def change(self, session: Session, change: Change, now: datetime) -> None:
         """Record what a batch changed. Raises SessionBusyError when the attempt has changed since it was loaded."""
+        ...
+
+    async def earlier(self, session: Session, now: datetime) -> Sequence[Fingerprint]:
+        """Return the fingerprints of the person's other attempts, the latest ones, as far as they are remembered."""
         ...
 
     async def evidence(self, session: str) -> Evidence:

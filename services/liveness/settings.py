@@ -26,6 +26,8 @@ class Settings(MeshSettings):
     liveness_policies_file: PublicFile = Path(__file__).with_name("policies.toml")
     liveness_attempts_per_day: int = Field(default=10, ge=1)
     """How many attempts to be one person may fail or be abandoned within 24 hours, over all applications."""
+    liveness_fingerprint_days: int = Field(default=7, ge=0, le=30)
+    """How long it is remembered what an attempt's frames looked like (16 x 17 coarse numbers, sealed); 0 for never."""
     liveness_workers: int = Field(default=1, ge=1, le=64)
     """Worker processes; each uses one core and about 300 MiB."""
     liveness_queue_limit: int = Field(default=32, ge=1, le=1024)

@@ -19,19 +19,23 @@ from services.liveness.errors import (
     SessionUnknownError,
 )
 from services.liveness.injection import Declared, Label
-from services.liveness.passive import Verdict
+from services.liveness.passive import Fingerprint, Verdict
 from services.liveness.prompts import State
 from services.liveness.quality import Quality
 from services.liveness.session import Change, Evidence, NewSession, Session, flash_from_json, from_json, to_json
 
 _DAY = timedelta(days=1)
 _KEYFRAME = "liveness.keyframes.sealed"
+_FINGERPRINT = "liveness.fingerprints.sealed"
+# More than a person's attempts of some days.
+_MAX_EARLIER = 64
 
 
 class SessionStore:
     """Attempts in PostgreSQL, keyframes sealed. See `session.Sessions`.
 
-    `keep_evidence` is how long keyframes stay after the receipt was given, for a caller that lost the answer;
+    `keep_fingerprints` is how long it is remembered what an attempt's frames looked like, zero for never;
+    `keep_evidence` how long keyframes stay after the receipt was given, for a caller that lost the answer;
     `keep_attempts` how long attempts stay at all.
     """
 
@@ -41,6 +45,7 @@ class SessionStore:
         seal: Seal,
         *,
         keep_evidence: timedelta = timedelta(minutes=2),
+        keep_fingerprints: timedelta = timedelta(days=7),
         keep_attempts: timedelta = timedelta(days=30),
     ) -> None:
         if keep_attempts < _DAY:
@@ -48,6 +53,7 @@ class SessionStore:
         self._database = database
         self._seal = seal
         self._keep_evidence = keep_evidence
+        self._keep_fingerprints = keep_fingerprints
         self._keep_attempts = keep_attempts
 
     # The person's row is the lock under which attempts are counted and made, on whatever replica.
@@ -141,6 +147,7 @@ class SessionStore:
     _ADD_KEYFRAME = """
         INSERT INTO liveness.keyframes (session, position, sealed, quality) VALUES ($1, $2, $3, $4::jsonb)
         ON CONFLICT (session, position) DO UPDATE SET sealed = $3, quality = $4::jsonb"""
+    _ADD_FINGERPRINT = "INSERT INTO liveness.fingerprints (session, sealed, made_at) VALUES ($1, $2, $3)"
     _ERASE_KEYFRAMES = "DELETE FROM liveness.keyframes WHERE session = $1"
 
     async def change(self, session: Session, change: Change, now: datetime) -> None:
@@ -172,8 +179,25 @@ class SessionStore:
                 sealed = self._seal.seal(jpeg, column=_KEYFRAME, row=_keyframe_row(session.id, position))
                 rated = json.dumps(asdict(quality))
                 await transaction.run(self._ADD_KEYFRAME, session.id, position, sealed, rated)
+            if change.fingerprint and self._keep_fingerprints:
+                stated = json.dumps(change.fingerprint, allow_nan=False).encode()
+                sealed = self._seal.seal(stated, column=_FINGERPRINT, row=session.id)
+                await transaction.run(self._ADD_FINGERPRINT, session.id, sealed, now)
             if change.state is State.FAILED:
                 await transaction.run(self._ERASE_KEYFRAMES, session.id)
+
+    _EARLIER = """
+        SELECT f.session, f.sealed FROM liveness.fingerprints f JOIN liveness.sessions s ON s.session = f.session
+        WHERE s.subject = (SELECT subject FROM liveness.sessions WHERE session = $1)
+        AND f.session <> $1 AND f.made_at > $2 ORDER BY f.made_at DESC LIMIT $3"""
+
+    async def earlier(self, session: Session, now: datetime) -> Sequence[Fingerprint]:
+        """Return the fingerprints of the person's other attempts."""
+        if not self._keep_fingerprints:
+            return []
+        rows = await self._database.all(self._EARLIER, session.id, now - self._keep_fingerprints, _MAX_EARLIER)
+        opened = (self._seal.open(row["sealed"], column=_FINGERPRINT, row=row["session"]) for row in rows)
+        return [tuple(json.loads(value)) for value in opened]
 
     _EVIDENCE = """
         SELECT s.state, s.score_passive_ppm, s.score_prompts_ppm, s.signals, s.flash, s.receipt,
@@ -229,6 +253,7 @@ class SessionStore:
         WHERE keyframes.session = sessions.session AND (
             sessions.state IN ('FAILED', 'ABANDONED') OR sessions.expires_at <= $1 OR sessions.concluded_at <= $2
         )"""
+    _FORGET_FINGERPRINTS = "DELETE FROM liveness.fingerprints WHERE made_at <= $1"
     _FORGET_SESSIONS = "DELETE FROM liveness.sessions WHERE started_at <= $1 AND expires_at <= $1"
     _FORGET_PEOPLE = """
         DELETE FROM liveness.people WHERE last_started_at <= $1
@@ -238,6 +263,7 @@ class SessionStore:
         """Erase what is not needed any more; return how many keyframes were."""
         await self._database.run(self._ABANDON_EXPIRED, now)
         erased = await self._database.run(self._ERASE_EXPIRED, now, now - self._keep_evidence)
+        await self._database.run(self._FORGET_FINGERPRINTS, now - self._keep_fingerprints)
         await self._database.run(self._FORGET_SESSIONS, now - self._keep_attempts)
         await self._database.run(self._FORGET_PEOPLE, now - self._keep_attempts)
         return erased

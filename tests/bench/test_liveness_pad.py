@@ -1,13 +1,11 @@
 import csv
 import shutil
-import sys
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 
 from bench import liveness_pad
-from bench.evaluation import Row, page_of, said_of
+from bench.evaluation import FailedCommand, Row, page_of
 from bench.liveness_clip import Outcome, shipped_policies
 from bench.liveness_pad import BONA_FIDE, Clip, Scored, rates
 from tests.samples import assets_folder
@@ -16,15 +14,16 @@ POLICIES = [policy.id for policy in shipped_policies()]
 
 
 def scored(species: str, *, passed: bool) -> Scored:
-    return Scored(Clip(species, Path("clip.avi")), Outcome("policy", passed, "", 0.5, {}, 20, 20, 0))
+    return Scored(Clip(species, Path("clip.avi")), Outcome("policy", True, passed, "", 0.5, {}, 20, 20, 0))
 
 
 def test_errors_are_attacks_that_pass_and_people_who_do_not() -> None:
     said = [scored("print", passed=True), *[scored("print", passed=False)] * 3]
     said += [scored(BONA_FIDE, passed=False), *[scored(BONA_FIDE, passed=True)] * 4]
-    of = rates(said, "policy")
+    of = rates(said, "policy", script_free=True)
     assert {species: (rate.count, rate.of) for species, rate in of.items()} == {"print": (1, 4), BONA_FIDE: (1, 5)}
-    assert not rates(said, "another policy")
+    assert not rates(said, "another policy", script_free=True)
+    assert not rates(said, "policy", script_free=False)
 
 
 @pytest.mark.parametrize("attack", ["print", "=folder", "print=", f"{BONA_FIDE}=folder"])
@@ -72,17 +71,29 @@ def test_with_nothing_to_score_the_command_says_so(tmp_path: Path) -> None:
 
 def test_the_page_splits_by_person_and_names_what_failed() -> None:
     rows = [
-        Row("print", "woman", "woman_000.avi", "policy", passed=True, why="", frames=20),
-        Row("print", "man", "man_000.avi", "policy", passed=False, why="GRID", frames=21),
-        Row(BONA_FIDE, "man", "man_dark.avi", "policy", passed=False, why="MODEL_B", frames=22),
+        Row("print", "woman", "woman_000.avi", "policy", script_free=True, passed=True, why="", frames=20),
+        Row("print", "man", "man_000.avi", "policy", script_free=True, passed=False, why="GRID", frames=21),
+        Row(BONA_FIDE, "man", "man_dark.avi", "policy", script_free=True, passed=False, why="MODEL_B", frames=22),
+        Row("print", "woman", "woman_000.avi", "policy", script_free=False, passed=False, why="TIMEOUT", frames=20),
+        Row("print", "man", "man_000.avi", "policy", script_free=False, passed=False, why="TIMEOUT", frames=21),
+        Row(BONA_FIDE, "man", "man_dark.avi", "policy", script_free=False, passed=False, why="TIMEOUT", frames=22),
     ]
-    failed = CompletedProcess(["python"], 1, "", f"Traceback\n{sys.executable}: No module named bench.no_such\n")
-    page = page_of(rows, {"face-swap/man_001.avi": "no face to swap"}, said_of(failed))
+    page = page_of(rows, {"face-swap/man_001.avi": "no face to swap"}, FailedCommand("no model"))
     assert "| print | APCER | 1 of 1 | 0 of 1 | 1 of 2 | 1.3% to 98.7% |" in page
     assert "| bona fide | BPCER | 0 of 0 | 1 of 1 | 1 of 1 |" in page
     assert "not reached by print. The genuine windows do not keep to a BPCER of 5%." in page
     assert "- print: woman_000.avi" in page
     assert "- bona fide: man_dark.avi (MODEL_B)" in page
     assert "face-swap/man_001.avi: no face to swap" in page
-    assert "the command failed (1): `python: No module named bench.no_such`" in page
-    assert said_of(CompletedProcess(["python"], 0, "EER 0.1\n", "a warning")) == "```\nEER 0.1\n```"
+    assert "It was not run for this page: the command failed (no model)." in page
+    whole = page.partition("against fresh scripts")[2]
+    assert "| print | APCER | 0 of 1 | 0 of 1 | 0 of 2 |" in whole
+    assert "all reach it" in whole
+    assert BONA_FIDE not in whole
+
+
+def test_the_page_says_nothing_of_the_machine_it_was_written_on() -> None:
+    row = Row(BONA_FIDE, "man", "man_000.avi", "policy", script_free=True, passed=True, why="", frames=20)
+    page = page_of([row], {}, "EER 0.0000\nWritten: /somewhere/scores.csv\n")
+    assert "EER 0.0000" in page
+    assert "/somewhere" not in page

@@ -1,5 +1,6 @@
 """Faces as a worker describes them, made to measure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from services.liveness.challenge import Script
 from services.liveness.observation import Box, Face, Observation
 from services.liveness.policies import Policy, Variety
 from services.liveness.prompts import GESTURES, Move, Prompt
-from services.liveness.traces import VIEW_POINTS, Traces
+from services.liveness.traces import COSINES, SHAPE_POINTS, SKIN_PX, VIEW_POINTS, Traces
 
 SHIPPED = policies.load(Path(services.liveness.__path__[0]) / "policies.toml")
 FLASHING: Policy = SHIPPED["sandbox-standard"]
@@ -42,10 +43,14 @@ NEUTRAL = Face(
         spoof=0.0,
         grid=3.6,
         sides=0.0,
+        framed=0.0,
         sharp=12.0,
         contrast=50.0,
         tone=(100.0, 110.0, 120.0),
         view=(0.0,) * (3 * len(VIEW_POINTS)),
+        layout=(0.0,) * (COSINES**2 - 1),
+        shape=(0.0,) * (2 * len(SHAPE_POINTS)),
+        skin=(100.0,) * SKIN_PX**2,
     ),
 )
 
@@ -85,9 +90,13 @@ def doing(prompt: Prompt, much: float = 1.4, face: Face = NEUTRAL) -> Face:
 
 
 def breathing(face: Face, number: int) -> Face:
-    """The face, a little elsewhere in each frame, as no living one stays in place."""
+    """The face as no picture is: never in one place for two frames, its shape changes and its skin with it."""
     view = (0.001 * (number % 1000), *face.traces.view[1:])
-    return replace(face, traces=replace(face.traces, view=view))
+    layout = (0.4 * (number % 500), *face.traces.layout[1:])
+    much = 0.03 * math.sin(1.3 * number)
+    shape = tuple(value + much for value in face.traces.shape)
+    skin = tuple(100 + 30 * math.sin(1.7 * place + 50 * much) for place in range(SKIN_PX**2))
+    return replace(face, traces=replace(face.traces, view=view, layout=layout, shape=shape, skin=skin))
 
 
 def clip(faces: Sequence[Face | Observation], from_ms: int = 0, every_ms: int = 100) -> list[Seen]:

@@ -16,6 +16,7 @@ from services.liveness.errors import (
 )
 from services.liveness.flash import Verdict
 from services.liveness.observation import Observation, from_worker
+from services.liveness.passive import Fingerprint
 from services.liveness.prompts import State
 from services.liveness.quality import Quality
 from services.liveness.session import Change, Evidence, NewSession, Session, from_json, to_json
@@ -50,6 +51,7 @@ class _Kept:
     receipt: str | None = None
     failure: str = ""
     injection: Mapping[str, int] | None = None
+    fingerprint: Fingerprint = ()
 
 
 class SessionsInMemory:
@@ -109,6 +111,7 @@ class SessionsInMemory:
         kept.flash = change.progress.flashed
         kept.failure = change.failure.value if change.failure else ""
         kept.injection = change.injection
+        kept.fingerprint = change.fingerprint
         if change.keyframe is not None:
             kept.keyframes[change.keyframe_position] = change.keyframe
             kept.qualities[change.keyframe_position] = change.keyframe_quality
@@ -116,6 +119,14 @@ class SessionsInMemory:
             position, kept.keyframes[position], kept.qualities[position] = change.random_keyframe
         if change.state is State.FAILED:
             kept.keyframes.clear()
+
+    async def earlier(self, session: Session, now: datetime) -> Sequence[Fingerprint]:
+        subject = self.kept[session.id].subject
+        return [
+            kept.fingerprint
+            for name, kept in self.kept.items()
+            if kept.subject == subject and name != session.id and kept.fingerprint
+        ]
 
     async def evidence(self, session: str) -> Evidence:
         kept = self.kept[session]

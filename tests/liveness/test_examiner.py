@@ -285,6 +285,27 @@ async def test_colours_that_nobody_looked_at_in_time_end_the_attempt() -> None:
     assert (step.state, place.sessions.only().failure) == (State.FAILED, "TIMEOUT")
 
 
+async def test_frames_of_an_earlier_attempt_of_the_person_are_known_again_if_the_policy_says_so() -> None:
+    """The attempt's own frames stand for a recording: the same frames, answered to the same script."""
+    strict = replace(POLICY, signals={**POLICY.signals, Signal.SEEN_BEFORE: 900_000})
+    place = Place(policy=strict)
+    first, step = await place.pass_all()
+    assert step.state is State.PASSED
+    remembered = place.sessions.kept[first].fingerprint
+    assert len(remembered) == 16
+    place.worker.faces.clear()  # the same numbers, so the same frames
+    place.sessions.kept[first].subject = "somebody else"
+    _, step = await place.pass_all()
+    assert step.state is State.PASSED
+
+    place = Place(policy=strict)
+    first, _ = await place.pass_all()
+    place.worker.faces.clear()
+    second, step = await place.pass_all()
+    assert (step.state, place.sessions.kept[second].failure) == (State.FAILED, "PASSIVE")
+    assert place.sessions.kept[second].signals["SEEN_BEFORE"] == 0
+
+
 async def test_passive_model_is_asked_about_one_frame_of_every_four_and_of_the_rest_at_random() -> None:
     place = Place(picks=iter([0, 1, 5, 1, 0]))
     session, _ = await place.start()

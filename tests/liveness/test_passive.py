@@ -1,6 +1,7 @@
 """The clip's passive decision: each signal sees what it is for, and a policy says which of them refuse."""
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from services.liveness import passive
 from services.liveness.observation import Face, Observation
 from services.liveness.passive import Gathered, Rules, Signal, gather, judge, scores
-from services.liveness.traces import VIEW_POINTS
+from services.liveness.traces import SHAPE_POINTS, SKIN_PX, VIEW_POINTS
 from tests.liveness.faces import NEUTRAL, breathing
 
 RULES = Rules(min_frames=6, min_ppm=900_000, thresholds_ppm=dict.fromkeys(Signal, 900_000) | {Signal.SCENE: 500_000})
@@ -35,7 +36,8 @@ def clip(faces: Sequence[Face], every_ms: int = 100) -> Gathered:
 
 def person(count: int = 30) -> list[Face]:
     """Somebody alive: turns her head, blinks, and is never twice in one place."""
-    faces = [replace(turned(0.7 * number - 10), mouth=0.02 + number / 1000) for number in range(count)]
+    turning = [replace(turned(0.7 * number - 10), mouth=0.02 + number / 1000) for number in range(count)]
+    faces = [changed(breathing(face, number), view=face.traces.view) for number, face in enumerate(turning)]
     return [replace(face, eyes=0.05) if number == 12 else face for number, face in enumerate(faces)]
 
 
@@ -50,6 +52,14 @@ ATTACKS: dict[Signal, list[Face]] = {
     Signal.MODEL_A: [replace(face, live=0.2) for face in person()],
     Signal.MODEL_B: [changed(face, spoof=1.0 if n % 3 == 0 else 0.0) for n, face in enumerate(person())],
     Signal.GRID: [changed(face, grid=12.0) for face in person()],
+    Signal.FRAMED: [changed(face, framed=1.1 if n % 3 else 0.0) for n, face in enumerate(person())],
+    # Landmarks tremble on a photo, by less than a face's shape changes.
+    Signal.EXPRESSION: [
+        changed(face, shape=tuple(0.003 * math.sin(7 * n + i) for i in range(2 * len(SHAPE_POINTS))))
+        for n, face in enumerate(person())
+    ],
+    # What is warped keeps its skin.
+    Signal.SKIN: [changed(face, skin=tuple(100 + 9 * (i % 7) for i in range(SKIN_PX**2))) for face in person()],
     Signal.FROZEN: [*person(10), *[person()[10]] * 20],
     Signal.REPEATED: person(8) * 4,
     Signal.SCENE: [*person(15), *(changed(face, tone=(20.0, 10.0, 90.0)) for face in person()[15:])],
@@ -93,6 +103,84 @@ def test_signal_that_decides_nothing_is_stated() -> None:
 def test_clip_that_a_model_was_not_asked_about_does_not_pass(unasked: dict[str, Any]) -> None:
     verdict = judge(clip([replace(breathing(NEUTRAL, n), **unasked) for n in range(20)]), RULES)
     assert (verdict.passed, verdict.score_ppm) == (False, 0)
+
+
+def noisy(face: Face, number: int, grey_levels: float) -> Face:
+    """The same picture, as a sensor takes it again: white noise, the same in no two frames."""
+    rng = random.Random(number)
+    layout = tuple(value + rng.gauss(0, grey_levels) for value in face.traces.layout)
+    return changed(replace(face, eyes=face.eyes + rng.uniform(-0.01, 0.01)), layout=layout)
+
+
+def test_a_frozen_picture_is_seen_through_noise_that_is_laid_over_it() -> None:
+    frozen = [*person(10), *(noisy(person()[10], number, 0.015) for number in range(20))]
+    assert scores(clip(frozen))[Signal.FROZEN] == 0.0
+
+
+def test_who_holds_still_for_half_a_second_is_not_frozen() -> None:
+    still = [*person(10), *[person()[10]] * 6, *person(30)[16:]]
+    assert scores(clip(still))[Signal.FROZEN] == 1.0
+
+
+def test_who_drifts_slowly_is_not_frozen_because_motion_adds_up_and_noise_does_not() -> None:
+    face = person()[10]
+    drifting = [changed(face, layout=(0.005 * number, *face.traces.layout[1:])) for number in range(20)]
+    assert scores(clip([*person(10), *drifting]))[Signal.FROZEN] == 1.0
+
+
+def test_a_loop_is_seen_through_noise_that_is_laid_over_it() -> None:
+    looped = [noisy(face, number, 0.015) for number, face in enumerate(person(8) * 4)]
+    assert scores(clip(looped))[Signal.REPEATED] == 0.0
+
+
+def test_who_comes_back_near_to_where_they_were_does_not_repeat() -> None:
+    near = [noisy(face, number, 0.1) for number, face in enumerate(person(8) * 4)]
+    assert scores(clip(near))[Signal.REPEATED] == 1.0
+
+
+def test_recording_of_an_earlier_attempt_is_known_though_it_was_compressed_anew() -> None:
+    earlier = passive.fingerprint(clip(person()))
+    again = clip([noisy(face, number, 0.015) for number, face in enumerate(person())])
+    rules = Rules(6, 900_000, {Signal.SEEN_BEFORE: 900_000})
+    assert scores(again, [earlier])[Signal.SEEN_BEFORE] == 0.0
+    assert judge(again, rules, [(), earlier]).failed == (Signal.SEEN_BEFORE,)
+    assert judge(again, rules).passed
+
+
+def test_person_who_comes_again_is_not_taken_for_a_recording() -> None:
+    earlier = passive.fingerprint(clip(person()))
+    again = clip([noisy(face, number, 0.3) for number, face in enumerate(person())])
+    assert scores(again, [earlier])[Signal.SEEN_BEFORE] == 1.0
+
+
+@pytest.mark.parametrize("frames", [0, 3, 300])
+def test_fingerprint_is_a_few_frames_spread_over_the_attempt(frames: int) -> None:
+    gathered = clip(person(frames))
+    made = passive.fingerprint(gathered)
+    assert len(made) == min(frames, 16)
+    assert set(made) <= {mark for _, mark in gathered.marks}
+
+
+def test_skin_of_a_face_that_does_nothing_says_nothing() -> None:
+    """A photo's skin does not change either: EXPRESSION refuses it, and a still person is not called a warped one."""
+    still = [changed(face, shape=NEUTRAL.traces.shape, skin=NEUTRAL.traces.skin) for face in person()]
+    measured = scores(clip(still))
+    assert (measured[Signal.EXPRESSION], measured[Signal.SKIN]) == (0.0, 1.0)
+
+
+def test_a_few_frames_say_nothing_of_expression_and_refuse() -> None:
+    few = clip(person(11))
+    assert not {Signal.EXPRESSION, Signal.SKIN} & set(scores(few))
+    assert Signal.EXPRESSION in judge(few, RULES).failed
+
+
+def test_the_most_different_looks_are_remembered_however_long_the_rest_is() -> None:
+    smile = breathing(NEUTRAL, 1)
+    (of_smile,) = clip([smile]).looks
+    long_rest = [changed(face, shape=NEUTRAL.traces.shape) for face in person(300)]
+    gathered = clip([*long_rest[:150], smile, *long_rest[150:]])
+    assert len(gathered.looks) == 12
+    assert of_smile in gathered.looks
 
 
 def test_head_that_does_not_turn_has_no_relief() -> None:

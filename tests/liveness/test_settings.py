@@ -75,6 +75,7 @@ def test_complete_environment_is_read(environment: Callable[[str, str | None], N
         ("LIVENESS_WORKERS", "0"),
         ("LIVENESS_ATTEMPTS_PER_DAY", "0"),
         ("LIVENESS_CALL_TIMEOUT_S", "inf"),
+        ("LIVENESS_FINGERPRINT_DAYS", "31"),
     ],
 )
 def test_wrong_setting_is_refused_by_its_name(

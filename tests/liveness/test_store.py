@@ -347,3 +347,66 @@ async def test_what_a_client_says_of_its_camera_and_the_signs_of_injection_are_k
     row = await database_of_room.one("SELECT injection FROM liveness.sessions WHERE session = $1", running.id)
     assert row is not None
     assert json.loads(row["injection"]) == {"injection_ppm": 166_666}
+
+
+FINGERPRINT = ("AAAAPwAAoL8=", "AAAAQAAAAAA=")
+
+
+async def ended(store: SessionStore, subject: str, at: datetime = START) -> Session:
+    running = await begun(store, new(at, subject=subject))
+    await store.change(running, Change(State.FAILED, PROGRESS, Failure.PASSIVE, fingerprint=FINGERPRINT), at)
+    return running
+
+
+async def test_what_a_persons_attempts_looked_like_is_remembered_for_their_later_ones(store: SessionStore) -> None:
+    subject = new_id()
+    first = await ended(store, subject)
+    running = await begun(store, new(subject=subject))
+    assert await store.earlier(running, START) == [FINGERPRINT]
+    assert await store.earlier(first, START) == []
+    assert await store.earlier(await begun(store), START) == []
+
+
+async def test_what_attempts_looked_like_is_sealed_and_bound_to_its_attempt(
+    store: SessionStore, database_of_room: Database
+) -> None:
+    subject = new_id()
+    one, other = await ended(store, subject), await ended(store, subject)
+    rows = await database_of_room.all("SELECT session, sealed FROM liveness.fingerprints")
+    assert not any(FINGERPRINT[0].encode() in row["sealed"] for row in rows)
+    sealed = {row["session"]: row["sealed"] for row in rows}
+    await database_of_room.run("DELETE FROM liveness.fingerprints WHERE session = $1", one.id)
+    await database_of_room.run(
+        "INSERT INTO liveness.fingerprints (session, sealed, made_at) VALUES ($1, $2, $3)",
+        one.id,
+        sealed[other.id],
+        START,
+    )
+    running = await begun(store, new(subject=subject))
+    with pytest.raises(SealBrokenError):
+        await store.earlier(running, START)
+
+
+async def test_what_attempts_looked_like_is_erased_when_its_time_is_over(
+    store: SessionStore, database_of_room: Database
+) -> None:
+    subject, late = new_id(), START + timedelta(days=7, seconds=1)
+    await ended(store, subject)
+    running = await begun(store, new(late, subject=subject))
+    assert await store.earlier(running, late) == []
+    await store.erase_expired(late)
+    row = await database_of_room.one(
+        "SELECT count(*) FROM liveness.fingerprints f JOIN liveness.sessions s USING (session) WHERE s.subject = $1",
+        subject,
+    )
+    assert row is not None
+    assert row["count"] == 0
+
+
+async def test_where_nothing_is_to_be_remembered_nothing_is(database_of_room: Database) -> None:
+    forgetful = SessionStore(database_of_room, Seal(digest_of("field key")), keep_fingerprints=timedelta(0))
+    subject = new_id()
+    await ended(forgetful, subject)
+    assert await forgetful.earlier(await begun(forgetful, new(subject=subject)), START) == []
+    remembering = SessionStore(database_of_room, Seal(digest_of("field key")))
+    assert await remembering.earlier(await begun(remembering, new(subject=subject)), START) == []
