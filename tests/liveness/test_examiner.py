@@ -16,7 +16,7 @@ from mesh.names import new_id
 from mesh.refusal import PreconditionError, Refusal
 from mesh.transaction import Channel, Purpose
 from mesh.worker import WorkerLostError
-from services.liveness.challenge import Scripts
+from services.liveness.challenge import Scripts, new_nonce
 from services.liveness.errors import (
     AttemptsExhaustedError,
     FlashStartError,
@@ -86,6 +86,7 @@ class Place:
     sent: SentBundle = field(default_factory=lambda: WORLD.bundle(Purpose.IDENTIFY))
     max_per_day: int = 10
     policy: Policy = POLICY
+    make_nonce: Callable[[], bytes] = new_nonce
     captured_at_ms: int = 0
     picks: Iterator[int] = field(default_factory=lambda: itertools.cycle([0, 1]))
 
@@ -100,6 +101,7 @@ class Place:
             models_sha256=MODELS,
             max_per_day=self.max_per_day,
             now=self.clock.now,
+            make_nonce=self.make_nonce,
             pick=lambda _: next(self.picks),
         )
 
@@ -288,7 +290,7 @@ async def test_colours_that_nobody_looked_at_in_time_end_the_attempt() -> None:
 async def test_frames_of_an_earlier_attempt_of_the_person_are_known_again_if_the_policy_says_so() -> None:
     """The attempt's own frames stand for a recording: the same frames, answered to the same script."""
     strict = replace(POLICY, signals={**POLICY.signals, Signal.SEEN_BEFORE: 900_000})
-    place = Place(policy=strict)
+    place = Place(policy=strict, make_nonce=lambda: bytes(16))
     first, step = await place.pass_all()
     assert step.state is State.PASSED
     remembered = place.sessions.kept[first].fingerprint
@@ -298,7 +300,7 @@ async def test_frames_of_an_earlier_attempt_of_the_person_are_known_again_if_the
     _, step = await place.pass_all()
     assert step.state is State.PASSED
 
-    place = Place(policy=strict)
+    place = Place(policy=strict, make_nonce=lambda: bytes(16))
     first, _ = await place.pass_all()
     place.worker.faces.clear()
     second, step = await place.pass_all()
