@@ -64,8 +64,8 @@ _LOOKS = 12
 _EXPRESSION = (0.007, 0.014)
 # Of the change of the skin for a change of shape: up to the first, a warped picture; from the second, a face. By the
 # median place (a face that smiles, squints, turns), and by all of it (a mouth that opens, and little else).
-_SKIN_PLACE = (3.0, 6.0)
-_SKIN_WHOLE = (6.5, 12.5)
+_SKIN_PLACE = (3.0, 5.0)
+_SKIN_WHOLE = (6.5, 10.5)
 # Beyond this change of shape the skin's no longer grows with it.
 _COMPARABLE = 0.035
 _SKIN_BLUR = 3.0
