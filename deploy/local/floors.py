@@ -20,7 +20,7 @@ POLICY: Final = "sandbox-standard"
 POLICIES: Final = (POLICY, "sandbox-strict")
 _MIN_SIMILARITY_PPM: Final = 425_000  # one false match in 10,000 comparisons; services/facematch/policies.toml says how
 # As services/liveness/policies.toml, which says what the numbers come from.
-_MIN_PASSIVE_PPM: Final = 900_000
+_MIN_PASSIVE_PPM: Final = 500_000
 _MIN_PROMPTS_PPM: Final = 500_000  # by liveness's scale, the least clear prompt just answered
 _MODELS: Final = {
     Factor.LIVENESS: ("models/face_landmarker.task", "models/fr_liveness_fused.onnx", "models/FaceAntiSpoofing.tflite"),

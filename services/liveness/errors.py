@@ -57,7 +57,7 @@ class FrameUnreadableError(InvalidArgumentError):
 
     reason = "FRAME_UNREADABLE"
 
-    def __init__(self, index: int, rule: str = "must be a whole JPEG with sides of 256 to 2048 pixels") -> None:
+    def __init__(self, index: int, rule: str = "must be a whole JPEG with sides of 240 to 2048 pixels") -> None:
         super().__init__("A frame cannot be read.", violations=[FieldViolation(f"frames[{index}].jpeg", rule)])
 
 

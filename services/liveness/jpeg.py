@@ -6,8 +6,9 @@ sees it. ISO/IEC 10918-1 (ITU-T T.81), Annex B, for markers and segments.
 
 from dataclasses import dataclass
 
-# Traces of a screen are looked for in 256 pixels of the frame as it is analysed, 960 on its longer side at most.
-MIN_SIDE_PX = 256
+# A screen's grid is looked for in 240 pixels and more (pixels.grid) of the frame as it is analysed, 960 on its longer
+# side at most.
+MIN_SIDE_PX = 240
 MAX_SIDE_PX = 2048
 MAX_ASPECT = 3
 _START = b"\xff\xd8\xff"

@@ -40,7 +40,7 @@ from services.liveness import light, pixels
 from services.liveness.traces import VIEW_POINTS
 from services.liveness.unwrap import Unwrap
 
-_MIN_SIDE_PX = 256
+_MIN_SIDE_PX = 240
 _MAX_SIDE_PX = 2048
 _JPEG_START = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
@@ -208,7 +208,7 @@ class FrameModel:
 def decode_bgr(jpeg: bytes) -> MatLike | None:
     """The picture, rows x columns x 3 bytes, upright as its EXIF orientation says and at most 960 pixels a side.
 
-    None for what is no whole JPEG with sides of 256 to 2048 pixels.
+    None for what is no whole JPEG with sides of 240 to 2048 pixels.
     """
     if not jpeg.startswith(_JPEG_START) or not jpeg.endswith(_JPEG_END):
         return None

@@ -15,6 +15,7 @@ from services.liveness.traces import COSINES
 PixelBox = tuple[float, float, float, float]
 
 _FFT_PX = 256
+_FFT_MIN_PX = 240
 # Below: the face's own structure. Above: the grid of JPEG's blocks and the sensor's own pattern.
 _FFT_BAND = (0.10, 0.47)
 _FFT_NEIGHBOURS = 9
@@ -38,14 +39,18 @@ def grid(grey: MatLike, box: PixelBox) -> float | None:
     Spoofing 2D-Detection Based on Moire-Pattern Analysis, 2015). Looked for at the frame's own resolution, since
     scaling down removes it, between a tenth and half of a cycle a pixel. Multiples of an eighth are left out: there
     JPEG's blocks peak. Fails: screens finer than the camera resolves or out of focus; strong recompression; takes
-    striped clothes, blinds and knitwear for a grid. None when a side of the frame is shorter than 256 pixels.
+    striped clothes, blinds and knitwear for a grid. What a frame of less than 256 pixels on a side lacks is filled up
+    with nothing, which leaves the spectrum as it is; None below 240.
     """
     patch = _square(grey, box)
     if patch is None:
         return None
     pixels = patch.astype(np.float32)
     pixels -= cv2.GaussianBlur(pixels, (0, 0), 3)
-    spectrum = cv2.dft(pixels * _WINDOW, flags=cv2.DFT_COMPLEX_OUTPUT)
+    rows, columns = pixels.shape
+    seen = np.zeros((_FFT_PX, _FFT_PX), np.float32)
+    seen[:rows, :columns] = pixels * cv2.createHanningWindow((columns, rows), cv2.CV_32F)
+    spectrum = cv2.dft(seen, flags=cv2.DFT_COMPLEX_OUTPUT)
     strength = np.log1p(np.fft.fftshift(cv2.magnitude(spectrum[..., 0], spectrum[..., 1])))
     scaled = np.clip(strength * _LOG_STEPS, 0, 255).astype(np.uint8)
     level = cv2.medianBlur(scaled, _FFT_NEIGHBOURS).astype(np.float32) / _LOG_STEPS
@@ -178,16 +183,16 @@ def _on_axis(down: npt.NDArray[np.float64], across: npt.NDArray[np.float64]) -> 
 
 
 _BAND = _band()
-_WINDOW = cv2.createHanningWindow((_FFT_PX, _FFT_PX), cv2.CV_32F)
 
 
 def _square(grey: MatLike, box: PixelBox) -> MatLike | None:
-    """256 x 256 pixels about the face's middle, or None when the frame is smaller."""
-    if min(grey.shape) < _FFT_PX:
+    """256 x 256 pixels about the face's middle, or as many as there are, or None when these are too few."""
+    rows, columns = (min(side, _FFT_PX) for side in grey.shape)
+    if min(rows, columns) < _FFT_MIN_PX:
         return None
-    x = int(min(max(box[0] + box[2] / 2 - _FFT_PX / 2, 0), grey.shape[1] - _FFT_PX))
-    y = int(min(max(box[1] + box[3] / 2 - _FFT_PX / 2, 0), grey.shape[0] - _FFT_PX))
-    return grey[y : y + _FFT_PX, x : x + _FFT_PX]
+    x = int(min(max(box[0] + box[2] / 2 - columns / 2, 0), grey.shape[1] - columns))
+    y = int(min(max(box[1] + box[3] / 2 - rows / 2, 0), grey.shape[0] - rows))
+    return grey[y : y + rows, x : x + columns]
 
 
 def within(picture: MatLike, box: PixelBox) -> MatLike:

@@ -449,7 +449,7 @@ async def test_frame_that_cannot_be_read_is_named_and_costs_nothing() -> None:
     with pytest.raises(FrameUnreadableError) as refusal:
         await place.show(session, [NEUTRAL, None, NEUTRAL])
     assert refusal.value.violations == (
-        FieldViolation("frames[1].jpeg", "must be a whole JPEG with sides of 256 to 2048 pixels"),
+        FieldViolation("frames[1].jpeg", "must be a whole JPEG with sides of 240 to 2048 pixels"),
     )
     assert place.sessions.only().session.version == 0
     assert (await place.show(session, [NEUTRAL])).state is State.RUNNING

@@ -22,6 +22,28 @@ def held(*sides: int) -> MatLike:
     return grey
 
 
+def noisy(height: int, width: int, *, striped: bool) -> MatLike:
+    """A sensor's noise, with or without the beat of a screen's pixels against the camera's."""
+    grey = np.random.default_rng(2).normal(120, 4, (height, width))
+    across, down = np.meshgrid(np.arange(width), np.arange(height))
+    waves = 8 * striped * np.sin(1.9 * across + 0.7 * down)
+    return np.asarray(np.clip(grey + waves, 0, 255), np.uint8)
+
+
+@pytest.mark.parametrize("size", [(360, 640), (256, 256), (240, 320)], ids=str)
+def test_a_grid_stands_out_of_the_spectrum_in_small_frames_too(size: tuple[int, int]) -> None:
+    box = (size[1] / 2 - 40, size[0] / 2 - 50, 80.0, 100.0)
+    plain, screen = (pixels.grid(noisy(*size, striped=striped), box) for striped in (False, True))
+    assert plain is not None
+    assert screen is not None
+    assert plain < 6
+    assert screen > 15
+
+
+def test_a_frame_too_small_for_a_grid_says_nothing_of_one() -> None:
+    assert pixels.grid(noisy(239, 320, striped=True), (120, 70, 80, 100)) is None
+
+
 def test_a_whole_frame_around_the_face_is_found() -> None:
     third, framed = pixels.sides(held(0, 1, 2, 3), FACE)
     assert third > 1

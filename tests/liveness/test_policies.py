@@ -72,7 +72,7 @@ def test_strict_policy_asks_for_at_least_as_much_as_the_standard_one_everywhere(
         ('"SMILE", "BLINK"', '"SMILE", "WINK"'),
         ('"SMILE", "BLINK"', '"SMILE", "NEUTRAL"'),
         ('prompts = ["SMILE"', 'prompts = [1, "SMILE"'),
-        ("passive_threshold_ppm = 900000", "passive_threshold_ppm = 1000001"),
+        ("passive_threshold_ppm = 500000", "passive_threshold_ppm = 1000001"),
         ("turn_deg = 9.0", "turn_deg = 0.0"),
         ("turn_deg = 9.0", "turn_deg = true"),
         ("turn_deg = 9.0", ""),
