@@ -23,9 +23,16 @@ demo: setup ## Authentication, certificate, signatures and four refusals, on the
 run: setup ## Run the whole mesh until Ctrl-C; prints addresses, credentials, and calls to paste
 	@exec $(BIN)/python -m deploy.local run
 
+# Side by side: tests of the whole mesh wait most of the time.
 .PHONY: test
 test: lint ## Lint, then unit, integration and e2e tests
-	$(BIN)/pytest
+	@$(MAKE) --jobs=2 --keep-going --output-sync=line pytest-rooms pytest-mesh
+
+.PHONY: pytest-rooms pytest-mesh
+pytest-rooms:
+	$(BIN)/pytest --ignore=tests/e2e
+pytest-mesh:
+	$(BIN)/pytest tests/e2e
 
 .PHONY: lint
 lint: setup lint-python lint-proto ## Everything that is checked without running it
