@@ -23,16 +23,17 @@ demo: setup ## Authentication, certificate, signatures and four refusals, on the
 run: setup ## Run the whole mesh until Ctrl-C; prints addresses, credentials, and calls to paste
 	@exec $(BIN)/python -m deploy.local run
 
-# Side by side: tests of the whole mesh wait most of the time.
+# Side by side: tests of the whole mesh wait most of the time. Each line says whose it is.
 .PHONY: test
 test: lint ## Lint, then unit, integration and e2e tests
-	@$(MAKE) --jobs=2 --keep-going --output-sync=line pytest-rooms pytest-mesh
+	@$(MAKE) --jobs=2 --keep-going pytest-rooms pytest-mesh
 
 .PHONY: pytest-rooms pytest-mesh
+pytest-rooms pytest-mesh: SHELL := /bin/bash
 pytest-rooms:
-	$(BIN)/pytest --ignore=tests/e2e
+	@set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/pytest --ignore=tests/e2e | sed --unbuffered 's/^/rooms | /'
 pytest-mesh:
-	$(BIN)/pytest tests/e2e
+	@set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/pytest tests/e2e | sed --unbuffered 's/^/mesh  | /'
 
 .PHONY: lint
 lint: setup lint-python lint-proto ## Everything that is checked without running it
