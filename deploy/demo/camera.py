@@ -40,8 +40,11 @@ class Person(Protocol):
         """Begin again: the clock starts at the next frame."""
         ...
 
-    async def frames(self, prompt: str, count: int) -> Sequence[Frame]:
-        """Return the next frames of the camera while the person does what `prompt` asks."""
+    async def frames(self, prompt: str, count: int, hold_ms: int = 0) -> Sequence[Frame]:
+        """Return the next frames of the camera while the person does what `prompt` asks, for `hold_ms` and a little.
+
+        Without `hold_ms` for as long as they like.
+        """
         ...
 
     async def watch(self, colours: Sequence[str], every_ms: int) -> Watched:
@@ -73,7 +76,7 @@ async def show(
         if step["prompt"] == WATCH:
             step = await _watch(person, step["flash"], submit)
         else:
-            step = await submit(await person.frames(step["prompt"], BATCH), 0)
+            step = await submit(await person.frames(step["prompt"], BATCH, step["holdMs"]), 0)
     return step
 
 

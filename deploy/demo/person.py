@@ -6,6 +6,7 @@ She was not filmed before a screen that shows colours: its light on her is calcu
 import asyncio
 import functools
 import itertools
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ WATCH_PERIOD_S: Final = 0.085
 WATCHED_AFTER_MS: Final = 100
 # A third of a second until she does what she is asked, and as long before she does it again.
 CALM_FRAMES: Final = 3
+# So much longer than asked she holds a gesture.
+_LONGER_FRAMES: Final = 3
 _PROMPT: Final = "PROMPT_"
 _NEUTRAL: Final = "NEUTRAL"
 _CALM: Final = frozenset({_NEUTRAL, WATCH.removeprefix(_PROMPT)})
@@ -101,13 +104,14 @@ class SamplePerson:
         self._calm: Iterator[int] = itertools.cycle(_to_and_fro(self._clip.segments[_NEUTRAL]))
         self._acting: Iterator[int] = self._calm
 
-    async def frames(self, prompt: str, count: int) -> Sequence[Frame]:
+    async def frames(self, prompt: str, count: int, hold_ms: int = 0) -> Sequence[Frame]:
         """Return the camera's next frames while she does what `prompt` asks (PROMPT_SMILE, …), over and over.
 
-        Raises UnknownPromptError.
+        She holds it for `hold_ms` and a little, or without that for as long as she was filmed. Raises
+        UnknownPromptError.
         """
         if prompt != self._prompt:
-            self._begin(prompt)
+            self._begin(prompt, hold_ms)
         frames = []
         for _ in range(count):
             captured_at_ms = await self._shutter.release()
@@ -130,20 +134,21 @@ class SamplePerson:
         frame_jpeg = self._clip.jpegs[next(self._acting), self._mirrored]
         return frame_jpeg if colour is None else _lit_jpeg(frame_jpeg, self._lit, colour, self._mirrored)
 
-    def _begin(self, prompt: str) -> None:
+    def _begin(self, prompt: str, hold_ms: int = 0) -> None:
         gesture = prompt.removeprefix(_PROMPT)
         filmed = self._clip.segments.get(_NEUTRAL if gesture in _CALM else _FILMED_AS.get(gesture, gesture))
         if filmed is None:
             raise UnknownPromptError(prompt)
         self._prompt = prompt
         self._mirrored = _MIRRORED.get(gesture, self._mirrored)
-        self._acting = self._calm if gesture in _CALM else self._act(filmed)
+        self._acting = self._calm if gesture in _CALM else self._act(filmed, hold_ms)
 
-    def _act(self, filmed: Sequence[Segment]) -> Iterator[int]:
+    def _act(self, filmed: Sequence[Segment], hold_ms: int) -> Iterator[int]:
         """Yield clip frames without end: calm, then the gesture, in another way each time if there are several."""
+        most = math.ceil(hold_ms / 1000 / FRAME_PERIOD_S) + _LONGER_FRAMES if hold_ms else None
         for segment in itertools.cycle(filmed):
             yield from itertools.islice(self._calm, CALM_FRAMES)
-            yield from segment.frames
+            yield from segment.frames[:most]
 
 
 @functools.cache

@@ -104,9 +104,9 @@ class StillPerson:
         self._shutter.restart()
         self._shown = itertools.cycle(self._sways)
 
-    async def frames(self, prompt: str, count: int) -> Sequence[Frame]:
-        """Return the camera's next frames; `prompt` does not matter to a photo."""
-        del prompt
+    async def frames(self, prompt: str, count: int, hold_ms: int = 0) -> Sequence[Frame]:
+        """Return the camera's next frames; what is asked does not matter to a photo."""
+        del prompt, hold_ms
         frames = []
         for _ in range(count):
             captured_at_ms = await self._shutter.release()

@@ -89,7 +89,7 @@ async def film(person: Person, step: Step) -> tuple[list[Frame], int]:
     if step.prompt is Prompt.WATCH_COLOURS:
         watched = await person.watch([f"SCREEN_COLOUR_{colour}" for colour in step.colours], step.every_ms)
         return list(watched.frames), watched.started_at_ms
-    return list(await person.frames(f"PROMPT_{step.prompt}", BATCH)), 0
+    return list(await person.frames(f"PROMPT_{step.prompt}", BATCH, step.hold_ms)), 0
 
 
 def nonce_of(txn: bytes, prompts: Sequence[Prompt], policy: Policy) -> bytes:
@@ -121,7 +121,7 @@ class Recording:
     def new_attempt(self) -> None:
         self._shown = 0
 
-    async def frames(self, prompt: str, count: int) -> list[examiner.Frame]:
+    async def frames(self, prompt: str, count: int, hold_ms: int = 0) -> list[examiner.Frame]:
         shown = range(self._shown, self._shown + count)
         self._shown += count
         await self._clock.sleep(0.1 * count)
