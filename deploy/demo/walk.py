@@ -221,16 +221,11 @@ async def _attacks(run: _Run, evidence: dict[str, Any]) -> None:
 async def _impostor(run: _Run) -> tuple[str, str]:
     """The live person before the camera, with another's IIN and phone; return reason and explanation."""
     given = run.given
-    pkce, state = Pkce(), secrets.token_urlsafe(16)
-    body = _create(run, pkce, state, given.other) | {"channel": "CHANNEL_HOSTED", "scopes": ["SCOPE_NAME"]}
-    authentication = await run.bank.call("POST", "/v1/authentications", body)
+    device = Device(given.edge, given.grpc_target, run.bank.access_token)
     phone = Phone(given.other.phone, given.outbox)
-    back = await confirm(
-        given.edge, run.log, authentication["captureUri"], given.camera(), phone, lambda _kind, _value: None
-    )
-    result = await run.bank.read_result(authentication["name"], back, pkce, state)
-    _require(result["verdict"] == "VERDICT_FAILURE", "another's identity was accepted")
-    return result["reason"], "no code was sent, no data released"
+    result = await device.authenticate(given.other.iin, phone, given.camera(), lambda _kind, _value: None)
+    _require(result.get("verdict") == "VERDICT_FAILURE", "another's identity was accepted")
+    return str(result["reason"]), "no code was sent, no data released"
 
 
 async def _public_files(run: _Run, certificate: dict[str, Any]) -> None:
