@@ -99,7 +99,7 @@ def look(traces: Traces, jpegs: Sequence[bytes]) -> Traces:
 def quality(header: Header) -> int:
     """Return the quality, 1 to 100, by which the luma table is the standard's, 0 when it is a table of another kind."""
     luma = next((table[1:] for table in header.quantisation if table[0] == 0), b"")
-    return next((number for number in range(1, 101) if _scaled(number) == luma), 0)
+    return _QUALITY_OF.get(luma, 0)
 
 
 def score(declared: Declared, traces: Traces, clock: DeviceClock) -> Mapping[str, int]:
@@ -144,3 +144,7 @@ def _with(known: tuple[_T, ...], item: _T) -> tuple[_T, ...]:
 def _scaled(number: int) -> bytes:
     factor = 5000 // number if number < 50 else 200 - 2 * number  # noqa: PLR2004 - the library's formula
     return bytes(min(255, max(1, (value * factor + 50) // 100)) for value in _LUMA)
+
+
+# The finest tables are all ones from some quality on; the lowest such number is meant.
+_QUALITY_OF = {_scaled(number): number for number in range(100, 0, -1)}
