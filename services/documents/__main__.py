@@ -33,7 +33,7 @@ from services.documents.vouching import Vouching
 _MAX_MESSAGE_KIB = 40 * 1024
 _MAX_CALLS = 16  # of that size, in memory at once
 # Processor time that one upload may cost, and after how long a worker is taken for stuck.
-_CPU_BUDGET_S = 10.0
+_CPU_BUDGET_S = 5.0
 _CALL_TIMEOUT_S = 20.0
 _MAX_WORKER_MEMORY_BYTES = 1024 * 1024 * 1024
 _FORGET_EVERY_S = 600.0
