@@ -115,8 +115,12 @@ def _bounded(cpu_s: float) -> Iterator[None]:
     signal.setitimer(signal.ITIMER_PROF, cpu_s)
     try:
         yield
-    except (_OutOfTimeError, RecursionError, MemoryError) as error:
-        raise DocumentTooComplexError("reading the document takes more than is spent on one") from error
+    except _OutOfTimeError as error:
+        raise DocumentTooComplexError("reading the document takes more processor time than is spent on one") from error
+    except RecursionError as error:
+        raise DocumentTooComplexError("the document nests deeper than is followed") from error
+    except MemoryError as error:
+        raise DocumentTooComplexError("reading the document takes more memory than is spent on one") from error
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, previous)
