@@ -46,6 +46,9 @@ _TOO_LATE = frozenset(
 _UNEXPLAINED = frozenset({"INTERNAL", "UNKNOWN"})
 
 
+_KEY_IS_DISABLED = "CREDENTIAL_NOT_ACTIVE"
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What was made, and the data that was released."""
@@ -81,6 +84,8 @@ class Completion:
         self._actions: Mapping[Purpose, Callable[[Authentication], Awaitable[Outcome]]] = {
             Purpose.IDENTIFY: self._identify,
             Purpose.ISSUE: self._issue,
+            Purpose.REISSUE: self._issue,
+            Purpose.REVOKE: self._revoke,
             Purpose.SIGN: self._sign,
         }
 
@@ -197,6 +202,21 @@ class Completion:
         name = f"certificates/{issued.serial}"
         await self._records.add_certificate(Certificate(name, current.subject, credential, issued), self._now())
         return Outcome(name)
+
+    async def _revoke(self, current: Authentication) -> Outcome:
+        request_id, bundle = _request_id(current), _bundle(current)
+        try:
+            await self._consumers.signer.disable(request_id, bundle)
+        except PeerError as error:
+            # A revocation that was broken off here, too late to go on: its key is disabled, its certificate is not
+            # revoked. The CA judges for itself.
+            if error.reason != _KEY_IS_DISABLED:
+                raise
+        await self._consumers.ca.revoke(request_id, bundle)
+        certificate = await self._records.certificate_of(current.transaction.credential)
+        if certificate is None:
+            raise LookupError("a revoking authentication without its certificate")
+        return Outcome(certificate)
 
     async def _sign(self, current: Authentication) -> Outcome:
         operation = await self._records.operation_of(current.name)

@@ -114,6 +114,8 @@ class _Task:
     scopes: tuple[str, ...] = ()
     credential: str = ""
     profile: str = ""
+    superseded: str = ""
+    reason: str = ""
     certificate_sha256: bytes = b""
     documents: tuple[Document, ...] = ()
     signing_time: int = 0
@@ -166,10 +168,34 @@ class Creation:
         if first is not None:
             return first
         application = await self._admit(ask, Purpose.ISSUE)
-        if profile not in _PROFILES:
-            rule = FieldViolation("profile", f"must be one of {', '.join(sorted(_PROFILES))}")
-            raise InvalidArgumentError("The request is not valid.", violations=[rule])
-        task = _Task(purpose=Purpose.ISSUE, scopes=("name",), credential=f"credentials/{new_id()}", profile=profile)
+        return await self._create_order(ask, application, _new_key(Purpose.ISSUE, profile))
+
+    async def reissue(self, ask: Ask, certificate_name: str, profile: str) -> str:
+        """Start a REISSUE in place of a certificate; return the certificate order's name."""
+        first = await self._records.made_by(ask.request)
+        if first is not None:
+            return first
+        application = await self._admit(ask, Purpose.REISSUE)
+        task = _new_key(Purpose.REISSUE, profile)
+        replaced = await self._certificate(certificate_name, ask.iin)
+        return await self._create_order(ask, application, replace(task, superseded=replaced.credential))
+
+    async def revoke(self, ask: Ask, certificate_name: str, reason: str) -> str:
+        """Start a REVOKE for a reason of RFC 5280; return the certificate change's name."""
+        first = await self._records.made_by(ask.request)
+        if first is not None:
+            return first
+        application = await self._admit(ask, Purpose.REVOKE)
+        certificate = await self._certificate(certificate_name, ask.iin)
+        task = _Task(
+            purpose=Purpose.REVOKE,
+            credential=certificate.credential,
+            certificate_sha256=hashlib.sha256(certificate.issued.certificate_der).digest(),
+            reason=reason,
+        )
+        return await self._create(ask, application, task, (f"certificateChanges/{new_id()}", ""))
+
+    async def _create_order(self, ask: Ask, application: Application, task: _Task) -> str:
         return await self._create(ask, application, task, (f"certificateOrders/{new_id()}", ""))
 
     async def sign(self, ask: Ask, certificate_name: str, documents: Sequence[NewDocument]) -> str:
@@ -265,6 +291,8 @@ class Creation:
             certificate_sha256=task.certificate_sha256,
             documents=task.documents,
             profile=task.profile,
+            superseded=task.superseded,
+            reason=task.reason,
             key_algorithm=_KEY_ALGORITHM if task.profile else "",
             digest_algorithm="SHA256" if signs else "",
             signature_algorithm="ECDSA_P256_SHA256" if signs else "",
@@ -319,6 +347,13 @@ class Creation:
 
     def _subject(self, iin: str) -> str:
         return base64url.encode(hmac.digest(self._subject_key, iin.encode(), "sha256"))
+
+
+def _new_key(purpose: Purpose, profile: str) -> _Task:
+    if profile not in _PROFILES:
+        rule = FieldViolation("profile", f"must be one of {', '.join(sorted(_PROFILES))}")
+        raise InvalidArgumentError("The request is not valid.", violations=[rule])
+    return _Task(purpose=purpose, scopes=("name",), credential=f"credentials/{new_id()}", profile=profile)
 
 
 def _check_return(return_to: ReturnTo, application: Application) -> None:

@@ -218,6 +218,11 @@ class SignerPeer:
             answer = await self._stub.SignDigests(request)
         return tuple(answer.signatures)
 
+    async def disable(self, request_id: str, bundle: Bundle) -> None:
+        """See ports.Signer."""
+        async with answers_of("signer"):
+            await self._stub.Disable(signer_pb2.DisableRequest(request_id=request_id, bundle=_bundle(bundle)))
+
 
 class CaPeer:
     """ca."""
@@ -231,6 +236,11 @@ class CaPeer:
         async with answers_of("ca"):
             answer = await self._stub.Issue(request)
         return IssuedCertificate(answer.certificate_der, tuple(answer.chain_der), answer.serial)
+
+    async def revoke(self, request_id: str, bundle: Bundle) -> None:
+        """See ports.Ca."""
+        async with answers_of("ca"):
+            await self._stub.Revoke(ca_pb2.RevokeRequest(request_id=request_id, bundle=_bundle(bundle)))
 
     async def stamp(self, digest_sha256: bytes) -> bytes:
         """See ports.Ca."""

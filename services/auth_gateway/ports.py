@@ -183,6 +183,10 @@ class Signer(Protocol):
         """Return DER ECDSA signatures of exactly the transaction's digests, in order."""
         ...
 
+    async def disable(self, request_id: str, bundle: Bundle) -> None:
+        """Disable the transaction's credential for good."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class IssuedCertificate:
@@ -198,6 +202,10 @@ class Ca(Protocol):
 
     async def issue(self, request_id: str, bundle: Bundle, csr_der: bytes, release: str) -> IssuedCertificate:
         """Issue to the attested key, once for each transaction."""
+        ...
+
+    async def revoke(self, request_id: str, bundle: Bundle) -> None:
+        """Revoke the transaction's certificate."""
         ...
 
     async def stamp(self, digest_sha256: bytes) -> bytes:

@@ -215,6 +215,10 @@ class Records(Protocol):
         """Return a certificate."""
         ...
 
+    async def certificate_of(self, credential: str) -> str | None:
+        """Return the name of a credential's certificate."""
+        ...
+
     async def journal(self, entry: JournalEntry) -> None:
         """Record one public call."""
         ...

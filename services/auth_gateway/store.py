@@ -155,6 +155,9 @@ VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO NOTHING
 _CERTIFICATE = """
 SELECT name, subject, credential, certificate_der, chain_der FROM auth_gateway.certificate WHERE name = $1
 """
+_CERTIFICATE_OF = """
+SELECT name FROM auth_gateway.certificate WHERE credential = $1
+"""
 _JOURNAL = """
 INSERT INTO auth_gateway.journal (application, method, resource, code, reason, duration_ms, called_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -437,6 +440,11 @@ class Store:
             name.removeprefix("certificates/"),
         )
         return Certificate(row["name"], row["subject"], row["credential"], issued)
+
+    async def certificate_of(self, credential: str) -> str | None:
+        """See records.Records."""
+        row = await self._database.one(_CERTIFICATE_OF, credential)
+        return None if row is None else str(row["name"])
 
     async def journal(self, entry: JournalEntry) -> None:
         """See records.Records."""

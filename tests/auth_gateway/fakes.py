@@ -272,6 +272,7 @@ class FakeSigner(Fake):
         self.signed: dict[bytes, str] = {}
         self.bundles: list[Bundle] = []
         self.active: dict[str, bytes] = {}
+        self.disabled: dict[bytes, str] = {}
 
     async def generate_key(self, request_id: str, bundle: Bundle) -> GeneratedKey:
         await self._called("generate_key")
@@ -289,6 +290,10 @@ class FakeSigner(Fake):
         self.bundles.append(bundle)
         return tuple(b"signature of " + digest for digest in digests)
 
+    async def disable(self, request_id: str, bundle: Bundle) -> None:
+        await self._called("disable")
+        once(self.disabled, bundle, request_id, "signer")
+
 
 class FakeCa(Fake):
     """Issues certificates that name their key."""
@@ -298,6 +303,7 @@ class FakeCa(Fake):
         self.issued: dict[bytes, str] = {}
         self.bundles: list[Bundle] = []
         self.chain_der = (b"issuing ca", b"root")
+        self.revoked: dict[bytes, str] = {}
 
     async def issue(self, request_id: str, bundle: Bundle, csr_der: bytes, release: str) -> IssuedCertificate:
         await self._called("issue")
@@ -305,6 +311,10 @@ class FakeCa(Fake):
         self.bundles.append(bundle)
         serial = hashlib.sha256(csr_der).hexdigest()[:40]
         return IssuedCertificate(b"certificate for " + csr_der, self.chain_der, serial)
+
+    async def revoke(self, request_id: str, bundle: Bundle) -> None:
+        await self._called("revoke")
+        once(self.revoked, bundle, request_id, "ca")
 
     async def stamp(self, digest_sha256: bytes) -> bytes:
         await self._called("stamp")

@@ -158,6 +158,16 @@ class Room:
         """A new authentication for a certificate."""
         return await self._of_operation(await self.creation.issue(ask_of(), "individual-sign"))
 
+    async def reissuing(self, certificate: Certificate | None = None) -> Authentication:
+        """A new authentication for a certificate in place of another."""
+        certificate = certificate or await self.certificate()
+        return await self._of_operation(await self.creation.reissue(ask_of(), certificate.name, "individual-sign"))
+
+    async def revoking(self, certificate: Certificate | None = None) -> Authentication:
+        """A new authentication for a certificate's revocation."""
+        certificate = certificate or await self.certificate()
+        return await self._of_operation(await self.creation.revoke(ask_of(), certificate.name, "keyCompromise"))
+
     async def signing(self, certificate: Certificate | None = None) -> Authentication:
         """A new authentication for signatures on DOCUMENTS."""
         certificate = certificate or await self.certificate()

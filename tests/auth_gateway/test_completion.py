@@ -26,12 +26,16 @@ Start = Callable[[Room], Awaitable[Authentication]]
 STARTS: dict[str, Start] = {
     "IDENTIFY": lambda room: room.identify(),
     "ISSUE": lambda room: room.issuing(),
+    "REISSUE": lambda room: room.reissuing(),
+    "REVOKE": lambda room: room.revoking(),
     "SIGN": lambda room: room.signing(),
 }
 # Every consumer that a purpose asks, in order.
 ASKED = {
     "IDENTIFY": [("registry", "release")],
     "ISSUE": [("signer", "generate_key"), ("registry", "release"), ("ca", "issue"), ("signer", "activate")],
+    "REISSUE": [("signer", "generate_key"), ("registry", "release"), ("ca", "issue"), ("signer", "activate")],
+    "REVOKE": [("signer", "disable"), ("ca", "revoke")],
     "SIGN": [("signer", "sign_digests"), ("ca", "stamp"), ("documents", "assemble")],
 }
 EVERY_ASKED = [(purpose, spoke, method) for purpose, asked in ASKED.items() for spoke, method in asked]
@@ -81,6 +85,38 @@ async def test_issue_certifies_the_signers_key_and_hands_the_certificate_over(ro
     assert room.signer.active == {item.transaction.credential: certificate.issued.certificate_der}
     assert room.ca.bundles[0].receipts == (*FACTORS, "key.attestation.receipt")
     assert room.ca.issued == room.signer.keys == room.registry.released == {item.txn: id_of(item)}
+
+
+async def test_reissue_certifies_a_new_key_and_leaves_the_replaced_ones_end_to_signer_and_ca(room: Room) -> None:
+    replaced = await room.certificate()
+    item = await code_entered(room, await room.walk(await room.reissuing(replaced), State.AWAITING_CODE))
+    assert (item.state, item.verdict) == (State.FINISHED, Verdict.SUCCESS)
+    assert item.transaction.superseded == replaced.credential != item.transaction.credential
+    certificate = await room.store.certificate(item.outcome)
+    assert certificate is not None
+    assert certificate.credential == item.transaction.credential
+    assert room.signer.disabled == room.ca.revoked == {}
+
+
+async def test_revoke_disables_the_key_before_the_certificate_is_revoked(room: Room) -> None:
+    certificate = await room.certificate()
+    item = await room.walk(await room.revoking(certificate), State.AWAITING_CODE)
+    room.ca.fails("revoke", unavailable("ca"))
+    item = await code_entered(room, item)
+    assert (room.signer.disabled, room.ca.revoked) == ({item.txn: id_of(item)}, {})
+    await room.new_completion().resume_once()
+    item = await room.get(item.name)
+    assert (item.verdict, item.outcome) == (Verdict.SUCCESS, certificate.name)
+    assert room.ca.revoked == {item.txn: id_of(item)}
+    assert item.transaction.certificate_sha256 == hashlib.sha256(certificate.issued.certificate_der).digest()
+
+
+async def test_a_certificate_whose_key_an_interrupted_revocation_disabled_can_still_be_revoked(room: Room) -> None:
+    item = await at_code(room, "REVOKE")
+    room.signer.fails("disable", refusal("signer", Code.FAILED_PRECONDITION, "CREDENTIAL_NOT_ACTIVE"))
+    item = await code_entered(room, item)
+    assert item.verdict is Verdict.SUCCESS
+    assert room.ca.revoked == {item.txn: id_of(item)}
 
 
 async def test_sign_signs_the_transactions_digests_and_stamps_each_signature(room: Room) -> None:
@@ -261,10 +297,12 @@ async def test_a_process_may_die_anywhere_and_another_one_finishes(room: Room, p
         effects = {
             "IDENTIFY": [room.registry.released],
             "ISSUE": [room.registry.released, room.signer.keys, room.ca.issued],
+            "REISSUE": [room.registry.released, room.signer.keys, room.ca.issued],
+            "REVOKE": [room.signer.disabled, room.ca.revoked],
             "SIGN": [room.signer.signed],
         }[purpose]
         assert [used[item.txn] for used in effects] == [id_of(item)] * len(effects)
-        if purpose == "ISSUE":
+        if purpose in {"ISSUE", "REISSUE"}:
             assert await room.store.certificate(after.outcome) is not None
             assert item.transaction.credential in room.signer.active
         if purpose == "SIGN":

@@ -8,14 +8,18 @@ from finid.capture.v1 import capture_pb2 as page
 from finid.esign.v1 import esign_pb2 as esign
 
 from mesh.errors import Code
+from mesh.names import new_id
 from tests.auth_gateway.edge import Edge, refused, told
-from tests.auth_gateway.fakes import ANOTHER_APPLICATION, refusal
+from tests.auth_gateway.fakes import ANOTHER_APPLICATION, NOBODYS_IIN, refusal
 from tests.auth_gateway.visits import (
     CONTENTS,
+    RETURN_TO,
+    SUBJECT,
     HostedPage,
     certificate_of,
     issue,
     read,
+    revoke,
     sign,
     walked,
 )
@@ -124,6 +128,73 @@ async def test_a_repeated_operation_is_one(edge: Edge) -> None:
     changed = issue(request_id=asked.request_id, language=auth.LANGUAGE_KK)
     error = await refused(documents.IssueCertificate(changed, metadata=token))
     assert told(error) == ("ALREADY_EXISTS", "REQUEST_ID_REUSED")
+
+
+async def test_a_certificate_is_reissued(edge: Edge) -> None:
+    documents, token = edge.esign(), edge.token()
+    replaced = (await certificate_of(edge)).certificate
+    asked = esign.ReissueCertificateRequest(
+        request_id="reissue-1",
+        certificate=replaced.name,
+        subject=SUBJECT,
+        profile="individual-sign",
+        return_to=RETURN_TO,
+    )
+    order = await documents.ReissueCertificate(asked, metadata=token)
+    assert await documents.ReissueCertificate(asked, metadata=token) == order
+    assert order.authentication.purpose == auth.PURPOSE_REISSUE
+    await read(edge, order.authentication.name, await walked(edge, order.authentication.capture_uri))
+    done = await documents.GetCertificateOrder(esign.GetCertificateOrderRequest(name=order.name), metadata=token)
+    assert done.state == esign.OPERATION_STATE_DONE
+    assert done.certificate.credential != replaced.credential
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        (esign.REVOCATION_REASON_UNSPECIFIED, "unspecified"),
+        (esign.REVOCATION_REASON_KEY_COMPROMISE, "keyCompromise"),
+        (esign.REVOCATION_REASON_AFFILIATION_CHANGED, "affiliationChanged"),
+        (esign.REVOCATION_REASON_SUPERSEDED, "superseded"),
+        (esign.REVOCATION_REASON_CESSATION_OF_OPERATION, "cessationOfOperation"),
+    ],
+)
+async def test_a_certificate_is_revoked_for_the_persons_reason(
+    edge: Edge, reason: esign.RevocationReason, said: str
+) -> None:
+    documents, token = edge.esign(), edge.token()
+    certificate = (await certificate_of(edge)).certificate.name
+    change = await documents.RevokeCertificate(revoke(certificate, reason=reason), metadata=token)
+    asked = esign.GetCertificateChangeRequest(name=change.name)
+    assert (change.state, change.certificate) == (esign.OPERATION_STATE_PENDING, "")
+    assert change.authentication.purpose == auth.PURPOSE_REVOKE
+    code = await walked(edge, change.authentication.capture_uri)
+    assert (await documents.GetCertificateChange(asked, metadata=token)).state == esign.OPERATION_STATE_PENDING
+    await read(edge, change.authentication.name, code)
+    done = await documents.GetCertificateChange(asked, metadata=token)
+    assert (done.state, done.certificate) == (esign.OPERATION_STATE_DONE, certificate)
+    assert (await edge.room.get(change.authentication.name)).transaction.reason == said
+    stranger = edge.token(ANOTHER_APPLICATION)
+    assert told(await refused(documents.GetCertificateChange(asked, metadata=stranger)))[0] == "NOT_FOUND"
+
+
+async def test_nobody_changes_anothers_certificate(edge: Edge) -> None:
+    documents, token = edge.esign(), edge.token()
+    certificate = (await certificate_of(edge)).certificate.name
+    another = auth.Subject(iin=NOBODYS_IIN, phone=SUBJECT.phone)
+    reissued = esign.ReissueCertificateRequest(
+        request_id=new_id(),
+        certificate=certificate,
+        subject=another,
+        profile="individual-sign",
+        return_to=RETURN_TO,
+    )
+    for call in (
+        documents.RevokeCertificate(revoke(certificate, subject=another), metadata=token),
+        documents.RevokeCertificate(revoke("certificates/00"), metadata=token),
+        documents.ReissueCertificate(reissued, metadata=token),
+    ):
+        assert told(await refused(call)) == ("NOT_FOUND", "CERTIFICATE_NOT_FOUND")
 
 
 async def test_a_document_is_verified_with_the_authoritys_own_lists(edge: Edge) -> None:

@@ -292,6 +292,28 @@ async def test_signer_signs_in_order(spokes: Spokes) -> None:
     assert found == (b"1", b"2")
 
 
+async def test_signer_disables(spokes: Spokes) -> None:
+    asked, found = await exchanged(
+        spokes,
+        "Disable",
+        signer_pb2.DisableResponse(),
+        lambda channel: peers.SignerPeer(channel).disable("request-1", BUNDLE),
+    )
+    assert asked == signer_pb2.DisableRequest(request_id="request-1", bundle=WIRE_BUNDLE)
+    assert found is None
+
+
+async def test_ca_revokes(spokes: Spokes) -> None:
+    asked, found = await exchanged(
+        spokes,
+        "Revoke",
+        ca_pb2.RevokeResponse(revoked_at=1),
+        lambda channel: peers.CaPeer(channel).revoke("request-1", BUNDLE),
+    )
+    assert asked == ca_pb2.RevokeRequest(request_id="request-1", bundle=WIRE_BUNDLE)
+    assert found is None
+
+
 ISSUED = IssuedCertificate(b"certificate", (b"issuing", b"root"), "0a")
 
 

@@ -144,6 +144,16 @@ def issue(**changed: Any) -> esign.IssueCertificateRequest:
     return esign.IssueCertificateRequest(**asked | changed)
 
 
+def revoke(certificate: str, **changed: Any) -> esign.RevokeCertificateRequest:
+    asked: dict[str, Any] = {
+        "request_id": new_id(),
+        "certificate": certificate,
+        "subject": SUBJECT,
+        "return_to": RETURN_TO,
+    }
+    return esign.RevokeCertificateRequest(**asked | changed)
+
+
 CONTENTS = (b"the contract", b"%PDF-the annex")
 
 

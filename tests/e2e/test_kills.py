@@ -1,29 +1,16 @@
 """`kill -9` of any one process while a person signs: it is named and restarted, and the next attempt works."""
 
 import asyncio
-import base64
-import json
 import os
 import random
-import secrets
 import signal
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 import pytest
 
-from deploy.demo.__main__ import surroundings
-from deploy.demo.contract import contract_pdf
-from deploy.demo.hosted import confirm
-from deploy.demo.phone import Phone
-from deploy.demo.request_log import RequestLog
-from deploy.demo.rest import CallRefusedError, Participant, Pkce
-from deploy.demo.walk import Surroundings
 from deploy.local.services import ROOMS
-from deploy.local.state import READY_FILE
+from tests.e2e.signer import Signer
 from tests.e2e.test_run import pid_of
 from tests.mesh_process import RunningMesh
 
@@ -32,90 +19,6 @@ pytestmark = [pytest.mark.mesh, pytest.mark.timeout(300)]
 # How long after its beginning an attempt is hit: from its creation to its last step.
 _WITHIN_S = 4.5
 _RECOVERY_S = 60.0
-
-
-def _quiet(_kind: str, _value: Any) -> None:
-    return None
-
-
-@dataclass
-class Signer:
-    """A bank and a person who sign again and again."""
-
-    given: Surroundings
-    bank: Participant
-    certificate: str = ""
-    unfinished: str = ""
-
-    async def _confirmed(self, order: dict[str, Any], pkce: Pkce) -> None:
-        authentication = order["authentication"]
-        self.unfinished = authentication["name"]
-        phone = Phone(self.given.live.phone, self.given.outbox)
-        back = await confirm(
-            self.given.edge, RequestLog(), authentication["captureUri"], self.given.camera(), phone, _quiet
-        )
-        result = await self.bank.read_result(authentication["name"], back, pkce, "state")
-        assert result["verdict"] == "VERDICT_SUCCESS", result["reason"]
-
-    def _create(self, pkce: Pkce) -> dict[str, Any]:
-        return {
-            "requestId": secrets.token_hex(16),
-            "subject": {"iin": self.given.live.iin, "phone": self.given.live.phone},
-            "returnTo": {
-                "redirectUri": self.given.redirect_uri,
-                "state": "state",
-                "codeChallenge": pkce.challenge,
-            },
-        }
-
-    async def enrol(self) -> None:
-        pkce = Pkce()
-        body = self._create(pkce) | {"profile": "individual-sign"}
-        order = await self.bank.call("POST", "/v1/certificateOrders", body)
-        await self._confirmed(order, pkce)
-        done = await self.bank.call("GET", f"/v1/{order['name']}")
-        self.certificate = done["certificate"]["name"]
-
-    async def sign(self) -> None:
-        pkce = Pkce()
-        document = {
-            "title": "Agreement",
-            "content": base64.b64encode(contract_pdf()).decode(),
-            "format": "SIGNATURE_FORMAT_CADES_DETACHED",
-            "level": "SIGNATURE_LEVEL_B_T",
-        }
-        body = self._create(pkce) | {"certificate": self.certificate, "documents": [document]}
-        order = await self.bank.call("POST", "/v1/signatures", body)
-        await self._confirmed(order, pkce)
-        done = await self.bank.call("GET", f"/v1/{order['name']}")
-        signed = await self.bank.fetch("GET", f"/v1/{done['documents'][0]['name']}:download")
-        assert signed
-
-    async def give_up(self) -> None:
-        """Cancel what was begun and can still be cancelled."""
-        try:
-            await self.bank.call("POST", f"/v1/{self.unfinished}:cancel", {})
-        except CallRefusedError as refusal:
-            if refusal.reason not in {"WRONG_STATE", "AUTHENTICATION_EXPIRED"}:
-                raise
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    made = asyncio.new_event_loop()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def signer(mesh: RunningMesh, loop: asyncio.AbstractEventLoop) -> Iterator[Signer]:
-    mesh.access_token_when_possible()
-    given = surroundings(mesh.folder, json.loads((mesh.folder / "run" / READY_FILE).read_text()))
-    bank = loop.run_until_complete(Participant.login(given.edge, RequestLog(), given.client_id, given.client_secret))
-    made = Signer(given, bank)
-    loop.run_until_complete(made.enrol())
-    yield made
-    loop.run_until_complete(bank.close())
 
 
 def _lines(mesh: RunningMesh, text: str) -> int:

@@ -1,6 +1,6 @@
 """ESignService: certificates, signatures and signed documents."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from finid.auth.v1 import auth_pb2
 from finid.esign.v1 import esign_pb2 as pb
@@ -20,6 +20,18 @@ from services.auth_gateway.servicer import answers
 from services.auth_gateway.servicer.desk import Desk
 from services.auth_gateway.servicer.front import Call
 
+_Create: TypeAlias = (
+    pb.IssueCertificateRequest | pb.ReissueCertificateRequest | pb.RevokeCertificateRequest | pb.CreateSignatureRequest
+)
+
+# RFC 5280 section 5.3.1, as transactions spell it.
+_REASONS = {
+    pb.REVOCATION_REASON_UNSPECIFIED: "unspecified",
+    pb.REVOCATION_REASON_KEY_COMPROMISE: "keyCompromise",
+    pb.REVOCATION_REASON_AFFILIATION_CHANGED: "affiliationChanged",
+    pb.REVOCATION_REASON_SUPERSEDED: "superseded",
+    pb.REVOCATION_REASON_CESSATION_OF_OPERATION: "cessationOfOperation",
+}
 _ENDED_WITHOUT_VERDICT = frozenset({State.CANCELLED, State.EXPIRED})
 
 
@@ -50,6 +62,28 @@ class ESignServicer(rpc.ESignServiceServicer):
         async with self._desk.front.participant(context, "ESignService.GetCertificateOrder", Service.ESIGN) as call:
             operation, current = await self._find(call, request.name)
             return await self._order(operation, current, self._desk.shown(current))
+
+    async def ReissueCertificate(self, request: pb.ReissueCertificateRequest, context: Any) -> pb.CertificateOrder:
+        """See the proto."""
+        async with self._desk.front.participant(context, "ESignService.ReissueCertificate", Service.ESIGN) as call:
+            ask = self._ask(call, "ReissueCertificate", request)
+            name = await self._desk.creation.reissue(ask, request.certificate, request.profile)
+            operation, current = await self._find(call, name)
+            return await self._order(operation, current, self._desk.created(current))
+
+    async def RevokeCertificate(self, request: pb.RevokeCertificateRequest, context: Any) -> pb.CertificateChange:
+        """See the proto."""
+        async with self._desk.front.participant(context, "ESignService.RevokeCertificate", Service.ESIGN) as call:
+            ask = self._ask(call, "RevokeCertificate", request)
+            name = await self._desk.creation.revoke(ask, request.certificate, _REASONS[request.reason])
+            operation, current = await self._find(call, name)
+            return _change(operation, current, self._desk.created(current))
+
+    async def GetCertificateChange(self, request: pb.GetCertificateChangeRequest, context: Any) -> pb.CertificateChange:
+        """See the proto."""
+        async with self._desk.front.participant(context, "ESignService.GetCertificateChange", Service.ESIGN) as call:
+            operation, current = await self._find(call, request.name)
+            return _change(operation, current, self._desk.shown(current))
 
     async def CreateSignature(self, request: pb.CreateSignatureRequest, context: Any) -> pb.Signature:
         """See the proto."""
@@ -122,7 +156,7 @@ class ESignServicer(rpc.ESignServiceServicer):
                 ],
             )
 
-    def _ask(self, call: Call, method: str, request: pb.IssueCertificateRequest | pb.CreateSignatureRequest) -> Ask:
+    def _ask(self, call: Call, method: str, request: _Create) -> Ask:
         return Ask(
             request=self._desk.request(call, method, request.request_id, request),
             application=call.application,
@@ -185,6 +219,14 @@ def _progress(current: Authentication) -> "tuple[pb.OperationState.ValueType, st
     if current.verdict is Verdict.SUCCESS:
         return pb.OPERATION_STATE_DONE, ""
     return pb.OPERATION_STATE_FAILED, current.reason
+
+
+def _change(operation: Operation, current: Authentication, shown: auth_pb2.Authentication) -> pb.CertificateChange:
+    state, reason = _progress(current)
+    certificate = current.outcome if state == pb.OPERATION_STATE_DONE else ""
+    return pb.CertificateChange(
+        name=operation.name, state=state, authentication=shown, certificate=certificate, reason=reason
+    )
 
 
 def _document(document: SignedDocument) -> pb.Document:

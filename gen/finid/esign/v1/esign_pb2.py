@@ -29,7 +29,7 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66inid/esign/v1/esign.proto\x12\x0e\x66inid.esign.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x18\x66inid/auth/v1/auth.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x02\n\x17IssueCertificateRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x07subject\x18\x02 \x01(\x0b\x32\x16.finid.auth.v1.SubjectB\x06\xbaH\x03\xc8\x01\x01\x12.\n\x07profile\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9-]{0,63}$\x12\x32\n\treturn_to\x18\x04 \x01(\x0b\x32\x17.finid.auth.v1.ReturnToB\x06\xbaH\x03\xc8\x01\x01\x12\x33\n\x08language\x18\x05 \x01(\x0e\x32\x17.finid.auth.v1.LanguageB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\xc8\x01\n\x10\x43\x65rtificateOrder\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.finid.esign.v1.OperationState\x12\x35\n\x0e\x61uthentication\x18\x03 \x01(\x0b\x32\x1d.finid.auth.v1.Authentication\x12\x30\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0b\x32\x1b.finid.esign.v1.Certificate\x12\x0e\n\x06reason\x18\x05 \x01(\t\"[\n\x0b\x43\x65rtificate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ncredential\x18\x02 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_der\x18\x03 \x01(\x0c\x12\x11\n\tchain_der\x18\x04 \x03(\x0c\"S\n\x1aGetCertificateOrderRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"2 ^certificateOrders/[a-z2-7]{26}$\"\xbf\x01\n\x0bNewDocument\x12\x19\n\x05title\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1d\n\x07\x63ontent\x18\x02 \x01(\x0c\x42\x0c\xbaH\tz\x07\x10\x01\x18\x80\x80\x80\x05\x12;\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1f.finid.esign.v1.SignatureFormatB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x39\n\x05level\x18\x04 \x01(\x0e\x32\x1e.finid.esign.v1.SignatureLevelB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\"\xdb\x02\n\x16\x43reateSignatureRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x07subject\x18\x02 \x01(\x0b\x32\x16.finid.auth.v1.SubjectB\x06\xbaH\x03\xc8\x01\x01\x12\x39\n\x0b\x63\x65rtificate\x18\x03 \x01(\tB$\xbaH!r\x1f\x32\x1d^certificates/[0-9a-f]{1,40}$\x12:\n\tdocuments\x18\x04 \x03(\x0b\x32\x1b.finid.esign.v1.NewDocumentB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x14\x12\x32\n\treturn_to\x18\x05 \x01(\x0b\x32\x17.finid.auth.v1.ReturnToB\x06\xbaH\x03\xc8\x01\x01\x12\x33\n\x08language\x18\x06 \x01(\x0e\x32\x17.finid.auth.v1.LanguageB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\xbc\x01\n\tSignature\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.finid.esign.v1.OperationState\x12\x35\n\x0e\x61uthentication\x18\x03 \x01(\x0b\x32\x1d.finid.auth.v1.Authentication\x12+\n\tdocuments\x18\x04 \x03(\x0b\x32\x18.finid.esign.v1.Document\x12\x0e\n\x06reason\x18\x05 \x01(\t\"E\n\x13GetSignatureRequest\x12.\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^signatures/[a-z2-7]{26}$\"\x8b\x02\n\x08\x44ocument\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12/\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x1f.finid.esign.v1.SignatureFormat\x12-\n\x05level\x18\x05 \x01(\x0e\x32\x1e.finid.esign.v1.SignatureLevel\x12\x12\n\nmedia_type\x18\x06 \x01(\t\x12\x12\n\nsize_bytes\x18\x07 \x01(\x03\x12\x16\n\x0e\x63ontent_sha256\x18\x08 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"R\n\x14ListDocumentsRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"]\n\x15ListDocumentsResponse\x12+\n\tdocuments\x18\x01 \x03(\x0b\x32\x18.finid.esign.v1.Document\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"H\n\x17\x44ownloadDocumentRequest\x12-\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^documents/[a-z2-7]{26}$\"R\n\x15VerifyDocumentRequest\x12\x1c\n\x06signed\x18\x01 \x01(\x0c\x42\x0c\xbaH\tz\x07\x10\x01\x18\x80\x80\x80\x06\x12\x1b\n\x07\x63ontent\x18\x02 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x05\"}\n\x16VerifyDocumentResponse\x12.\n\nindication\x18\x01 \x01(\x0e\x32\x1a.finid.esign.v1.Indication\x12\x33\n\nsignatures\x18\x02 \x03(\x0b\x32\x1f.finid.esign.v1.SignatureReport\"\x81\x02\n\x0fSignatureReport\x12.\n\nindication\x18\x01 \x01(\x0e\x32\x1a.finid.esign.v1.Indication\x12\x16\n\x0esub_indication\x18\x02 \x01(\t\x12\x16\n\x0esigner_subject\x18\x03 \x01(\t\x12\x15\n\rsigner_serial\x18\x04 \x01(\t\x12\x30\n\x0c\x63laimed_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cstamped_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x65xplanation\x18\x07 \x01(\t*\x84\x01\n\x0eOperationState\x12\x1f\n\x1bOPERATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17OPERATION_STATE_PENDING\x10\x01\x12\x18\n\x14OPERATION_STATE_DONE\x10\x02\x12\x1a\n\x16OPERATION_STATE_FAILED\x10\x03*t\n\x0fSignatureFormat\x12 \n\x1cSIGNATURE_FORMAT_UNSPECIFIED\x10\x00\x12#\n\x1fSIGNATURE_FORMAT_CADES_DETACHED\x10\x01\x12\x1a\n\x16SIGNATURE_FORMAT_PADES\x10\x02*J\n\x0eSignatureLevel\x12\x1f\n\x1bSIGNATURE_LEVEL_UNSPECIFIED\x10\x00\x12\x17\n\x13SIGNATURE_LEVEL_B_T\x10\x01*\x80\x01\n\nIndication\x12\x1a\n\x16INDICATION_UNSPECIFIED\x10\x00\x12\x1b\n\x17INDICATION_TOTAL_PASSED\x10\x01\x12\x1b\n\x17INDICATION_TOTAL_FAILED\x10\x02\x12\x1c\n\x18INDICATION_INDETERMINATE\x10\x03\x32\xf3\x06\n\x0c\x45SignService\x12\x7f\n\x10IssueCertificate\x12\'.finid.esign.v1.IssueCertificateRequest\x1a .finid.esign.v1.CertificateOrder\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/certificateOrders:\x01*\x12\x8b\x01\n\x13GetCertificateOrder\x12*.finid.esign.v1.GetCertificateOrderRequest\x1a .finid.esign.v1.CertificateOrder\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=certificateOrders/*}\x12o\n\x0f\x43reateSignature\x12&.finid.esign.v1.CreateSignatureRequest\x1a\x19.finid.esign.v1.Signature\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/signatures:\x01*\x12o\n\x0cGetSignature\x12#.finid.esign.v1.GetSignatureRequest\x1a\x19.finid.esign.v1.Signature\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/{name=signatures/*}\x12s\n\rListDocuments\x12$.finid.esign.v1.ListDocumentsRequest\x1a%.finid.esign.v1.ListDocumentsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/documents\x12z\n\x10\x44ownloadDocument\x12\'.finid.esign.v1.DownloadDocumentRequest\x1a\x14.google.api.HttpBody\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{name=documents/*}:download\x12\x80\x01\n\x0eVerifyDocument\x12%.finid.esign.v1.VerifyDocumentRequest\x1a&.finid.esign.v1.VerifyDocumentResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/documents:verify:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66inid/esign/v1/esign.proto\x12\x0e\x66inid.esign.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x18\x66inid/auth/v1/auth.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x02\n\x17IssueCertificateRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x07subject\x18\x02 \x01(\x0b\x32\x16.finid.auth.v1.SubjectB\x06\xbaH\x03\xc8\x01\x01\x12.\n\x07profile\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9-]{0,63}$\x12\x32\n\treturn_to\x18\x04 \x01(\x0b\x32\x17.finid.auth.v1.ReturnToB\x06\xbaH\x03\xc8\x01\x01\x12\x33\n\x08language\x18\x05 \x01(\x0e\x32\x17.finid.auth.v1.LanguageB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\xc8\x01\n\x10\x43\x65rtificateOrder\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.finid.esign.v1.OperationState\x12\x35\n\x0e\x61uthentication\x18\x03 \x01(\x0b\x32\x1d.finid.auth.v1.Authentication\x12\x30\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0b\x32\x1b.finid.esign.v1.Certificate\x12\x0e\n\x06reason\x18\x05 \x01(\t\"[\n\x0b\x43\x65rtificate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ncredential\x18\x02 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_der\x18\x03 \x01(\x0c\x12\x11\n\tchain_der\x18\x04 \x03(\x0c\"S\n\x1aGetCertificateOrderRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"2 ^certificateOrders/[a-z2-7]{26}$\"\xd2\x02\n\x19ReissueCertificateRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12\x39\n\x0b\x63\x65rtificate\x18\x02 \x01(\tB$\xbaH!r\x1f\x32\x1d^certificates/[0-9a-f]{1,40}$\x12/\n\x07subject\x18\x03 \x01(\x0b\x32\x16.finid.auth.v1.SubjectB\x06\xbaH\x03\xc8\x01\x01\x12.\n\x07profile\x18\x04 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9-]{0,63}$\x12\x32\n\treturn_to\x18\x05 \x01(\x0b\x32\x17.finid.auth.v1.ReturnToB\x06\xbaH\x03\xc8\x01\x01\x12\x33\n\x08language\x18\x06 \x01(\x0e\x32\x17.finid.auth.v1.LanguageB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\xdd\x02\n\x18RevokeCertificateRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12\x39\n\x0b\x63\x65rtificate\x18\x02 \x01(\tB$\xbaH!r\x1f\x32\x1d^certificates/[0-9a-f]{1,40}$\x12/\n\x07subject\x18\x03 \x01(\x0b\x32\x16.finid.auth.v1.SubjectB\x06\xbaH\x03\xc8\x01\x01\x12:\n\x06reason\x18\x04 \x01(\x0e\x32 .finid.esign.v1.RevocationReasonB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x32\n\treturn_to\x18\x05 \x01(\x0b\x32\x17.finid.auth.v1.ReturnToB\x06\xbaH\x03\xc8\x01\x01\x12\x33\n\x08language\x18\x06 \x01(\x0e\x32\x17.finid.auth.v1.LanguageB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\xac\x01\n\x11\x43\x65rtificateChange\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.finid.esign.v1.OperationState\x12\x35\n\x0e\x61uthentication\x18\x03 \x01(\x0b\x32\x1d.finid.auth.v1.Authentication\x12\x13\n\x0b\x63\x65rtificate\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"U\n\x1bGetCertificateChangeRequest\x12\x36\n\x04name\x18\x01 \x01(\tB(\xbaH%r#2!^certificateChanges/[a-z2-7]{26}$\"\xbf\x01\n\x0bNewDocument\x12\x19\n\x05title\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1d\n\x07\x63ontent\x18\x02 \x01(\x0c\x42\x0c\xbaH\tz\x07\x10\x01\x18\x80\x80\x80\x05\x12;\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1f.finid.esign.v1.SignatureFormatB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x39\n\x05level\x18\x04 \x01(\x0e\x32\x1e.finid.esign.v1.SignatureLevelB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\"\xdb\x02\n\x16\x43reateSignatureRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x07subject\x18\x02 \x01(\x0b\x32\x16.finid.auth.v1.SubjectB\x06\xbaH\x03\xc8\x01\x01\x12\x39\n\x0b\x63\x65rtificate\x18\x03 \x01(\tB$\xbaH!r\x1f\x32\x1d^certificates/[0-9a-f]{1,40}$\x12:\n\tdocuments\x18\x04 \x03(\x0b\x32\x1b.finid.esign.v1.NewDocumentB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x14\x12\x32\n\treturn_to\x18\x05 \x01(\x0b\x32\x17.finid.auth.v1.ReturnToB\x06\xbaH\x03\xc8\x01\x01\x12\x33\n\x08language\x18\x06 \x01(\x0e\x32\x17.finid.auth.v1.LanguageB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\xbc\x01\n\tSignature\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.finid.esign.v1.OperationState\x12\x35\n\x0e\x61uthentication\x18\x03 \x01(\x0b\x32\x1d.finid.auth.v1.Authentication\x12+\n\tdocuments\x18\x04 \x03(\x0b\x32\x18.finid.esign.v1.Document\x12\x0e\n\x06reason\x18\x05 \x01(\t\"E\n\x13GetSignatureRequest\x12.\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^signatures/[a-z2-7]{26}$\"\x8b\x02\n\x08\x44ocument\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12/\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x1f.finid.esign.v1.SignatureFormat\x12-\n\x05level\x18\x05 \x01(\x0e\x32\x1e.finid.esign.v1.SignatureLevel\x12\x12\n\nmedia_type\x18\x06 \x01(\t\x12\x12\n\nsize_bytes\x18\x07 \x01(\x03\x12\x16\n\x0e\x63ontent_sha256\x18\x08 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"R\n\x14ListDocumentsRequest\x12\x1c\n\tpage_size\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"]\n\x15ListDocumentsResponse\x12+\n\tdocuments\x18\x01 \x03(\x0b\x32\x18.finid.esign.v1.Document\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"H\n\x17\x44ownloadDocumentRequest\x12-\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^documents/[a-z2-7]{26}$\"R\n\x15VerifyDocumentRequest\x12\x1c\n\x06signed\x18\x01 \x01(\x0c\x42\x0c\xbaH\tz\x07\x10\x01\x18\x80\x80\x80\x06\x12\x1b\n\x07\x63ontent\x18\x02 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x05\"}\n\x16VerifyDocumentResponse\x12.\n\nindication\x18\x01 \x01(\x0e\x32\x1a.finid.esign.v1.Indication\x12\x33\n\nsignatures\x18\x02 \x03(\x0b\x32\x1f.finid.esign.v1.SignatureReport\"\x81\x02\n\x0fSignatureReport\x12.\n\nindication\x18\x01 \x01(\x0e\x32\x1a.finid.esign.v1.Indication\x12\x16\n\x0esub_indication\x18\x02 \x01(\t\x12\x16\n\x0esigner_subject\x18\x03 \x01(\t\x12\x15\n\rsigner_serial\x18\x04 \x01(\t\x12\x30\n\x0c\x63laimed_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cstamped_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x65xplanation\x18\x07 \x01(\t*\x84\x01\n\x0eOperationState\x12\x1f\n\x1bOPERATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17OPERATION_STATE_PENDING\x10\x01\x12\x18\n\x14OPERATION_STATE_DONE\x10\x02\x12\x1a\n\x16OPERATION_STATE_FAILED\x10\x03*\xd6\x01\n\x10RevocationReason\x12!\n\x1dREVOCATION_REASON_UNSPECIFIED\x10\x00\x12$\n REVOCATION_REASON_KEY_COMPROMISE\x10\x01\x12)\n%REVOCATION_REASON_AFFILIATION_CHANGED\x10\x02\x12 \n\x1cREVOCATION_REASON_SUPERSEDED\x10\x03\x12,\n(REVOCATION_REASON_CESSATION_OF_OPERATION\x10\x04*t\n\x0fSignatureFormat\x12 \n\x1cSIGNATURE_FORMAT_UNSPECIFIED\x10\x00\x12#\n\x1fSIGNATURE_FORMAT_CADES_DETACHED\x10\x01\x12\x1a\n\x16SIGNATURE_FORMAT_PADES\x10\x02*J\n\x0eSignatureLevel\x12\x1f\n\x1bSIGNATURE_LEVEL_UNSPECIFIED\x10\x00\x12\x17\n\x13SIGNATURE_LEVEL_B_T\x10\x01*\x80\x01\n\nIndication\x12\x1a\n\x16INDICATION_UNSPECIFIED\x10\x00\x12\x1b\n\x17INDICATION_TOTAL_PASSED\x10\x01\x12\x1b\n\x17INDICATION_TOTAL_FAILED\x10\x02\x12\x1c\n\x18INDICATION_INDETERMINATE\x10\x03\x32\xb5\n\n\x0c\x45SignService\x12\x7f\n\x10IssueCertificate\x12\'.finid.esign.v1.IssueCertificateRequest\x1a .finid.esign.v1.CertificateOrder\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/certificateOrders:\x01*\x12\x8b\x01\n\x13GetCertificateOrder\x12*.finid.esign.v1.GetCertificateOrderRequest\x1a .finid.esign.v1.CertificateOrder\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=certificateOrders/*}\x12\x96\x01\n\x12ReissueCertificate\x12).finid.esign.v1.ReissueCertificateRequest\x1a .finid.esign.v1.CertificateOrder\"3\x82\xd3\xe4\x93\x02-\"(/v1/{certificate=certificates/*}:reissue:\x01*\x12\x94\x01\n\x11RevokeCertificate\x12(.finid.esign.v1.RevokeCertificateRequest\x1a!.finid.esign.v1.CertificateChange\"2\x82\xd3\xe4\x93\x02,\"\'/v1/{certificate=certificates/*}:revoke:\x01*\x12\x8f\x01\n\x14GetCertificateChange\x12+.finid.esign.v1.GetCertificateChangeRequest\x1a!.finid.esign.v1.CertificateChange\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{name=certificateChanges/*}\x12o\n\x0f\x43reateSignature\x12&.finid.esign.v1.CreateSignatureRequest\x1a\x19.finid.esign.v1.Signature\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/signatures:\x01*\x12o\n\x0cGetSignature\x12#.finid.esign.v1.GetSignatureRequest\x1a\x19.finid.esign.v1.Signature\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/{name=signatures/*}\x12s\n\rListDocuments\x12$.finid.esign.v1.ListDocumentsRequest\x1a%.finid.esign.v1.ListDocumentsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/documents\x12z\n\x10\x44ownloadDocument\x12\'.finid.esign.v1.DownloadDocumentRequest\x1a\x14.google.api.HttpBody\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{name=documents/*}:download\x12\x80\x01\n\x0eVerifyDocument\x12%.finid.esign.v1.VerifyDocumentRequest\x1a&.finid.esign.v1.VerifyDocumentResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/documents:verify:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +48,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ISSUECERTIFICATEREQUEST'].fields_by_name['language']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_GETCERTIFICATEORDERREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETCERTIFICATEORDERREQUEST'].fields_by_name['name']._serialized_options = b'\272H$r\"2 ^certificateOrders/[a-z2-7]{26}$'
+  _globals['_REISSUECERTIFICATEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_REISSUECERTIFICATEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\031r\0272\025^[A-Za-z0-9_-]{8,64}$'
+  _globals['_REISSUECERTIFICATEREQUEST'].fields_by_name['certificate']._loaded_options = None
+  _globals['_REISSUECERTIFICATEREQUEST'].fields_by_name['certificate']._serialized_options = b'\272H!r\0372\035^certificates/[0-9a-f]{1,40}$'
+  _globals['_REISSUECERTIFICATEREQUEST'].fields_by_name['subject']._loaded_options = None
+  _globals['_REISSUECERTIFICATEREQUEST'].fields_by_name['subject']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_REISSUECERTIFICATEREQUEST'].fields_by_name['profile']._loaded_options = None
+  _globals['_REISSUECERTIFICATEREQUEST'].fields_by_name['profile']._serialized_options = b'\272H\032r\0302\026^[a-z][a-z0-9-]{0,63}$'
+  _globals['_REISSUECERTIFICATEREQUEST'].fields_by_name['return_to']._loaded_options = None
+  _globals['_REISSUECERTIFICATEREQUEST'].fields_by_name['return_to']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_REISSUECERTIFICATEREQUEST'].fields_by_name['language']._loaded_options = None
+  _globals['_REISSUECERTIFICATEREQUEST'].fields_by_name['language']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_REVOKECERTIFICATEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_REVOKECERTIFICATEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\031r\0272\025^[A-Za-z0-9_-]{8,64}$'
+  _globals['_REVOKECERTIFICATEREQUEST'].fields_by_name['certificate']._loaded_options = None
+  _globals['_REVOKECERTIFICATEREQUEST'].fields_by_name['certificate']._serialized_options = b'\272H!r\0372\035^certificates/[0-9a-f]{1,40}$'
+  _globals['_REVOKECERTIFICATEREQUEST'].fields_by_name['subject']._loaded_options = None
+  _globals['_REVOKECERTIFICATEREQUEST'].fields_by_name['subject']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_REVOKECERTIFICATEREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_REVOKECERTIFICATEREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_REVOKECERTIFICATEREQUEST'].fields_by_name['return_to']._loaded_options = None
+  _globals['_REVOKECERTIFICATEREQUEST'].fields_by_name['return_to']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_REVOKECERTIFICATEREQUEST'].fields_by_name['language']._loaded_options = None
+  _globals['_REVOKECERTIFICATEREQUEST'].fields_by_name['language']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_GETCERTIFICATECHANGEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETCERTIFICATECHANGEREQUEST'].fields_by_name['name']._serialized_options = b'\272H%r#2!^certificateChanges/[a-z2-7]{26}$'
   _globals['_NEWDOCUMENT'].fields_by_name['title']._loaded_options = None
   _globals['_NEWDOCUMENT'].fields_by_name['title']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
   _globals['_NEWDOCUMENT'].fields_by_name['content']._loaded_options = None
@@ -84,6 +110,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ESIGNSERVICE'].methods_by_name['IssueCertificate']._serialized_options = b'\202\323\344\223\002\032\"\025/v1/certificateOrders:\001*'
   _globals['_ESIGNSERVICE'].methods_by_name['GetCertificateOrder']._loaded_options = None
   _globals['_ESIGNSERVICE'].methods_by_name['GetCertificateOrder']._serialized_options = b'\202\323\344\223\002 \022\036/v1/{name=certificateOrders/*}'
+  _globals['_ESIGNSERVICE'].methods_by_name['ReissueCertificate']._loaded_options = None
+  _globals['_ESIGNSERVICE'].methods_by_name['ReissueCertificate']._serialized_options = b'\202\323\344\223\002-\"(/v1/{certificate=certificates/*}:reissue:\001*'
+  _globals['_ESIGNSERVICE'].methods_by_name['RevokeCertificate']._loaded_options = None
+  _globals['_ESIGNSERVICE'].methods_by_name['RevokeCertificate']._serialized_options = b'\202\323\344\223\002,\"\'/v1/{certificate=certificates/*}:revoke:\001*'
+  _globals['_ESIGNSERVICE'].methods_by_name['GetCertificateChange']._loaded_options = None
+  _globals['_ESIGNSERVICE'].methods_by_name['GetCertificateChange']._serialized_options = b'\202\323\344\223\002!\022\037/v1/{name=certificateChanges/*}'
   _globals['_ESIGNSERVICE'].methods_by_name['CreateSignature']._loaded_options = None
   _globals['_ESIGNSERVICE'].methods_by_name['CreateSignature']._serialized_options = b'\202\323\344\223\002\023\"\016/v1/signatures:\001*'
   _globals['_ESIGNSERVICE'].methods_by_name['GetSignature']._loaded_options = None
@@ -94,14 +126,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ESIGNSERVICE'].methods_by_name['DownloadDocument']._serialized_options = b'\202\323\344\223\002!\022\037/v1/{name=documents/*}:download'
   _globals['_ESIGNSERVICE'].methods_by_name['VerifyDocument']._loaded_options = None
   _globals['_ESIGNSERVICE'].methods_by_name['VerifyDocument']._serialized_options = b'\202\323\344\223\002\031\"\024/v1/documents:verify:\001*'
-  _globals['_OPERATIONSTATE']._serialized_start=2653
-  _globals['_OPERATIONSTATE']._serialized_end=2785
-  _globals['_SIGNATUREFORMAT']._serialized_start=2787
-  _globals['_SIGNATUREFORMAT']._serialized_end=2903
-  _globals['_SIGNATURELEVEL']._serialized_start=2905
-  _globals['_SIGNATURELEVEL']._serialized_end=2979
-  _globals['_INDICATION']._serialized_start=2982
-  _globals['_INDICATION']._serialized_end=3110
+  _globals['_OPERATIONSTATE']._serialized_start=3608
+  _globals['_OPERATIONSTATE']._serialized_end=3740
+  _globals['_REVOCATIONREASON']._serialized_start=3743
+  _globals['_REVOCATIONREASON']._serialized_end=3957
+  _globals['_SIGNATUREFORMAT']._serialized_start=3959
+  _globals['_SIGNATUREFORMAT']._serialized_end=4075
+  _globals['_SIGNATURELEVEL']._serialized_start=4077
+  _globals['_SIGNATURELEVEL']._serialized_end=4151
+  _globals['_INDICATION']._serialized_start=4154
+  _globals['_INDICATION']._serialized_end=4282
   _globals['_ISSUECERTIFICATEREQUEST']._serialized_start=192
   _globals['_ISSUECERTIFICATEREQUEST']._serialized_end=469
   _globals['_CERTIFICATEORDER']._serialized_start=472
@@ -110,28 +144,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CERTIFICATE']._serialized_end=765
   _globals['_GETCERTIFICATEORDERREQUEST']._serialized_start=767
   _globals['_GETCERTIFICATEORDERREQUEST']._serialized_end=850
-  _globals['_NEWDOCUMENT']._serialized_start=853
-  _globals['_NEWDOCUMENT']._serialized_end=1044
-  _globals['_CREATESIGNATUREREQUEST']._serialized_start=1047
-  _globals['_CREATESIGNATUREREQUEST']._serialized_end=1394
-  _globals['_SIGNATURE']._serialized_start=1397
-  _globals['_SIGNATURE']._serialized_end=1585
-  _globals['_GETSIGNATUREREQUEST']._serialized_start=1587
-  _globals['_GETSIGNATUREREQUEST']._serialized_end=1656
-  _globals['_DOCUMENT']._serialized_start=1659
-  _globals['_DOCUMENT']._serialized_end=1926
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=1928
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=2010
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=2012
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=2105
-  _globals['_DOWNLOADDOCUMENTREQUEST']._serialized_start=2107
-  _globals['_DOWNLOADDOCUMENTREQUEST']._serialized_end=2179
-  _globals['_VERIFYDOCUMENTREQUEST']._serialized_start=2181
-  _globals['_VERIFYDOCUMENTREQUEST']._serialized_end=2263
-  _globals['_VERIFYDOCUMENTRESPONSE']._serialized_start=2265
-  _globals['_VERIFYDOCUMENTRESPONSE']._serialized_end=2390
-  _globals['_SIGNATUREREPORT']._serialized_start=2393
-  _globals['_SIGNATUREREPORT']._serialized_end=2650
-  _globals['_ESIGNSERVICE']._serialized_start=3113
-  _globals['_ESIGNSERVICE']._serialized_end=3996
+  _globals['_REISSUECERTIFICATEREQUEST']._serialized_start=853
+  _globals['_REISSUECERTIFICATEREQUEST']._serialized_end=1191
+  _globals['_REVOKECERTIFICATEREQUEST']._serialized_start=1194
+  _globals['_REVOKECERTIFICATEREQUEST']._serialized_end=1543
+  _globals['_CERTIFICATECHANGE']._serialized_start=1546
+  _globals['_CERTIFICATECHANGE']._serialized_end=1718
+  _globals['_GETCERTIFICATECHANGEREQUEST']._serialized_start=1720
+  _globals['_GETCERTIFICATECHANGEREQUEST']._serialized_end=1805
+  _globals['_NEWDOCUMENT']._serialized_start=1808
+  _globals['_NEWDOCUMENT']._serialized_end=1999
+  _globals['_CREATESIGNATUREREQUEST']._serialized_start=2002
+  _globals['_CREATESIGNATUREREQUEST']._serialized_end=2349
+  _globals['_SIGNATURE']._serialized_start=2352
+  _globals['_SIGNATURE']._serialized_end=2540
+  _globals['_GETSIGNATUREREQUEST']._serialized_start=2542
+  _globals['_GETSIGNATUREREQUEST']._serialized_end=2611
+  _globals['_DOCUMENT']._serialized_start=2614
+  _globals['_DOCUMENT']._serialized_end=2881
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=2883
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=2965
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=2967
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=3060
+  _globals['_DOWNLOADDOCUMENTREQUEST']._serialized_start=3062
+  _globals['_DOWNLOADDOCUMENTREQUEST']._serialized_end=3134
+  _globals['_VERIFYDOCUMENTREQUEST']._serialized_start=3136
+  _globals['_VERIFYDOCUMENTREQUEST']._serialized_end=3218
+  _globals['_VERIFYDOCUMENTRESPONSE']._serialized_start=3220
+  _globals['_VERIFYDOCUMENTRESPONSE']._serialized_end=3345
+  _globals['_SIGNATUREREPORT']._serialized_start=3348
+  _globals['_SIGNATUREREPORT']._serialized_end=3605
+  _globals['_ESIGNSERVICE']._serialized_start=4285
+  _globals['_ESIGNSERVICE']._serialized_end=5618
 # @@protoc_insertion_point(module_scope)

@@ -43,6 +43,30 @@ OPERATION_STATE_DONE: OperationState.ValueType  # 2
 OPERATION_STATE_FAILED: OperationState.ValueType  # 3
 Global___OperationState: _TypeAlias = OperationState  # noqa: Y015
 
+class _RevocationReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RevocationReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RevocationReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REVOCATION_REASON_UNSPECIFIED: _RevocationReason.ValueType  # 0
+    """No reason is given."""
+    REVOCATION_REASON_KEY_COMPROMISE: _RevocationReason.ValueType  # 1
+    REVOCATION_REASON_AFFILIATION_CHANGED: _RevocationReason.ValueType  # 2
+    REVOCATION_REASON_SUPERSEDED: _RevocationReason.ValueType  # 3
+    REVOCATION_REASON_CESSATION_OF_OPERATION: _RevocationReason.ValueType  # 4
+
+class RevocationReason(_RevocationReason, metaclass=_RevocationReasonEnumTypeWrapper):
+    """Why a person gives a certificate up (RFC 5280 section 5.3.1)."""
+
+REVOCATION_REASON_UNSPECIFIED: RevocationReason.ValueType  # 0
+"""No reason is given."""
+REVOCATION_REASON_KEY_COMPROMISE: RevocationReason.ValueType  # 1
+REVOCATION_REASON_AFFILIATION_CHANGED: RevocationReason.ValueType  # 2
+REVOCATION_REASON_SUPERSEDED: RevocationReason.ValueType  # 3
+REVOCATION_REASON_CESSATION_OF_OPERATION: RevocationReason.ValueType  # 4
+Global___RevocationReason: _TypeAlias = RevocationReason  # noqa: Y015
+
 class _SignatureFormat:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -225,6 +249,138 @@ class GetCertificateOrderRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetCertificateOrderRequest: _TypeAlias = GetCertificateOrderRequest  # noqa: Y015
+
+@_typing.final
+class ReissueCertificateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
+    RETURN_TO_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    certificate: _builtins.str
+    """The certificate to replace."""
+    profile: _builtins.str
+    """A certificate profile: "individual-sign"."""
+    language: _auth_pb2.Language.ValueType
+    @_builtins.property
+    def subject(self) -> _auth_pb2.Subject: ...
+    @_builtins.property
+    def return_to(self) -> _auth_pb2.ReturnTo: ...
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        certificate: _builtins.str = ...,
+        subject: _auth_pb2.Subject | None = ...,
+        profile: _builtins.str = ...,
+        return_to: _auth_pb2.ReturnTo | None = ...,
+        language: _auth_pb2.Language.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "language", b"language", "profile", b"profile", "request_id", b"request_id", "return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReissueCertificateRequest: _TypeAlias = ReissueCertificateRequest  # noqa: Y015
+
+@_typing.final
+class RevokeCertificateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    RETURN_TO_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    certificate: _builtins.str
+    reason: Global___RevocationReason.ValueType
+    language: _auth_pb2.Language.ValueType
+    @_builtins.property
+    def subject(self) -> _auth_pb2.Subject: ...
+    @_builtins.property
+    def return_to(self) -> _auth_pb2.ReturnTo: ...
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        certificate: _builtins.str = ...,
+        subject: _auth_pb2.Subject | None = ...,
+        reason: Global___RevocationReason.ValueType = ...,
+        return_to: _auth_pb2.ReturnTo | None = ...,
+        language: _auth_pb2.Language.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "language", b"language", "reason", b"reason", "request_id", b"request_id", "return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeCertificateRequest: _TypeAlias = RevokeCertificateRequest  # noqa: Y015
+
+@_typing.final
+class CertificateChange(_message.Message):
+    """A change of a certificate's state: the authentication's purpose says which."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    AUTHENTICATION_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """certificateChanges/{id}"""
+    state: Global___OperationState.ValueType
+    certificate: _builtins.str
+    """certificates/{serial number}: when done, the certificate that was changed."""
+    reason: _builtins.str
+    """When failed: a reason of docs/errors.md."""
+    @_builtins.property
+    def authentication(self) -> _auth_pb2.Authentication:
+        """The person's authentication; with `capture_uri` in the answer to the call that asked."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        state: Global___OperationState.ValueType = ...,
+        authentication: _auth_pb2.Authentication | None = ...,
+        certificate: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authentication", b"authentication"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authentication", b"authentication", "certificate", b"certificate", "name", b"name", "reason", b"reason", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CertificateChange: _TypeAlias = CertificateChange  # noqa: Y015
+
+@_typing.final
+class GetCertificateChangeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCertificateChangeRequest: _TypeAlias = GetCertificateChangeRequest  # noqa: Y015
 
 @_typing.final
 class NewDocument(_message.Message):

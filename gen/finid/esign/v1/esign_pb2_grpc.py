@@ -47,6 +47,21 @@ class ESignServiceStub:
                 request_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.GetCertificateOrderRequest.SerializeToString,
                 response_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.CertificateOrder.FromString,
                 _registered_method=True)
+        self.ReissueCertificate = channel.unary_unary(
+                '/finid.esign.v1.ESignService/ReissueCertificate',
+                request_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.ReissueCertificateRequest.SerializeToString,
+                response_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.CertificateOrder.FromString,
+                _registered_method=True)
+        self.RevokeCertificate = channel.unary_unary(
+                '/finid.esign.v1.ESignService/RevokeCertificate',
+                request_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.RevokeCertificateRequest.SerializeToString,
+                response_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.CertificateChange.FromString,
+                _registered_method=True)
+        self.GetCertificateChange = channel.unary_unary(
+                '/finid.esign.v1.ESignService/GetCertificateChange',
+                request_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.GetCertificateChangeRequest.SerializeToString,
+                response_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.CertificateChange.FromString,
+                _registered_method=True)
         self.CreateSignature = channel.unary_unary(
                 '/finid.esign.v1.ESignService/CreateSignature',
                 request_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.CreateSignatureRequest.SerializeToString,
@@ -87,6 +102,28 @@ class ESignServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCertificateOrder(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReissueCertificate(self, request, context):
+        """Asks for a new key and certificate in place of one that is active: the person confirms on the hosted page, and the
+        replaced one ends when the new one is there. Idempotent by `request_id`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeCertificate(self, request, context):
+        """Asks for a certificate's revocation: the person confirms on the hosted page; their phone need not be the trusted one,
+        because who lost it needs this most. The key is disabled first, for good. Idempotent by `request_id`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCertificateChange(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,6 +175,21 @@ def add_ESignServiceServicer_to_server(servicer, server):
                     servicer.GetCertificateOrder,
                     request_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.GetCertificateOrderRequest.FromString,
                     response_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.CertificateOrder.SerializeToString,
+            ),
+            'ReissueCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReissueCertificate,
+                    request_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.ReissueCertificateRequest.FromString,
+                    response_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.CertificateOrder.SerializeToString,
+            ),
+            'RevokeCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeCertificate,
+                    request_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.RevokeCertificateRequest.FromString,
+                    response_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.CertificateChange.SerializeToString,
+            ),
+            'GetCertificateChange': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCertificateChange,
+                    request_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.GetCertificateChangeRequest.FromString,
+                    response_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.CertificateChange.SerializeToString,
             ),
             'CreateSignature': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateSignature,
@@ -221,6 +273,87 @@ class ESignService:
             '/finid.esign.v1.ESignService/GetCertificateOrder',
             finid_dot_esign_dot_v1_dot_esign__pb2.GetCertificateOrderRequest.SerializeToString,
             finid_dot_esign_dot_v1_dot_esign__pb2.CertificateOrder.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReissueCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.esign.v1.ESignService/ReissueCertificate',
+            finid_dot_esign_dot_v1_dot_esign__pb2.ReissueCertificateRequest.SerializeToString,
+            finid_dot_esign_dot_v1_dot_esign__pb2.CertificateOrder.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.esign.v1.ESignService/RevokeCertificate',
+            finid_dot_esign_dot_v1_dot_esign__pb2.RevokeCertificateRequest.SerializeToString,
+            finid_dot_esign_dot_v1_dot_esign__pb2.CertificateChange.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCertificateChange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.esign.v1.ESignService/GetCertificateChange',
+            finid_dot_esign_dot_v1_dot_esign__pb2.GetCertificateChangeRequest.SerializeToString,
+            finid_dot_esign_dot_v1_dot_esign__pb2.CertificateChange.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,15 @@ class ESignServiceStub:
     IssueCertificate: _grpc.UnaryUnaryMultiCallable[_esign_pb2.IssueCertificateRequest, _esign_pb2.CertificateOrder]
     """Asks for a registration certificate: the person confirms on the hosted page. Idempotent by `request_id`."""
     GetCertificateOrder: _grpc.UnaryUnaryMultiCallable[_esign_pb2.GetCertificateOrderRequest, _esign_pb2.CertificateOrder]
+    ReissueCertificate: _grpc.UnaryUnaryMultiCallable[_esign_pb2.ReissueCertificateRequest, _esign_pb2.CertificateOrder]
+    """Asks for a new key and certificate in place of one that is active: the person confirms on the hosted page, and the
+    replaced one ends when the new one is there. Idempotent by `request_id`.
+    """
+    RevokeCertificate: _grpc.UnaryUnaryMultiCallable[_esign_pb2.RevokeCertificateRequest, _esign_pb2.CertificateChange]
+    """Asks for a certificate's revocation: the person confirms on the hosted page; their phone need not be the trusted one,
+    because who lost it needs this most. The key is disabled first, for good. Idempotent by `request_id`.
+    """
+    GetCertificateChange: _grpc.UnaryUnaryMultiCallable[_esign_pb2.GetCertificateChangeRequest, _esign_pb2.CertificateChange]
     CreateSignature: _grpc.UnaryUnaryMultiCallable[_esign_pb2.CreateSignatureRequest, _esign_pb2.Signature]
     """Asks for signatures on documents: the person confirms on the hosted page. Idempotent by `request_id`."""
     GetSignature: _grpc.UnaryUnaryMultiCallable[_esign_pb2.GetSignatureRequest, _esign_pb2.Signature]
@@ -59,6 +68,15 @@ class ESignServiceAsyncStub(ESignServiceStub):
     IssueCertificate: _aio.UnaryUnaryMultiCallable[_esign_pb2.IssueCertificateRequest, _esign_pb2.CertificateOrder]  # type: ignore[assignment]
     """Asks for a registration certificate: the person confirms on the hosted page. Idempotent by `request_id`."""
     GetCertificateOrder: _aio.UnaryUnaryMultiCallable[_esign_pb2.GetCertificateOrderRequest, _esign_pb2.CertificateOrder]  # type: ignore[assignment]
+    ReissueCertificate: _aio.UnaryUnaryMultiCallable[_esign_pb2.ReissueCertificateRequest, _esign_pb2.CertificateOrder]  # type: ignore[assignment]
+    """Asks for a new key and certificate in place of one that is active: the person confirms on the hosted page, and the
+    replaced one ends when the new one is there. Idempotent by `request_id`.
+    """
+    RevokeCertificate: _aio.UnaryUnaryMultiCallable[_esign_pb2.RevokeCertificateRequest, _esign_pb2.CertificateChange]  # type: ignore[assignment]
+    """Asks for a certificate's revocation: the person confirms on the hosted page; their phone need not be the trusted one,
+    because who lost it needs this most. The key is disabled first, for good. Idempotent by `request_id`.
+    """
+    GetCertificateChange: _aio.UnaryUnaryMultiCallable[_esign_pb2.GetCertificateChangeRequest, _esign_pb2.CertificateChange]  # type: ignore[assignment]
     CreateSignature: _aio.UnaryUnaryMultiCallable[_esign_pb2.CreateSignatureRequest, _esign_pb2.Signature]  # type: ignore[assignment]
     """Asks for signatures on documents: the person confirms on the hosted page. Idempotent by `request_id`."""
     GetSignature: _aio.UnaryUnaryMultiCallable[_esign_pb2.GetSignatureRequest, _esign_pb2.Signature]  # type: ignore[assignment]
@@ -88,6 +106,33 @@ class ESignServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _esign_pb2.GetCertificateOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_esign_pb2.CertificateOrder, _abc.Awaitable[_esign_pb2.CertificateOrder]]: ...
+
+    @_abc_1.abstractmethod
+    def ReissueCertificate(
+        self,
+        request: _esign_pb2.ReissueCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_esign_pb2.CertificateOrder, _abc.Awaitable[_esign_pb2.CertificateOrder]]:
+        """Asks for a new key and certificate in place of one that is active: the person confirms on the hosted page, and the
+        replaced one ends when the new one is there. Idempotent by `request_id`.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeCertificate(
+        self,
+        request: _esign_pb2.RevokeCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_esign_pb2.CertificateChange, _abc.Awaitable[_esign_pb2.CertificateChange]]:
+        """Asks for a certificate's revocation: the person confirms on the hosted page; their phone need not be the trusted one,
+        because who lost it needs this most. The key is disabled first, for good. Idempotent by `request_id`.
+        """
+
+    @_abc_1.abstractmethod
+    def GetCertificateChange(
+        self,
+        request: _esign_pb2.GetCertificateChangeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_esign_pb2.CertificateChange, _abc.Awaitable[_esign_pb2.CertificateChange]]: ...
 
     @_abc_1.abstractmethod
     def CreateSignature(
