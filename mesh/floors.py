@@ -3,7 +3,8 @@
 {"SIGN": {"factors", "channels", "policies", "min_passive_ppm", "min_prompts_ppm", "min_keyframes",
 "min_similarity_ppm", "min_threshold_ppm", "models": {"LIVENESS": [digest], "FACE_MATCH": [digest]}, "phone_trusted",
 "otp_max_age_s"}, ...}
-A purpose that is absent is not served. What the law and the design fix cannot be lowered by the file either.
+A purpose that is absent is not served. `otp_max_age_s` has no meaning for SUSPEND, which needs no code. What the law
+and the design fix cannot be lowered by the file either.
 """
 
 from collections.abc import Callable
@@ -20,11 +21,13 @@ MAX_OTP_AGE_S = 120
 
 # Two factors, one of them biometric (the law on cloud signatures), and the state's word on whose face and phone it is.
 ALWAYS_REQUIRED = frozenset({Factor.STATE_RECORD, Factor.LIVENESS, Factor.FACE_MATCH, Factor.SMS_OTP})
+# To suspend takes a power away and gives none, and a stolen phone must not stand in its way: the face alone, no code.
+_REQUIRED_TO_SUSPEND = ALWAYS_REQUIRED - {Factor.SMS_OTP}
 # Documents' word on what is signed: the gateway alone could put any digest behind a content (binding DIGEST_ONLY).
 _REQUIRED_TO_SIGN = frozenset({Factor.PREPARATION})
 _MODEL_FACTORS = frozenset({Factor.LIVENESS, Factor.FACE_MATCH})
 _MAKES_KEY = frozenset({Purpose.ISSUE, Purpose.REISSUE})
-_NEEDS_TRUSTED_PHONE = _MAKES_KEY | {Purpose.SIGN}
+_NEEDS_TRUSTED_PHONE = _MAKES_KEY | {Purpose.SIGN, Purpose.RESUME}
 
 
 class FloorsError(ValueError):
@@ -66,6 +69,8 @@ def parse(data: bytes) -> Floors:
 
 def required_factors(purpose: Purpose) -> frozenset[Factor]:
     """Return the factors that no floor of `purpose` may leave out."""
+    if purpose is Purpose.SUSPEND:
+        return _REQUIRED_TO_SUSPEND
     return ALWAYS_REQUIRED | _REQUIRED_TO_SIGN if purpose is Purpose.SIGN else ALWAYS_REQUIRED
 
 

@@ -179,9 +179,10 @@ def phone_is_trusted(bundle: Bundle) -> None:
 
 
 def code_went_to_this_phone(bundle: Bundle) -> None:
-    """9. The code was sent to the transaction's phone."""
-    sent_to = bundle.facts(SmsOtp).phone_commitment
-    refuse_unless(sent_to == bundle.transaction.phone_commitment, Refusal.CODE_TO_ANOTHER_PHONE)
+    """9. Where a code is required, it was sent to the transaction's phone."""
+    if Factor.SMS_OTP in bundle.floor.factors:
+        sent_to = bundle.facts(SmsOtp).phone_commitment
+        refuse_unless(sent_to == bundle.transaction.phone_commitment, Refusal.CODE_TO_ANOTHER_PHONE)
 
 
 def faces_compared_are_the_live_ones(bundle: Bundle) -> None:
@@ -254,26 +255,28 @@ def factors_are_in_order(bundle: Bundle) -> None:
     Documents were prepared before the code was sent that confirms them.
     """
     issued_at = {receipt.factor: receipt.issued_at for receipt in bundle.receipts}
-    code = bundle.facts(SmsOtp)
-    times = (
-        bundle.transaction.created_at,
+    created_at = bundle.transaction.created_at
+    times = [
+        created_at,
         issued_at[Factor.STATE_RECORD],
         issued_at[Factor.LIVENESS],
         issued_at[Factor.FACE_MATCH],
-        code.sent_at,
-        code.verified_at,
-        issued_at[Factor.SMS_OTP],
-        issued_at.get(Factor.KEY_ATTESTATION, issued_at[Factor.SMS_OTP]),
-    )
-    refuse_unless(list(times) == sorted(times), Refusal.OUT_OF_ORDER)
-    prepared_at = issued_at.get(Factor.PREPARATION, bundle.transaction.created_at)
-    refuse_unless(bundle.transaction.created_at <= prepared_at <= code.sent_at, Refusal.OUT_OF_ORDER)
+    ]
+    if Factor.SMS_OTP in bundle.floor.factors:
+        code = bundle.facts(SmsOtp)
+        prepared_at = issued_at.get(Factor.PREPARATION, created_at)
+        refuse_unless(created_at <= prepared_at <= code.sent_at, Refusal.OUT_OF_ORDER)
+        times += [code.sent_at, code.verified_at, issued_at[Factor.SMS_OTP]]
+    if Factor.KEY_ATTESTATION in bundle.floor.factors:
+        times.append(issued_at[Factor.KEY_ATTESTATION])
+    refuse_unless(times == sorted(times), Refusal.OUT_OF_ORDER)
 
 
 def code_is_fresh(bundle: Bundle) -> None:
-    """20. The person entered the code a short while ago."""
-    age_s = bundle.now - bundle.facts(SmsOtp).verified_at
-    refuse_unless(age_s <= bundle.floor.otp_max_age_s, Refusal.CODE_TOO_OLD)
+    """20. Where a code is required, the person entered it a short while ago."""
+    if Factor.SMS_OTP in bundle.floor.factors:
+        age_s = bundle.now - bundle.facts(SmsOtp).verified_at
+        refuse_unless(age_s <= bundle.floor.otp_max_age_s, Refusal.CODE_TOO_OLD)
 
 
 def documents_are_prepared(bundle: Bundle) -> None:

@@ -48,12 +48,14 @@ class Env(StrEnum):
 
 
 class Purpose(StrEnum):
-    """What the person confirms with both factors."""
+    """What the person confirms with both factors; SUSPEND with the face alone."""
 
     IDENTIFY = "IDENTIFY"
     ISSUE = "ISSUE"
     REISSUE = "REISSUE"
     REVOKE = "REVOKE"
+    SUSPEND = "SUSPEND"
+    RESUME = "RESUME"
     SIGN = "SIGN"
 
 
@@ -274,6 +276,9 @@ _is_algorithm = _matches(r"[A-Z0-9_]{1,32}")
 _ALL = frozenset(Purpose)
 _MAKES_KEY = frozenset({Purpose.ISSUE, Purpose.REISSUE})
 _SIGN = frozenset({Purpose.SIGN})
+_OF_A_CERTIFICATE = frozenset({Purpose.SIGN, Purpose.REVOKE, Purpose.SUSPEND, Purpose.RESUME})
+# A key of either curve signs SHA-256 digests: RFC 5758, 3.2 joins any curve with any hash.
+_SIGNATURE_ALGORITHMS = frozenset({"ECDSA_P256_SHA256", "ECDSA_P384_SHA256"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,14 +305,14 @@ _RULES = (
     _Rule("iin_commitment", "32 bytes", _is_digest),
     _Rule("phone_commitment", "32 bytes", _is_digest),
     _Rule("credential", "credentials/{id}", _is_name_in("credentials"), _ALL - {Purpose.IDENTIFY}),
-    _Rule("certificate_sha256", "32 bytes", _is_digest, _SIGN | {Purpose.REVOKE}),
+    _Rule("certificate_sha256", "32 bytes", _is_digest, _OF_A_CERTIFICATE),
     _Rule("documents", f"1 to {MAX_DOCUMENTS}, each with two digests and a title of {_TITLE}", _are_documents, _SIGN),
     _Rule("profile", "a profile id", _is_slug, _MAKES_KEY),
     _Rule("key_algorithm", "a key algorithm", _is_algorithm, _MAKES_KEY),
     _Rule("superseded", "credentials/{id}", _is_name_in("credentials"), frozenset({Purpose.REISSUE})),
     _Rule("reason", "a reason of RFC 5280", _REVOCATION_REASONS.__contains__, frozenset({Purpose.REVOKE})),
     _Rule("digest_algorithm", "SHA256", lambda value: value == "SHA256", _SIGN),
-    _Rule("signature_algorithm", "ECDSA_P256_SHA256", lambda value: value == "ECDSA_P256_SHA256", _SIGN),
+    _Rule("signature_algorithm", " or ".join(sorted(_SIGNATURE_ALGORITHMS)), _SIGNATURE_ALGORITHMS.__contains__, _SIGN),
     _Rule("signing_time", "Unix seconds", _is_time, _SIGN),
     _Rule("consents", f"at most {_MAX_CONSENTS}, each with id, version and digest, each id once", _are_consents),
     _Rule("scopes", f"at most {_MAX_SCOPES} names, each once", _are_scopes),

@@ -297,6 +297,8 @@ def factors_of(purpose: Purpose, *, attested: bool = False) -> tuple[Factor, ...
     makes_key = purpose in {Purpose.ISSUE, Purpose.REISSUE}
     if purpose is Purpose.SIGN:
         return (Factor.PREPARATION, *FACTORS)
+    if purpose is Purpose.SUSPEND:
+        return tuple(factor for factor in FACTORS if factor is not Factor.SMS_OTP)
     return (*FACTORS, Factor.KEY_ATTESTATION) if attested and makes_key else FACTORS
 
 
@@ -316,7 +318,7 @@ def floor_of(purpose: Purpose, *, attested: bool = False) -> dict[str, Any]:
             "LIVENESS": [base64url.encode(LIVENESS_MODEL)],
             "FACE_MATCH": [base64url.encode(MATCH_MODEL)],
         },
-        "phone_trusted": purpose in {Purpose.ISSUE, Purpose.REISSUE, Purpose.SIGN},
+        "phone_trusted": purpose in {Purpose.ISSUE, Purpose.REISSUE, Purpose.SIGN, Purpose.RESUME},
         "otp_max_age_s": 120,
     }
 
@@ -341,6 +343,8 @@ def transaction_of(purpose: Purpose, *, now: int = NOW, openings: Openings | Non
             "superseded": f"credentials/{new_id()}",
         },
         Purpose.REVOKE: {"certificate_sha256": CERTIFICATE, "reason": "keyCompromise"},
+        Purpose.SUSPEND: {"certificate_sha256": CERTIFICATE},
+        Purpose.RESUME: {"certificate_sha256": CERTIFICATE},
         Purpose.SIGN: {
             "certificate_sha256": CERTIFICATE,
             "documents": (

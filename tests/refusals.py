@@ -127,6 +127,10 @@ def one_keyframe_thrice() -> SentBundle:
     )
 
 
+def with_code(bundle: SentBundle) -> SentBundle:
+    return bundle.also(WORLD.receipt(facts_of(Factor.SMS_OTP, bundle.transaction), txn=bundle.txn))
+
+
 def certificate_as_signature() -> SentBundle:
     """With the receipt that only a signature needs."""
     bundle = WORLD.bundle(Purpose.ISSUE)
@@ -241,6 +245,60 @@ ROWS = (
         Refusal.PURPOSE_MISMATCH,
         STEP.purpose_is_expected,
         expected_purpose=Purpose.REVOKE,
+    ),
+    # The face alone suspends, and does nothing else.
+    *(
+        Row(
+            f"confirmed by the face alone, used to {purpose.value}",
+            lambda: WORLD.bundle(Purpose.SUSPEND),
+            Refusal.FACTOR_MISSING,
+            expected_purpose=purpose,
+        )
+        for purpose in Purpose
+        if purpose is not Purpose.SUSPEND
+    ),
+    *(
+        Row(
+            f"a suspension without {factor.value}",
+            lambda factor=factor: WORLD.bundle(Purpose.SUSPEND).without(factor),  # type: ignore[misc]
+            Refusal.FACTOR_MISSING,
+            expected_purpose=Purpose.SUSPEND,
+        )
+        for factor in factors_of(Purpose.SUSPEND)
+    ),
+    Row(
+        "confirmed for a revocation, used for a suspension",
+        lambda: WORLD.bundle(Purpose.REVOKE).without(Factor.SMS_OTP),
+        Refusal.PURPOSE_MISMATCH,
+        STEP.purpose_is_expected,
+        expected_purpose=Purpose.SUSPEND,
+    ),
+    Row(
+        "a suspension with a code, which nobody would check",
+        lambda: with_code(WORLD.bundle(Purpose.SUSPEND)),
+        Refusal.FACTOR_UNEXPECTED,
+        expected_purpose=Purpose.SUSPEND,
+    ),
+    Row(
+        "a suspension by another face",
+        lambda: WORLD.bundle(Purpose.SUSPEND, facts={Factor.FACE_MATCH: {"similarities_ppm": (424_999,) * 3}}),
+        Refusal.SIMILARITY_TOO_LOW,
+        STEP.similarities_suffice,
+        expected_purpose=Purpose.SUSPEND,
+    ),
+    Row(
+        "a suspension whose match is older than its liveness",
+        lambda: WORLD.bundle(Purpose.SUSPEND, claims={Factor.FACE_MATCH: {"iat": NOW - 61, "exp": NOW + 60}}),
+        Refusal.OUT_OF_ORDER,
+        STEP.factors_are_in_order,
+        expected_purpose=Purpose.SUSPEND,
+    ),
+    Row(
+        "a resumption with a phone that is not the person's",
+        lambda: WORLD.bundle(Purpose.RESUME, facts={Factor.STATE_RECORD: {"phone_trusted": False}}),
+        Refusal.PHONE_NOT_TRUSTED,
+        STEP.phone_is_trusted,
+        expected_purpose=Purpose.RESUME,
     ),
     Row(
         "a purpose that the consumer does not serve",

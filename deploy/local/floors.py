@@ -31,13 +31,21 @@ _MODELS: Final = {
 }
 _SERVED: Final = {
     "registry": (Purpose.IDENTIFY, Purpose.ISSUE, Purpose.REISSUE),
-    "signer": (Purpose.ISSUE, Purpose.REISSUE, Purpose.SIGN, Purpose.REVOKE),
-    "ca": (Purpose.ISSUE, Purpose.REISSUE, Purpose.REVOKE),
+    "signer": (
+        Purpose.ISSUE,
+        Purpose.REISSUE,
+        Purpose.SIGN,
+        Purpose.REVOKE,
+        Purpose.SUSPEND,
+        Purpose.RESUME,
+    ),
+    "ca": (Purpose.ISSUE, Purpose.REISSUE, Purpose.REVOKE, Purpose.SUSPEND, Purpose.RESUME),
 }
 _MAKES_KEY: Final = frozenset({Purpose.ISSUE, Purpose.REISSUE})
 # A code to a phone that the caller may name freely proves nothing of the person: one part that lies about the face
-# would be enough for the person's data (tests/security/test_absent_victim.py). Who lost it must be able to revoke.
-_NEEDS_TRUSTED_PHONE: Final = frozenset(Purpose) - {Purpose.REVOKE}
+# would be enough for the person's data (tests/security/test_absent_victim.py). Who lost it must be able to revoke and
+# to suspend.
+_NEEDS_TRUSTED_PHONE: Final = frozenset(Purpose) - {Purpose.REVOKE, Purpose.SUSPEND}
 
 
 def floors_files(state: State) -> dict[str, Path]:

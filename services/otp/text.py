@@ -43,6 +43,7 @@ class _Phrases:
     code: str
 
 
+# SUSPEND needs no code; who asks for one all the same is told the truth of what it would confirm.
 _PHRASES = {
     Language.KK: _Phrases(
         headlines={
@@ -50,6 +51,8 @@ _PHRASES = {
             Purpose.ISSUE: "ЭЛЕКТРОНДЫҚ ҚОЛТАҢБА СЕРТИФИКАТЫН АЛУ",
             Purpose.REISSUE: "ЭЛЕКТРОНДЫҚ ҚОЛТАҢБА СЕРТИФИКАТЫН АУЫСТЫРУ",
             Purpose.REVOKE: "ЭЛЕКТРОНДЫҚ ҚОЛТАҢБА СЕРТИФИКАТЫН КЕРІ ҚАЙТАРУ",
+            Purpose.SUSPEND: "ЭЛЕКТРОНДЫҚ ҚОЛТАҢБА СЕРТИФИКАТЫН ТОҚТАТА ТҰРУ",
+            Purpose.RESUME: "ЭЛЕКТРОНДЫҚ ҚОЛТАҢБА СЕРТИФИКАТЫН ҚАЙТА ҚОСУ",
             Purpose.SIGN: "ҚҰЖАТҚА ҚОЛ ҚОЮ",
         },
         quoted="«{title}»",
@@ -65,6 +68,8 @@ _PHRASES = {
             Purpose.ISSUE: "ВЫПУСК СЕРТИФИКАТА ЭЛЕКТРОННОЙ ПОДПИСИ",
             Purpose.REISSUE: "ЗАМЕНА СЕРТИФИКАТА ЭЛЕКТРОННОЙ ПОДПИСИ",
             Purpose.REVOKE: "ОТЗЫВ СЕРТИФИКАТА ЭЛЕКТРОННОЙ ПОДПИСИ",
+            Purpose.SUSPEND: "ПРИОСТАНОВЛЕНИЕ СЕРТИФИКАТА ЭЛЕКТРОННОЙ ПОДПИСИ",
+            Purpose.RESUME: "ВОЗОБНОВЛЕНИЕ СЕРТИФИКАТА ЭЛЕКТРОННОЙ ПОДПИСИ",
             Purpose.SIGN: "ПОДПИСАНИЕ ДОКУМЕНТА",
         },
         quoted="«{title}»",
@@ -80,6 +85,8 @@ _PHRASES = {
             Purpose.ISSUE: "ISSUE A SIGNATURE CERTIFICATE",
             Purpose.REISSUE: "REPLACE A SIGNATURE CERTIFICATE",
             Purpose.REVOKE: "REVOKE A SIGNATURE CERTIFICATE",
+            Purpose.SUSPEND: "SUSPEND A SIGNATURE CERTIFICATE",
+            Purpose.RESUME: "RESUME A SIGNATURE CERTIFICATE",
             Purpose.SIGN: "SIGN A DOCUMENT",
         },
         quoted='"{title}"',

@@ -11,6 +11,7 @@ from mesh.transaction import Purpose
 from tests.bundles import digest_of, floor_of
 
 FOUR = ["STATE_RECORD", "LIVENESS", "FACE_MATCH", "SMS_OTP"]
+FACE = ["STATE_RECORD", "LIVENESS", "FACE_MATCH"]
 TO_SIGN = ["PREPARATION", *FOUR]
 MODEL = base64url.encode(digest_of("model"))
 
@@ -36,7 +37,10 @@ WRONG: list[tuple[Purpose, str, Any]] = [
     (Purpose.SIGN, "models", {"LIVENESS": [MODEL], "FACE_MATCH": []}),
     (Purpose.SIGN, "models", {"LIVENESS": [MODEL], "FACE_MATCH": ["AAAA"]}),
     (Purpose.SIGN, "models", {"LIVENESS": [MODEL], "FACE_MATCH": [MODEL], "SMS_OTP": [MODEL]}),
-    *((purpose, "phone_trusted", False) for purpose in (Purpose.ISSUE, Purpose.REISSUE, Purpose.SIGN)),
+    *((purpose, "phone_trusted", False) for purpose in (Purpose.ISSUE, Purpose.REISSUE, Purpose.SIGN, Purpose.RESUME)),
+    *((Purpose.RESUME, "factors", [f for f in FOUR if f != left_out]) for left_out in FOUR),
+    *((Purpose.SUSPEND, "factors", [f for f in FACE if f != left_out]) for left_out in FACE),
+    (Purpose.SUSPEND, "factors", FOUR),
     (Purpose.SIGN, "otp_max_age_s", 121),
     (Purpose.SIGN, "otp_max_age_s", 0),
     (Purpose.SIGN, "min_keyframes", True),
@@ -60,6 +64,8 @@ def test_an_unknown_purpose_or_field_is_refused() -> None:
 
 def test_floors_may_differ_where_nothing_is_fixed() -> None:
     untrusted = floor_of(Purpose.REVOKE) | {"phone_trusted": False, "otp_max_age_s": 60}
+    assert floor_of(Purpose.SUSPEND)["phone_trusted"] is False
+    floors.parse(json.dumps({"SUSPEND": floor_of(Purpose.SUSPEND)}).encode())
     attested = floor_of(Purpose.ISSUE, attested=True)
     read = floors.parse(json.dumps({"REVOKE": untrusted, "ISSUE": attested}).encode())
     assert read[Purpose.REVOKE].otp_max_age_s == 60

@@ -160,6 +160,15 @@ def test_a_purpose_may_be_served_for_an_untrusted_phone_where_the_floor_says_so(
     assert bundle.authorize()
 
 
+def test_a_suspension_needs_the_face_alone_and_no_phone_of_the_persons() -> None:
+    bundle = WORLD.bundle(Purpose.SUSPEND, facts={Factor.STATE_RECORD: {"phone_trusted": False}})
+    assert [receipt.factor for receipt in bundle.authorize().receipts] == [
+        Factor.STATE_RECORD,
+        Factor.LIVENESS,
+        Factor.FACE_MATCH,
+    ]
+
+
 def test_openings_of_another_person_open_nothing() -> None:
     other = Openings(iin="850505300012", iin_salt=b"s" * 32, phone="+77015554433", phone_salt=b"s" * 32)
     with pytest.raises(PreconditionError) as caught:

@@ -162,6 +162,18 @@ BROKEN: list[tuple[Purpose, str, Any]] = [
     (Purpose.REVOKE, "reason", ""),
     (Purpose.REVOKE, "reason", "certificateHold"),
     (Purpose.REVOKE, "certificate_sha256", b""),
+    *(
+        (purpose, name, value)
+        for purpose in (Purpose.SUSPEND, Purpose.RESUME)
+        for name, value in (
+            ("credential", ""),
+            ("certificate_sha256", b""),
+            ("reason", "keyCompromise"),
+            ("superseded", SIGN.credential),
+            ("profile", "individual-sign"),
+            ("documents", SIGN.documents),
+        )
+    ),
 ]
 
 

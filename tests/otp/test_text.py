@@ -26,6 +26,9 @@ HEADLINES = {
     (Language.EN, Purpose.ISSUE): "ISSUE A SIGNATURE CERTIFICATE",
     (Language.RU, Purpose.REISSUE): "ЗАМЕНА СЕРТИФИКАТА",
     (Language.KK, Purpose.REVOKE): "КЕРІ ҚАЙТАРУ",
+    (Language.KK, Purpose.RESUME): "ҚАЙТА ҚОСУ",
+    (Language.RU, Purpose.RESUME): "ВОЗОБНОВЛЕНИЕ СЕРТИФИКАТА",
+    (Language.EN, Purpose.SUSPEND): "SUSPEND A SIGNATURE CERTIFICATE",
 }
 WARNINGS = {Language.KK: "ешкімге айтпаңыз", Language.RU: "Никому не сообщайте", Language.EN: "Tell it to nobody"}
 

@@ -39,6 +39,10 @@ class _PurposeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Purpose.Value
     """Revocation of a certificate."""
     PURPOSE_SIGN: _Purpose.ValueType  # 5
     """A signature on documents."""
+    PURPOSE_SUSPEND: _Purpose.ValueType  # 6
+    """A pause of a certificate, until it is resumed; the face alone suffices."""
+    PURPOSE_RESUME: _Purpose.ValueType  # 7
+    """The end of such a pause."""
 
 class Purpose(_Purpose, metaclass=_PurposeEnumTypeWrapper):
     """What an authentication is for."""
@@ -54,6 +58,10 @@ PURPOSE_REVOKE: Purpose.ValueType  # 4
 """Revocation of a certificate."""
 PURPOSE_SIGN: Purpose.ValueType  # 5
 """A signature on documents."""
+PURPOSE_SUSPEND: Purpose.ValueType  # 6
+"""A pause of a certificate, until it is resumed; the face alone suffices."""
+PURPOSE_RESUME: Purpose.ValueType  # 7
+"""The end of such a pause."""
 Global___Purpose: _TypeAlias = Purpose  # noqa: Y015
 
 class _Channel:
