@@ -76,6 +76,7 @@ async def main() -> None:
             portal=portal,
             registry=registry,
             documents=documents,
+            signer=signer,
             consents=consents,
             links=links,
             policies=frozenset(settings.policies),

@@ -26,7 +26,9 @@ class State(StrEnum):
 # Every transition there is; the store's statements each name the state they leave, and a test compares the two.
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.AWAITING_CONSENTS: frozenset({State.AWAITING_LIVENESS, State.CANCELLED, State.EXPIRED}),
-    State.AWAITING_LIVENESS: frozenset({State.AWAITING_CODE, State.FINISHED, State.CANCELLED, State.EXPIRED}),
+    State.AWAITING_LIVENESS: frozenset(
+        {State.AWAITING_CODE, State.COMPLETING, State.FINISHED, State.CANCELLED, State.EXPIRED}
+    ),
     State.AWAITING_CODE: frozenset({State.COMPLETING, State.FINISHED, State.CANCELLED, State.EXPIRED}),
     State.COMPLETING: frozenset({State.FINISHED}),
     State.FINISHED: frozenset(),

@@ -46,7 +46,9 @@ _TOO_LATE = frozenset(
 _UNEXPLAINED = frozenset({"INTERNAL", "UNKNOWN"})
 
 
-_KEY_IS_DISABLED = "CREDENTIAL_NOT_ACTIVE"
+# An earlier authentication of the same kind was broken off between signer and CA, too late to be gone on with: the half
+# that it did is done, and the other judges for itself.
+_DONE_BEFORE = frozenset({"CREDENTIAL_NOT_ACTIVE", "CERTIFICATE_NOT_SUSPENDED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class Completion:
             Purpose.ISSUE: self._issue,
             Purpose.REISSUE: self._issue,
             Purpose.REVOKE: self._revoke,
+            Purpose.SUSPEND: self._suspend,
+            Purpose.RESUME: self._resume_certificate,
             Purpose.SIGN: self._sign,
         }
 
@@ -205,17 +209,28 @@ class Completion:
 
     async def _revoke(self, current: Authentication) -> Outcome:
         request_id, bundle = _request_id(current), _bundle(current)
-        try:
-            await self._consumers.signer.disable(request_id, bundle)
-        except PeerError as error:
-            # A revocation that was broken off here, too late to go on: its key is disabled, its certificate is not
-            # revoked. The CA judges for itself.
-            if error.reason != _KEY_IS_DISABLED:
-                raise
+        # The key first, so that nothing is signed under a certificate that is on the list.
+        await _unless_done(self._consumers.signer.disable(request_id, bundle))
         await self._consumers.ca.revoke(request_id, bundle)
+        return await self._changed(current)
+
+    async def _suspend(self, current: Authentication) -> Outcome:
+        request_id, bundle = _request_id(current), _bundle(current)
+        await _unless_done(self._consumers.signer.suspend(request_id, bundle))
+        await self._consumers.ca.suspend(request_id, bundle)
+        return await self._changed(current)
+
+    async def _resume_certificate(self, current: Authentication) -> Outcome:
+        request_id, bundle = _request_id(current), _bundle(current)
+        # The certificate first, for the same reason.
+        await _unless_done(self._consumers.ca.resume(request_id, bundle))
+        await self._consumers.signer.resume(request_id, bundle)
+        return await self._changed(current)
+
+    async def _changed(self, current: Authentication) -> Outcome:
         certificate = await self._records.certificate_of(current.transaction.credential)
         if certificate is None:
-            raise LookupError("a revoking authentication without its certificate")
+            raise LookupError("a change of a certificate that is not there")
         return Outcome(certificate)
 
     async def _sign(self, current: Authentication) -> Outcome:
@@ -227,6 +242,14 @@ class Completion:
         stamps = [await self._consumers.ca.stamp(hashlib.sha256(signature).digest()) for signature in signatures]
         await self._consumers.documents.assemble(operation.preparation, signatures, stamps)
         return Outcome(operation.name)
+
+
+async def _unless_done(first_half: Awaitable[None]) -> None:
+    try:
+        await first_half
+    except PeerError as error:
+        if error.reason not in _DONE_BEFORE:
+            raise
 
 
 def _request_id(current: Authentication) -> str:

@@ -47,6 +47,7 @@ from services.auth_gateway.ports import (
     Portal,
     Prepared,
     Registry,
+    Signer,
 )
 from services.auth_gateway.records import Certificate, Operation, Records, Request
 
@@ -60,6 +61,13 @@ _KEY_ALGORITHM = "EC_P256"
 _BINDINGS = {DocumentFormat.CADES_DETACHED: Binding.REBUILT, DocumentFormat.PADES: Binding.DIGEST_ONLY}
 # What the CA offers (services/ca/profiles.py): another one would fail only after the person has shown both factors.
 _PROFILES = frozenset({"individual-sign"})
+# The signer judges; the person need not show both factors to hear it. REVOKE goes through all states: it ends them.
+_NEEDED_STATE = {
+    Purpose.SIGN: "ACTIVE",
+    Purpose.REISSUE: "ACTIVE",
+    Purpose.SUSPEND: "ACTIVE",
+    Purpose.RESUME: "SUSPENDED",
+}
 _TOO_MANY_INQUIRIES = "INQUIRY_LIMIT"
 # Longer than attesting a record takes, so that a person without one is not answered sooner.
 _CREATE_S = 0.4
@@ -91,6 +99,16 @@ class CertificateNotFoundError(FinIdError):
 
     code = Code.NOT_FOUND
     reason = "CERTIFICATE_NOT_FOUND"
+
+
+class CertificateStateError(FinIdError):
+    """The certificate is not in the state that this needs; the metadata names the one it is in."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "CERTIFICATE_STATE"
+
+    def __init__(self, state: str, needed: str) -> None:
+        super().__init__(f"The certificate must be {needed}; it is {state}.", metadata={"state": state})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +151,7 @@ class Creation:
         portal: Portal,
         registry: Registry,
         documents: Documents,
+        signer: Signer,
         consents: ConsentBook,
         links: CaptureLinks,
         policies: frozenset[str],
@@ -145,6 +164,7 @@ class Creation:
         self._portal = portal
         self._registry = registry
         self._documents = documents
+        self._signer = signer
         self._consents = consents
         self._links = links
         self._policies = policies
@@ -177,18 +197,29 @@ class Creation:
             return first
         application = await self._admit(ask, Purpose.REISSUE)
         task = _new_key(Purpose.REISSUE, profile)
-        replaced = await self._certificate(certificate_name, ask.iin)
+        replaced = await self._certificate(certificate_name, ask.iin, Purpose.REISSUE)
         return await self._create_order(ask, application, replace(task, superseded=replaced.credential))
 
     async def revoke(self, ask: Ask, certificate_name: str, reason: str) -> str:
         """Start a REVOKE for a reason of RFC 5280; return the certificate change's name."""
+        return await self._change(ask, Purpose.REVOKE, certificate_name, reason)
+
+    async def suspend(self, ask: Ask, certificate_name: str) -> str:
+        """Start a SUSPEND, which needs no code; return the certificate change's name."""
+        return await self._change(ask, Purpose.SUSPEND, certificate_name)
+
+    async def resume(self, ask: Ask, certificate_name: str) -> str:
+        """Start a RESUME; return the certificate change's name."""
+        return await self._change(ask, Purpose.RESUME, certificate_name)
+
+    async def _change(self, ask: Ask, purpose: Purpose, certificate_name: str, reason: str = "") -> str:
         first = await self._records.made_by(ask.request)
         if first is not None:
             return first
-        application = await self._admit(ask, Purpose.REVOKE)
-        certificate = await self._certificate(certificate_name, ask.iin)
+        application = await self._admit(ask, purpose)
+        certificate = await self._certificate(certificate_name, ask.iin, purpose)
         task = _Task(
-            purpose=Purpose.REVOKE,
+            purpose=purpose,
             credential=certificate.credential,
             certificate_sha256=hashlib.sha256(certificate.issued.certificate_der).digest(),
             reason=reason,
@@ -204,7 +235,7 @@ class Creation:
         if first is not None:
             return first
         application = await self._admit(ask, Purpose.SIGN)
-        certificate = await self._certificate(certificate_name, ask.iin)
+        certificate = await self._certificate(certificate_name, ask.iin, Purpose.SIGN)
         signing_time = self._now().replace(microsecond=0)
         name = f"signatures/{new_id()}"
         prepared = await self._prepare(ask, name, documents, certificate, signing_time)
@@ -247,10 +278,18 @@ class Creation:
         except PeerError as error:
             raise step_error(error) from error
 
-    async def _certificate(self, name: str, iin: str) -> Certificate:
+    async def _certificate(self, name: str, iin: str, purpose: Purpose) -> Certificate:
         certificate = await self._records.certificate(name)
         if certificate is None or not hmac.compare_digest(certificate.subject, self._subject(iin)):
             raise CertificateNotFoundError("This person has no such certificate.")
+        needed = _NEEDED_STATE.get(purpose)
+        if needed is not None:
+            try:
+                state = await self._signer.state(certificate.credential)
+            except PeerError as error:
+                raise step_error(error) from error
+            if state != needed:
+                raise CertificateStateError(state, needed)
         return certificate
 
     async def _admit(self, ask: Ask, purpose: Purpose) -> Application:

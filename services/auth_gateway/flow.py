@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 from mesh import telemetry
 from mesh.errors import Code, DependencyUnavailableError, FinIdError
+from mesh.facts import Factor
+from mesh.floors import required_factors
 from mesh.status import PeerError
 from services.auth_gateway.authentication import (
     OPEN,
@@ -51,6 +53,8 @@ _UNSAID = CaptureDevice()
 # liveness: this transaction has had all its attempts. otp: it has had all its checks.
 _ATTEMPTS_EXHAUSTED = "LIVENESS_ATTEMPTS_EXHAUSTED"
 _CHECKS_EXHAUSTED = "CHECK_LIMIT"
+# Where biometrics lead; at once to the end where no code is needed.
+_AFTER_BIOMETRICS = frozenset({State.AWAITING_CODE, State.COMPLETING, State.FINISHED})
 _VERDICT_POLL_S = 0.25
 # What a spoke's refusal says about the step, not about the mesh: it may leave under its own code and reason.
 _STEP_CODES = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED", "NOT_FOUND", "ABORTED"})
@@ -154,11 +158,19 @@ class Flow:
         scores = Scores(
             evidence.score_passive_ppm, evidence.score_prompts_ppm, match.similarities_ppm, match.threshold_ppm
         )
-        if not await self._records.pass_biometrics(
-            current.name, current.liveness_session, (evidence.receipt, match.receipt), scores, self._now()
-        ):
-            return await self._judged_by_another(current, step)
-        return step
+        receipts = (evidence.receipt, match.receipt)
+        return step if await self._pass(current, receipts, scores) else await self._judged_by_another(current, step)
+
+    async def _pass(self, current: Authentication, receipts: tuple[str, str], scores: Scores) -> bool:
+        """Go on to the code; where none is needed, do what the authentication is for."""
+        passed = (current.name, current.liveness_session, receipts, scores, self._now())
+        if Factor.SMS_OTP in required_factors(current.purpose):
+            return await self._records.pass_biometrics(*passed)
+        lease_ends_at = self._completion.new_lease()
+        if not await self._records.pass_biometrics_alone(*passed, lease_ends_at):
+            return False
+        await self._completion.run(current.name, lease_ends_at)
+        return True
 
     async def _compare(self, current: Authentication, photo_jwe: str, evidence: LivenessEvidence) -> FaceMatch | None:
         """Return the match; None when the face is not the record's or there is no record, which look the same."""
@@ -176,7 +188,7 @@ class Flow:
         """Answer frames that came twice as the call that was first did; raise if the authentication has moved on."""
         reloaded = await self._reload(current)
         refusal = self._refusal(reloaded)
-        if reloaded.state is State.AWAITING_CODE:
+        if reloaded.state in _AFTER_BIOMETRICS:
             return step
         if reloaded.state is State.AWAITING_LIVENESS and not isinstance(refusal, AuthenticationExpiredError):
             return replace(step, state=LivenessState.FAILED)

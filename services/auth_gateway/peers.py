@@ -223,6 +223,12 @@ class SignerPeer:
         async with answers_of("signer"):
             await self._stub.Disable(signer_pb2.DisableRequest(request_id=request_id, bundle=_bundle(bundle)))
 
+    async def state(self, credential: str) -> str:
+        """See ports.Signer."""
+        async with answers_of("signer"):
+            answer = await self._stub.GetCredential(signer_pb2.GetCredentialRequest(credential=credential))
+        return signer_pb2.CredentialState.Name(answer.state).removeprefix("CREDENTIAL_STATE_")
+
 
 class CaPeer:
     """ca."""

@@ -187,6 +187,18 @@ class Signer(Protocol):
         """Disable the transaction's credential for good."""
         ...
 
+    async def suspend(self, request_id: str, bundle: Bundle) -> None:
+        """Disable the transaction's credential until it is resumed."""
+        ...
+
+    async def resume(self, request_id: str, bundle: Bundle) -> None:
+        """Make the transaction's suspended credential usable again."""
+        ...
+
+    async def state(self, credential: str) -> str:
+        """Return a credential's state, by the name that the proto gives it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class IssuedCertificate:
@@ -206,6 +218,14 @@ class Ca(Protocol):
 
     async def revoke(self, request_id: str, bundle: Bundle) -> None:
         """Revoke the transaction's certificate."""
+        ...
+
+    async def suspend(self, request_id: str, bundle: Bundle) -> None:
+        """Put the transaction's certificate on hold."""
+        ...
+
+    async def resume(self, request_id: str, bundle: Bundle) -> None:
+        """End the hold on the transaction's certificate."""
         ...
 
     async def stamp(self, digest_sha256: bytes) -> bytes:

@@ -124,6 +124,18 @@ class Records(Protocol):
         """AWAITING_LIVENESS to AWAITING_CODE with LIVENESS and FACE_MATCH; the photo is erased."""
         ...
 
+    async def pass_biometrics_alone(
+        self,
+        name: str,
+        session: str,
+        receipts: tuple[str, str],
+        scores: Scores,
+        at: datetime.datetime,
+        lease_ends_at: datetime.datetime,
+    ) -> bool:
+        """AWAITING_LIVENESS to COMPLETING, for a purpose without a code, with a lease on the completion."""
+        ...
+
     async def send_code(self, name: str, challenge: str, at: datetime.datetime) -> bool:
         """Remember the challenge; stays AWAITING_CODE."""
         ...

@@ -81,6 +81,11 @@ UPDATE auth_gateway.authentication
 SET state = 'AWAITING_CODE', liveness_receipt = $3, face_match = $4, scores = $5, photo_jwe = ''
 WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND liveness_session = $2 AND expires_at > $6
 """
+_ACCEPT_BIOMETRICS_ALONE = """
+UPDATE auth_gateway.authentication
+SET state = 'COMPLETING', liveness_receipt = $3, face_match = $4, scores = $5, photo_jwe = '', lease_ends_at = $7
+WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND liveness_session = $2 AND expires_at > $6
+"""
 _SEND_CODE = """
 UPDATE auth_gateway.authentication SET challenge = $2 WHERE name = $1 AND state = 'AWAITING_CODE' AND expires_at > $3
 """
@@ -330,6 +335,19 @@ class Store:
         return (
             await self._database.run(_ACCEPT_BIOMETRICS, name, session, liveness, match, _json(asdict(scores)), at) == 1
         )
+
+    async def pass_biometrics_alone(
+        self,
+        name: str,
+        session: str,
+        receipts: tuple[str, str],
+        scores: Scores,
+        at: datetime.datetime,
+        lease_ends_at: datetime.datetime,
+    ) -> bool:
+        """See records.Records."""
+        values = (*receipts, _json(asdict(scores)), at, lease_ends_at)
+        return await self._database.run(_ACCEPT_BIOMETRICS_ALONE, name, session, *values) == 1
 
     async def send_code(self, name: str, challenge: str, at: datetime.datetime) -> bool:
         """See records.Records."""

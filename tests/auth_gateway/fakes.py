@@ -273,6 +273,9 @@ class FakeSigner(Fake):
         self.bundles: list[Bundle] = []
         self.active: dict[str, bytes] = {}
         self.disabled: dict[bytes, str] = {}
+        self.suspended: dict[bytes, str] = {}
+        self.resumed: dict[bytes, str] = {}
+        self.states: dict[str, str] = {}
 
     async def generate_key(self, request_id: str, bundle: Bundle) -> GeneratedKey:
         await self._called("generate_key")
@@ -294,6 +297,19 @@ class FakeSigner(Fake):
         await self._called("disable")
         once(self.disabled, bundle, request_id, "signer")
 
+    async def suspend(self, request_id: str, bundle: Bundle) -> None:
+        await self._called("suspend")
+        once(self.suspended, bundle, request_id, "signer")
+        self.bundles.append(bundle)
+
+    async def resume(self, request_id: str, bundle: Bundle) -> None:
+        await self._called("resume")
+        once(self.resumed, bundle, request_id, "signer")
+
+    async def state(self, credential: str) -> str:
+        await self._called("state")
+        return self.states.get(credential, "ACTIVE")
+
 
 class FakeCa(Fake):
     """Issues certificates that name their key."""
@@ -304,6 +320,8 @@ class FakeCa(Fake):
         self.bundles: list[Bundle] = []
         self.chain_der = (b"issuing ca", b"root")
         self.revoked: dict[bytes, str] = {}
+        self.suspended: dict[bytes, str] = {}
+        self.resumed: dict[bytes, str] = {}
 
     async def issue(self, request_id: str, bundle: Bundle, csr_der: bytes, release: str) -> IssuedCertificate:
         await self._called("issue")
@@ -315,6 +333,14 @@ class FakeCa(Fake):
     async def revoke(self, request_id: str, bundle: Bundle) -> None:
         await self._called("revoke")
         once(self.revoked, bundle, request_id, "ca")
+
+    async def suspend(self, request_id: str, bundle: Bundle) -> None:
+        await self._called("suspend")
+        once(self.suspended, bundle, request_id, "ca")
+
+    async def resume(self, request_id: str, bundle: Bundle) -> None:
+        await self._called("resume")
+        once(self.resumed, bundle, request_id, "ca")
 
     async def stamp(self, digest_sha256: bytes) -> bytes:
         await self._called("stamp")

@@ -92,6 +92,7 @@ class Room:
             portal=self.portal,
             registry=self.registry,
             documents=self.documents,
+            signer=self.signer,
             consents=self.consents,
             links=self.links,
             policies=frozenset({POLICY}),
@@ -167,6 +168,17 @@ class Room:
         """A new authentication for a certificate's revocation."""
         certificate = certificate or await self.certificate()
         return await self._of_operation(await self.creation.revoke(ask_of(), certificate.name, "keyCompromise"))
+
+    async def suspending(self, certificate: Certificate | None = None) -> Authentication:
+        """A new authentication for a hold on a certificate."""
+        certificate = certificate or await self.certificate()
+        return await self._of_operation(await self.creation.suspend(ask_of(), certificate.name))
+
+    async def resuming(self, certificate: Certificate | None = None) -> Authentication:
+        """A new authentication for the end of a hold."""
+        certificate = certificate or await self.certificate()
+        self.signer.states[certificate.credential] = "SUSPENDED"
+        return await self._of_operation(await self.creation.resume(ask_of(), certificate.name))
 
     async def signing(self, certificate: Certificate | None = None) -> Authentication:
         """A new authentication for signatures on DOCUMENTS."""

@@ -14,16 +14,24 @@ from mesh.names import is_name
 from mesh.sealing import derive
 from mesh.transaction import Binding, Channel, Purpose, txn_of
 from services.auth_gateway import capture
-from services.auth_gateway.authentication import ChannelNotAllowedError, Language, Receipts, State, StepRefusedError
+from services.auth_gateway.authentication import (
+    Authentication,
+    ChannelNotAllowedError,
+    Language,
+    Receipts,
+    State,
+    StepRefusedError,
+)
 from services.auth_gateway.capture import CaptureLinks
 from services.auth_gateway.creation import (
     ApplicationNotAllowedError,
     ApplicationPolicyUnknownError,
     Ask,
     CertificateNotFoundError,
+    CertificateStateError,
     PreparedOtherwiseError,
 )
-from services.auth_gateway.records import RequestIdReusedError, TooManyAuthenticationsError
+from services.auth_gateway.records import Certificate, RequestIdReusedError, TooManyAuthenticationsError
 from tests.auth_gateway.fakes import (
     APPLICATION,
     NOBODYS_IIN,
@@ -285,3 +293,36 @@ async def test_too_many_inquiries_about_somebody_are_said_so(room: Room) -> None
             await identify(room, ask_of(iin=iin))
         assert (refused.value.code, refused.value.reason) == (Code.RESOURCE_EXHAUSTED, "INQUIRY_LIMIT")
         assert refused.value.retry_after_s == 60
+
+
+STARTED: dict[str, tuple[frozenset[str], Callable[[Room, Certificate], Awaitable[Authentication]]]] = {
+    "SIGN": (frozenset({"ACTIVE"}), lambda room, certificate: room.signing(certificate)),
+    "REISSUE": (frozenset({"ACTIVE"}), lambda room, certificate: room.reissuing(certificate)),
+    "SUSPEND": (frozenset({"ACTIVE"}), lambda room, certificate: room.suspending(certificate)),
+    "REVOKE": (frozenset({"ACTIVE", "SUSPENDED", "REVOKED"}), lambda room, certificate: room.revoking(certificate)),
+}
+
+
+@pytest.mark.parametrize("state", ["ACTIVE", "SUSPENDED", "REVOKED"])
+@pytest.mark.parametrize("purpose", STARTED)
+async def test_nobody_shows_their_face_for_what_the_certificates_state_forbids(
+    room: Room, purpose: str, state: str
+) -> None:
+    allowed, start = STARTED[purpose]
+    certificate = await room.certificate()
+    room.signer.states[certificate.credential] = state
+    if state in allowed:
+        assert (await start(room, certificate)).purpose.value == purpose
+        return
+    with pytest.raises(CertificateStateError) as refused:
+        await start(room, certificate)
+    assert refused.value.metadata == {"state": state}
+
+
+@pytest.mark.parametrize("state", ["ACTIVE", "REVOKED"])
+async def test_only_a_suspended_certificate_is_resumed(room: Room, state: str) -> None:
+    certificate = await room.certificate()
+    room.signer.states[certificate.credential] = state
+    with pytest.raises(CertificateStateError):
+        await room.creation.resume(ask_of(), certificate.name)
+    assert (await room.resuming(certificate)).purpose.value == "RESUME"

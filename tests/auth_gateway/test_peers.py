@@ -303,6 +303,17 @@ async def test_signer_disables(spokes: Spokes) -> None:
     assert found is None
 
 
+async def test_signer_tells_a_credentials_state(spokes: Spokes) -> None:
+    asked, found = await exchanged(
+        spokes,
+        "GetCredential",
+        signer_pb2.GetCredentialResponse(state=signer_pb2.CREDENTIAL_STATE_PENDING),
+        lambda channel: peers.SignerPeer(channel).state("credentials/x"),
+    )
+    assert asked == signer_pb2.GetCredentialRequest(credential="credentials/x")
+    assert found == "PENDING"
+
+
 async def test_ca_revokes(spokes: Spokes) -> None:
     asked, found = await exchanged(
         spokes,

@@ -137,6 +137,11 @@ STATEMENTS = {
         frozenset({State.AWAITING_LIVENESS}),
         State.AWAITING_CODE,
     ),
+    "pass_biometrics_alone": Statement(
+        lambda store, name: store.pass_biometrics_alone(name, SESSION, ("live", "match"), SCORES, AT, LEASE),
+        frozenset({State.AWAITING_LIVENESS}),
+        State.COMPLETING,
+    ),
     "send_code": Statement(lambda store, name: store.send_code(name, new_id(), AT), frozenset({State.AWAITING_CODE})),
     "fail at liveness": Statement(
         lambda store, name: store.fail(name, State.AWAITING_LIVENESS, "LIVENESS_FAILED", AT),
@@ -212,6 +217,10 @@ TOO_LATE: dict[str, tuple[State, Callable[[Store, str], Awaitable[bool]]]] = {
         State.AWAITING_LIVENESS,
         lambda store, name: store.pass_biometrics(name, SESSION, ("live", "match"), SCORES, EXPIRES_AT),
     ),
+    "pass_biometrics_alone": (
+        State.AWAITING_LIVENESS,
+        lambda store, name: store.pass_biometrics_alone(name, SESSION, ("live", "match"), SCORES, EXPIRES_AT, LATE),
+    ),
     "send_code": (State.AWAITING_CODE, lambda store, name: store.send_code(name, CHALLENGE, EXPIRES_AT)),
     "pass_code": (State.AWAITING_CODE, lambda store, name: store.pass_code(name, CHALLENGE, "otp", EXPIRES_AT, LATE)),
 }
@@ -219,6 +228,10 @@ ANOTHERS: dict[str, tuple[State, Callable[[Store, str], Awaitable[bool]]]] = {
     "biometrics of an abandoned attempt": (
         State.AWAITING_LIVENESS,
         lambda store, name: store.pass_biometrics(name, "t" * 26, ("live", "match"), SCORES, AT),
+    ),
+    "an abandoned attempt's biometrics alone": (
+        State.AWAITING_LIVENESS,
+        lambda store, name: store.pass_biometrics_alone(name, "t" * 26, ("live", "match"), SCORES, AT, LEASE),
     ),
     "an abandoned attempt": (State.AWAITING_LIVENESS, lambda store, name: store.drop_liveness(name, "t" * 26)),
     "a code of an earlier challenge": (

@@ -104,6 +104,17 @@ class Machine(RuleBasedStateMachine):
         fits = self.state is State.AWAITING_LIVENESS and self.session == session and self.in_time
         self.happens(happened, fits, State.AWAITING_CODE)
 
+    @rule(session=NAMES)
+    def passes_biometrics_alone(self, session: str) -> None:
+        ends_at = self.now + datetime.timedelta(seconds=LEASE_S)
+        happened = self.runner.run(
+            self.store.pass_biometrics_alone(self.name, session, ("live", "match"), Scores(), self.now, ends_at)
+        )
+        fits = self.state is State.AWAITING_LIVENESS and self.session == session and self.in_time
+        if self.happens(happened, fits, State.COMPLETING):
+            self.lease_ends_at = ends_at
+            self.holds.append(ends_at)
+
     @rule(challenge=NAMES)
     def sends_code(self, challenge: str) -> None:
         happened = self.runner.run(self.store.send_code(self.name, challenge, self.now))

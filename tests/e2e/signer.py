@@ -40,6 +40,22 @@ class Signer:
         """Have the certificate revoked; return the change."""
         return await self._ordered(f"/v1/{self.certificate}:revoke", {"reason": reason})
 
+    async def suspend(self) -> dict[str, Any]:
+        """Have the certificate put on hold; return the change."""
+        return await self._ordered(f"/v1/{self.certificate}:suspend", {})
+
+    async def resume(self) -> dict[str, Any]:
+        """Have the hold ended; return the change."""
+        return await self._ordered(f"/v1/{self.certificate}:resume", {})
+
+    async def not_begun(self, path: str, body: dict[str, Any]) -> str:
+        """Ask for something; return why it is refused at once."""
+        try:
+            await self.bank.call("POST", path, self._create(Pkce()) | body)
+        except CallRefusedError as refusal:
+            return refusal.reason
+        raise AssertionError(f"{path} was begun")
+
     async def sign(self) -> bytes:
         """Sign a contract; return the signature (CAdES, detached)."""
         document = {
@@ -60,14 +76,6 @@ class Signer:
         except CallRefusedError as refusal:
             if refusal.reason not in {"WRONG_STATE", "AUTHENTICATION_EXPIRED"}:
                 raise
-
-    async def refused(self, path: str, body: dict[str, Any]) -> str:
-        """Ask for something and confirm it as the person; return why it fails in the end."""
-        pkce = Pkce()
-        order = await self.bank.call("POST", path, self._create(pkce) | body)
-        result = await self._confirmed(order, pkce)
-        assert result["verdict"] == "VERDICT_FAILURE"
-        return str(result["reason"])
 
     async def _ordered(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         pkce = Pkce()

@@ -37,18 +37,24 @@ async def _life(signer: Signer) -> None:
     first = signer.certificate
     signature = await signer.sign()
 
+    change = await signer.suspend()
+    assert (change["state"], change["certificate"]) == ("OPERATION_STATE_DONE", first)
+    assert (await _revoked(signer))[first] is ReasonFlags.certificate_hold
+    assert await signer.not_begun("/v1/signatures", _sign_with(first)) == "CERTIFICATE_STATE"
+    await signer.resume()
+    assert first not in await _revoked(signer)
+    await signer.sign()
+
     await signer.reissue()
     second = signer.certificate
     assert second != first
-    assert await signer.refused("/v1/signatures", _sign_with(first)) == "OPERATION_REFUSED"
+    assert await signer.not_begun("/v1/signatures", _sign_with(first)) == "CERTIFICATE_STATE"
     await signer.sign()
 
     change = await signer.revoke("REVOCATION_REASON_KEY_COMPROMISE")
     assert (change["state"], change["certificate"]) == ("OPERATION_STATE_DONE", second)
-    revoked = await _revoked(signer)
-    assert revoked[second] is ReasonFlags.key_compromise
-    assert await signer.refused("/v1/signatures", _sign_with(second)) == "OPERATION_REFUSED"
-    assert await signer.refused(f"/v1/{second}:revoke", {}) == "OPERATION_REFUSED"
+    assert (await _revoked(signer))[second] is ReasonFlags.key_compromise
+    assert await signer.not_begun("/v1/signatures", _sign_with(second)) == "CERTIFICATE_STATE"
 
     # What was signed while the first certificate was good still is: its time stamp says when.
     body = {

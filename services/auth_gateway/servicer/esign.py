@@ -21,7 +21,12 @@ from services.auth_gateway.servicer.desk import Desk
 from services.auth_gateway.servicer.front import Call
 
 _Create: TypeAlias = (
-    pb.IssueCertificateRequest | pb.ReissueCertificateRequest | pb.RevokeCertificateRequest | pb.CreateSignatureRequest
+    pb.IssueCertificateRequest
+    | pb.ReissueCertificateRequest
+    | pb.RevokeCertificateRequest
+    | pb.SuspendCertificateRequest
+    | pb.ResumeCertificateRequest
+    | pb.CreateSignatureRequest
 )
 
 # RFC 5280 section 5.3.1, as transactions spell it.
@@ -76,6 +81,22 @@ class ESignServicer(rpc.ESignServiceServicer):
         async with self._desk.front.participant(context, "ESignService.RevokeCertificate", Service.ESIGN) as call:
             ask = self._ask(call, "RevokeCertificate", request)
             name = await self._desk.creation.revoke(ask, request.certificate, _REASONS[request.reason])
+            operation, current = await self._find(call, name)
+            return _change(operation, current, self._desk.created(current))
+
+    async def SuspendCertificate(self, request: pb.SuspendCertificateRequest, context: Any) -> pb.CertificateChange:
+        """See the proto."""
+        async with self._desk.front.participant(context, "ESignService.SuspendCertificate", Service.ESIGN) as call:
+            ask = self._ask(call, "SuspendCertificate", request)
+            name = await self._desk.creation.suspend(ask, request.certificate)
+            operation, current = await self._find(call, name)
+            return _change(operation, current, self._desk.created(current))
+
+    async def ResumeCertificate(self, request: pb.ResumeCertificateRequest, context: Any) -> pb.CertificateChange:
+        """See the proto."""
+        async with self._desk.front.participant(context, "ESignService.ResumeCertificate", Service.ESIGN) as call:
+            ask = self._ask(call, "ResumeCertificate", request)
+            name = await self._desk.creation.resume(ask, request.certificate)
             operation, current = await self._find(call, name)
             return _change(operation, current, self._desk.created(current))
 

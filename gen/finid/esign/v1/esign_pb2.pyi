@@ -325,6 +325,72 @@ class RevokeCertificateRequest(_message.Message):
 Global___RevokeCertificateRequest: _TypeAlias = RevokeCertificateRequest  # noqa: Y015
 
 @_typing.final
+class SuspendCertificateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    RETURN_TO_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    certificate: _builtins.str
+    language: _auth_pb2.Language.ValueType
+    @_builtins.property
+    def subject(self) -> _auth_pb2.Subject: ...
+    @_builtins.property
+    def return_to(self) -> _auth_pb2.ReturnTo: ...
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        certificate: _builtins.str = ...,
+        subject: _auth_pb2.Subject | None = ...,
+        return_to: _auth_pb2.ReturnTo | None = ...,
+        language: _auth_pb2.Language.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "language", b"language", "request_id", b"request_id", "return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendCertificateRequest: _TypeAlias = SuspendCertificateRequest  # noqa: Y015
+
+@_typing.final
+class ResumeCertificateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    RETURN_TO_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    certificate: _builtins.str
+    language: _auth_pb2.Language.ValueType
+    @_builtins.property
+    def subject(self) -> _auth_pb2.Subject: ...
+    @_builtins.property
+    def return_to(self) -> _auth_pb2.ReturnTo: ...
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        certificate: _builtins.str = ...,
+        subject: _auth_pb2.Subject | None = ...,
+        return_to: _auth_pb2.ReturnTo | None = ...,
+        language: _auth_pb2.Language.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "language", b"language", "request_id", b"request_id", "return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeCertificateRequest: _TypeAlias = ResumeCertificateRequest  # noqa: Y015
+
+@_typing.final
 class CertificateChange(_message.Message):
     """A change of a certificate's state: the authentication's purpose says which."""
 

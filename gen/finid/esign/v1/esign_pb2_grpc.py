@@ -57,6 +57,16 @@ class ESignServiceStub:
                 request_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.RevokeCertificateRequest.SerializeToString,
                 response_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.CertificateChange.FromString,
                 _registered_method=True)
+        self.SuspendCertificate = channel.unary_unary(
+                '/finid.esign.v1.ESignService/SuspendCertificate',
+                request_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.SuspendCertificateRequest.SerializeToString,
+                response_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.CertificateChange.FromString,
+                _registered_method=True)
+        self.ResumeCertificate = channel.unary_unary(
+                '/finid.esign.v1.ESignService/ResumeCertificate',
+                request_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.ResumeCertificateRequest.SerializeToString,
+                response_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.CertificateChange.FromString,
+                _registered_method=True)
         self.GetCertificateChange = channel.unary_unary(
                 '/finid.esign.v1.ESignService/GetCertificateChange',
                 request_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.GetCertificateChangeRequest.SerializeToString,
@@ -123,6 +133,21 @@ class ESignServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SuspendCertificate(self, request, context):
+        """Asks for a hold on a certificate (certificateHold): nothing is signed with it until it is resumed. The person's face is
+        enough, without a code, so that a stolen phone is no obstacle. Idempotent by `request_id`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeCertificate(self, request, context):
+        """Asks for the end of a hold: the person confirms with both factors. Idempotent by `request_id`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetCertificateChange(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -184,6 +209,16 @@ def add_ESignServiceServicer_to_server(servicer, server):
             'RevokeCertificate': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeCertificate,
                     request_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.RevokeCertificateRequest.FromString,
+                    response_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.CertificateChange.SerializeToString,
+            ),
+            'SuspendCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendCertificate,
+                    request_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.SuspendCertificateRequest.FromString,
+                    response_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.CertificateChange.SerializeToString,
+            ),
+            'ResumeCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeCertificate,
+                    request_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.ResumeCertificateRequest.FromString,
                     response_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.CertificateChange.SerializeToString,
             ),
             'GetCertificateChange': grpc.unary_unary_rpc_method_handler(
@@ -326,6 +361,60 @@ class ESignService:
             target,
             '/finid.esign.v1.ESignService/RevokeCertificate',
             finid_dot_esign_dot_v1_dot_esign__pb2.RevokeCertificateRequest.SerializeToString,
+            finid_dot_esign_dot_v1_dot_esign__pb2.CertificateChange.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.esign.v1.ESignService/SuspendCertificate',
+            finid_dot_esign_dot_v1_dot_esign__pb2.SuspendCertificateRequest.SerializeToString,
+            finid_dot_esign_dot_v1_dot_esign__pb2.CertificateChange.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.esign.v1.ESignService/ResumeCertificate',
+            finid_dot_esign_dot_v1_dot_esign__pb2.ResumeCertificateRequest.SerializeToString,
             finid_dot_esign_dot_v1_dot_esign__pb2.CertificateChange.FromString,
             options,
             channel_credentials,

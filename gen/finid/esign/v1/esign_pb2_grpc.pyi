@@ -47,6 +47,12 @@ class ESignServiceStub:
     """Asks for a certificate's revocation: the person confirms on the hosted page; their phone need not be the trusted one,
     because who lost it needs this most. The key is disabled first, for good. Idempotent by `request_id`.
     """
+    SuspendCertificate: _grpc.UnaryUnaryMultiCallable[_esign_pb2.SuspendCertificateRequest, _esign_pb2.CertificateChange]
+    """Asks for a hold on a certificate (certificateHold): nothing is signed with it until it is resumed. The person's face is
+    enough, without a code, so that a stolen phone is no obstacle. Idempotent by `request_id`.
+    """
+    ResumeCertificate: _grpc.UnaryUnaryMultiCallable[_esign_pb2.ResumeCertificateRequest, _esign_pb2.CertificateChange]
+    """Asks for the end of a hold: the person confirms with both factors. Idempotent by `request_id`."""
     GetCertificateChange: _grpc.UnaryUnaryMultiCallable[_esign_pb2.GetCertificateChangeRequest, _esign_pb2.CertificateChange]
     CreateSignature: _grpc.UnaryUnaryMultiCallable[_esign_pb2.CreateSignatureRequest, _esign_pb2.Signature]
     """Asks for signatures on documents: the person confirms on the hosted page. Idempotent by `request_id`."""
@@ -76,6 +82,12 @@ class ESignServiceAsyncStub(ESignServiceStub):
     """Asks for a certificate's revocation: the person confirms on the hosted page; their phone need not be the trusted one,
     because who lost it needs this most. The key is disabled first, for good. Idempotent by `request_id`.
     """
+    SuspendCertificate: _aio.UnaryUnaryMultiCallable[_esign_pb2.SuspendCertificateRequest, _esign_pb2.CertificateChange]  # type: ignore[assignment]
+    """Asks for a hold on a certificate (certificateHold): nothing is signed with it until it is resumed. The person's face is
+    enough, without a code, so that a stolen phone is no obstacle. Idempotent by `request_id`.
+    """
+    ResumeCertificate: _aio.UnaryUnaryMultiCallable[_esign_pb2.ResumeCertificateRequest, _esign_pb2.CertificateChange]  # type: ignore[assignment]
+    """Asks for the end of a hold: the person confirms with both factors. Idempotent by `request_id`."""
     GetCertificateChange: _aio.UnaryUnaryMultiCallable[_esign_pb2.GetCertificateChangeRequest, _esign_pb2.CertificateChange]  # type: ignore[assignment]
     CreateSignature: _aio.UnaryUnaryMultiCallable[_esign_pb2.CreateSignatureRequest, _esign_pb2.Signature]  # type: ignore[assignment]
     """Asks for signatures on documents: the person confirms on the hosted page. Idempotent by `request_id`."""
@@ -126,6 +138,24 @@ class ESignServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks for a certificate's revocation: the person confirms on the hosted page; their phone need not be the trusted one,
         because who lost it needs this most. The key is disabled first, for good. Idempotent by `request_id`.
         """
+
+    @_abc_1.abstractmethod
+    def SuspendCertificate(
+        self,
+        request: _esign_pb2.SuspendCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_esign_pb2.CertificateChange, _abc.Awaitable[_esign_pb2.CertificateChange]]:
+        """Asks for a hold on a certificate (certificateHold): nothing is signed with it until it is resumed. The person's face is
+        enough, without a code, so that a stolen phone is no obstacle. Idempotent by `request_id`.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeCertificate(
+        self,
+        request: _esign_pb2.ResumeCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_esign_pb2.CertificateChange, _abc.Awaitable[_esign_pb2.CertificateChange]]:
+        """Asks for the end of a hold: the person confirms with both factors. Idempotent by `request_id`."""
 
     @_abc_1.abstractmethod
     def GetCertificateChange(
