@@ -99,28 +99,57 @@ def operating_points(compared: Compared, fmrs: Sequence[float], replicates: int,
 
     A pair counts as often as both of its people were drawn; of one person, as often as that one was.
     """
-    once_genuine, once_impostors = np.ones(len(compared.genuine)), np.ones(len(compared.impostors))
-    thresholds = [threshold_at(compared.impostors, once_impostors, fmr) for fmr in fmrs]
-    values = [fnmr_at(compared.genuine, once_genuine, threshold) for threshold in thresholds]
-
-    chance = np.random.default_rng(seed)
-    people = int(compared.people.max()) + 1
-    own, two = compared.people[compared.same][:, 0], compared.people[~compared.same]
-    drawn_rates: list[list[float]] = [[] for _ in fmrs]
-    for _ in range(replicates):
-        times = np.bincount(chance.integers(0, people, people), minlength=people).astype(np.float64)
-        genuine_weights, impostor_weights = times[own], times[two[:, 0]] * times[two[:, 1]]
-        if not (genuine_weights.any() and impostor_weights.any()):
-            continue
-        for rates, fmr in zip(drawn_rates, fmrs, strict=True):
-            threshold = threshold_at(compared.impostors, impostor_weights, fmr)
-            rates.append(fnmr_at(compared.genuine, genuine_weights, threshold))
+    every = np.ones(len(compared.genuine)), np.ones(len(compared.impostors))
+    thresholds = [threshold_at(compared.impostors, every[1], fmr) for fmr in fmrs]
+    values = [fnmr_at(compared.genuine, every[0], threshold) for threshold in thresholds]
+    drawn = _drawn_fnmrs(compared, fmrs, replicates, seed)
     return [
         OperatingPoint(
             fmr=fmr,
             threshold=threshold,
-            fnmr=Rate(value, *(float(bound) for bound in np.percentile(rates or [np.nan], _PERCENT))),
+            fnmr=_rate(value, drawn[:, place]),
             supported=len(compared.impostors) >= 10 / fmr,
         )
-        for fmr, threshold, value, rates in zip(fmrs, thresholds, values, drawn_rates, strict=True)
+        for place, (fmr, threshold, value) in enumerate(zip(fmrs, thresholds, values, strict=True))
     ]
+
+
+def differences(one: Compared, other: Compared, fmrs: Sequence[float], replicates: int, seed: int) -> list[Rate]:
+    """Return FNMR of `one` less that of `other` at each FMR, each at its own threshold.
+
+    Both compared the same pairs, and each replicate draws the same people for both: what is hard for both does not make
+    the interval wide. Raises ValueError for other pairs.
+    """
+    if not (np.array_equal(one.same, other.same) and np.array_equal(one.people, other.people)):
+        raise ValueError("a difference is of the same pairs")
+    values = [
+        first.fnmr.value - second.fnmr.value
+        for first, second in zip(
+            operating_points(one, fmrs, 0, seed), operating_points(other, fmrs, 0, seed), strict=True
+        )
+    ]
+    drawn = _drawn_fnmrs(one, fmrs, replicates, seed) - _drawn_fnmrs(other, fmrs, replicates, seed)
+    return [_rate(value, drawn[:, place]) for place, value in enumerate(values)]
+
+
+def _rate(value: float, drawn: Scores) -> Rate:
+    least, most = np.percentile(drawn if len(drawn) else [np.nan], _PERCENT)
+    return Rate(value, float(least), float(most))
+
+
+def _drawn_fnmrs(compared: Compared, fmrs: Sequence[float], replicates: int, seed: int) -> Scores:
+    """FNMR at each FMR (columns) of each replicate (rows) that has pairs of both kinds."""
+    chance = np.random.default_rng(seed)
+    people = int(compared.people.max()) + 1
+    genuine, own = compared.genuine, compared.people[compared.same][:, 0]
+    # In the order that every threshold is looked for in: sorting what is sorted costs next to nothing.
+    descending = np.argsort(-compared.impostors, kind="stable")
+    impostors, two = compared.impostors[descending], compared.people[~compared.same][descending]
+    drawn: list[list[float]] = []
+    for _ in range(replicates):
+        times = np.bincount(chance.integers(0, people, people), minlength=people).astype(np.float64)
+        genuine_weights, impostor_weights = times[own], times[two[:, 0]] * times[two[:, 1]]
+        if genuine_weights.any() and impostor_weights.any():
+            thresholds = [threshold_at(impostors, impostor_weights, fmr) for fmr in fmrs]
+            drawn.append([fnmr_at(genuine, genuine_weights, threshold) for threshold in thresholds])
+    return np.array(drawn, dtype=np.float64).reshape(-1, len(fmrs))

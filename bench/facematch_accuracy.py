@@ -3,7 +3,8 @@
 DIR holds a folder for each person, or files named Person_Name_0001.jpg; lines of FILE.csv are `a,b,same` (1 or 0).
 Without it every pair of one person and a seeded sample of pairs of two are compared. Pictures go through the sandboxed
 workers of the service itself, by its policy's rule for the photo of a document; what cannot be used is counted as a
-failure to enrol, and its pairs are left out. Prints the rates, writes a DET plot and every score.
+failure to enrol, and its pairs are left out. Prints the rates, writes a DET plot and every score. With `--raw`,
+OpenCV's own YuNet and SFace (bench/raw_faces.py) compare the same pairs, and their rates stand beside these.
 """
 
 import argparse
@@ -17,12 +18,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from bench import error_rates, face_images
 from bench.det_plot import draw
 from bench.error_rates import Compared, OperatingPoint
 from bench.face_images import Pair, Picture
+from bench.raw_faces import RawFaces
 from bench.table import table
 from mesh import telemetry
 from mesh.worker import WorkerCallFailedError, WorkerLostError
@@ -129,13 +132,26 @@ async def _faces(reader: FaceWorkers, pictures: Sequence[bytes], rule: FaceRule)
     return [answer.value if isinstance(answer, Fault) else answer.embedding for answer in answers]
 
 
-def compare(pictures: Sequence[Picture], enrolled: Enrolled, pairs: Sequence[Pair]) -> tuple[list[Pair], Compared]:
+def enrol_raw(pictures: Sequence[Picture], min_score: float) -> list[Embedding | None]:
+    """Embed every picture with OpenCV's own models, in this process."""
+    raw, progress = RawFaces(min_score), Progress("faces, raw", len(pictures))
+    embeddings: list[Embedding | None] = []
+    for picture in pictures:
+        content = _content(picture.path)
+        embeddings.append(raw.embedding(content) if isinstance(content, bytes) else None)
+        progress.at(len(embeddings))
+    return embeddings
+
+
+def compare(
+    pictures: Sequence[Picture], embeddings: Sequence[Embedding | None], pairs: Sequence[Pair]
+) -> tuple[list[Pair], Compared]:
     """Compare every pair whose two pictures could be used; return those pairs, and what came of them."""
     number_of = {person: number for number, person in enumerate(sorted({picture.person for picture in pictures}))}
     used, scores, people = [], [], []
     progress = Progress("pairs", len(pairs))
     for done, pair in enumerate(pairs):
-        one, other = enrolled.embeddings[pair.one], enrolled.embeddings[pair.other]
+        one, other = embeddings[pair.one], embeddings[pair.other]
         if one is not None and other is not None:
             used.append(pair)
             scores.append(similarity_ppm(one, other) / _PPM)
@@ -161,7 +177,7 @@ def write_scores(path: Path, pictures: Sequence[Picture], pairs: Sequence[Pair],
 
 def print_rates(compared: Compared, points: Sequence[OperatingPoint], policy: Policy) -> None:
     """Print EER, FNMR at each FMR, and both rates at the policy's own threshold."""
-    genuine, impostors = compared.genuine, compared.impostors
+    genuine = compared.genuine
     print(f"\nEER {error_rates.equal_error_rate(compared):.4f}\n")
     table(
         ("FMR", "threshold", "FNMR", "95 % interval", "impostor pairs"),
@@ -171,7 +187,7 @@ def print_rates(compared: Compared, points: Sequence[OperatingPoint], policy: Po
                 f"{point.threshold:.3f}",
                 f"{point.fnmr.value:.4f}",
                 f"{point.fnmr.least:.4f} to {point.fnmr.most:.4f}",
-                "enough" if point.supported else f"too few ({len(impostors)})",
+                _supported(point, compared),
             )
             for point in points
         ],
@@ -184,11 +200,45 @@ def print_rates(compared: Compared, points: Sequence[OperatingPoint], policy: Po
             end=" ",
         )
         print(f"FNMR there {float((genuine < beyond).mean()):.4f}")
+    print(f"At the threshold of {policy.id}, {policy.threshold_ppm / _PPM:.3f}: {_rates_at(compared, policy)}")
+
+
+def _supported(point: OperatingPoint, compared: Compared) -> str:
+    return "enough" if point.supported else f"too few ({len(compared.impostors)})"
+
+
+def _rates_at(compared: Compared, policy: Policy) -> str:
     shipped = policy.threshold_ppm / _PPM
-    print(
-        f"At the threshold of {policy.id}, {shipped:.3f}: FMR {float((impostors >= shipped).mean()):.2e},"
-        f" FNMR {float((genuine < shipped).mean()):.4f}"
+    fmr, fnmr = (compared.impostors >= shipped).mean(), (compared.genuine < shipped).mean()
+    return f"FMR {float(fmr):.2e}, FNMR {float(fnmr):.4f}"
+
+
+def print_beside_raw(ours: Compared, raw: Compared, replicates: int, seed: int, policy: Policy) -> None:
+    """Print FNMR at each FMR of both, of the same pairs, and by how much facematch's is the greater."""
+    points = (error_rates.operating_points(compared, FMRS, replicates, seed) for compared in (ours, raw))
+    less = error_rates.differences(ours, raw, FMRS, replicates, seed)
+    table(
+        ("FMR", "FNMR", "95 % interval", "raw", "95 % interval", "difference", "95 % interval", "impostor pairs"),
+        [
+            (
+                f"{own.fmr:g}",
+                f"{own.fnmr.value:.4f}",
+                f"{own.fnmr.least:.4f} to {own.fnmr.most:.4f}",
+                f"{other.fnmr.value:.4f}",
+                f"{other.fnmr.least:.4f} to {other.fnmr.most:.4f}",
+                f"{difference.value:+.4f}",
+                f"{difference.least:+.4f} to {difference.most:+.4f}",
+                _supported(own, ours),
+            )
+            for own, other, difference in zip(*points, less, strict=True)
+        ],
     )
+    print(f"At {policy.threshold_ppm / _PPM:.3f}: {_rates_at(ours, policy)}; raw {_rates_at(raw, policy)}")
+
+
+def _share(embeddings: Sequence[Embedding | None]) -> str:
+    failed = sum(embedding is None for embedding in embeddings)
+    return f"{failed} of {len(embeddings)} ({failed / len(embeddings) if embeddings else 0.0:.2%})"
 
 
 def _say_left_out(left_out: Sequence[str], what: str) -> None:
@@ -222,13 +272,11 @@ async def main(arguments: Sequence[str] | None = None) -> int:
         _say_left_out(unread, "Lines")
 
     enrolled = await enrol(pictures, rule, asked.workers)
-    failed = sum(embedding is None for embedding in enrolled.embeddings)
-    share = failed / len(pictures) if pictures else 0.0
-    print(f"\nFailures to enrol: {failed} of {len(pictures)} ({share:.2%})")
+    print(f"\nFailures to enrol: {_share(enrolled.embeddings)}")
     for reason, count in enrolled.faults.most_common():
         print(f"  {reason}: {count}")
 
-    used, compared = compare(pictures, enrolled, pairs)
+    used, compared = compare(pictures, enrolled.embeddings, pairs)
     print(f"\n{len(used)} of {len(pairs)} pairs compared: {int(compared.same.sum())} of one person,", end=" ")
     print(f"{int((~compared.same).sum())} of two (seed {asked.seed})")
     if not len(compared.genuine) or not len(compared.impostors):
@@ -236,6 +284,18 @@ async def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     points = error_rates.operating_points(compared, FMRS, asked.replicates, asked.seed)
     print_rates(compared, points, policy)
+
+    if asked.raw:
+        embeddings = await asyncio.to_thread(enrol_raw, pictures, rule.min_score_ppm / _PPM)
+        shared, raw = compare(pictures, embeddings, used)
+        _, ours = compare(pictures, enrolled.embeddings, shared)
+        print(f"\nRaw: OpenCV {cv2.__version__}'s own YuNet and SFace,", end=" ")
+        print("the largest central face, no gate of size or quality")
+        print(f"Failures to enrol: {_share(embeddings)}")
+        print(f"FNMR over the {len(shared)} pairs that both could use, each at a threshold of its own:\n")
+        if len(raw.genuine) and len(raw.impostors):
+            print_beside_raw(ours, raw, asked.replicates, asked.seed, policy)
+        write_scores(asked.out / "scores_raw.csv", pictures, shared, raw)
 
     write_scores(asked.out / "scores.csv", pictures, used, compared)
     draw(asked.out / "det.png", compared, points)
@@ -250,6 +310,7 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("var/facematch_accuracy"), help="where plot and scores go")
     parser.add_argument("--policy", default="sandbox-standard", choices=sorted(policies.load(POLICIES_FILE)))
     parser.add_argument("--min-face-px", type=int, help="in place of the policy's; says what smaller faces would do")
+    parser.add_argument("--raw", action="store_true", help="OpenCV's own models on the same pairs, beside")
     parser.add_argument("--impostors", type=int, default=500_000, help="at most so many pairs of two people")
     parser.add_argument("--replicates", type=int, default=200, help="of the bootstrap")
     parser.add_argument("--seed", type=int, default=1)

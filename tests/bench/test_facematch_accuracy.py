@@ -92,6 +92,38 @@ async def test_survives_whatever_lies_in_a_folder(
     assert "  too_small: 1\n" in said
 
 
+async def test_sets_the_raw_models_on_the_same_pairs_beside(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "one pixel_0001.png").write_bytes(cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes())
+    (folder / "large_0001.jpg").write_bytes(bytes(3 << 20))
+    out = tmp_path / "out"
+    asked = ["--images", str(folder), "--out", str(out), "--workers", "1", "--replicates", "20", "--raw"]
+    assert await facematch_accuracy.main(asked) == 0
+    ours, raw = capsys.readouterr().out.split("\nRaw: ")
+    assert "Failures to enrol: 5 of 11" in ours
+    assert "Failures to enrol: 5 of 11" in raw
+    assert "FNMR over the 15 pairs that both could use" in raw
+    assert raw.count("+0.0000   +0.0000 to +0.0000     too few (11)") == len(facematch_accuracy.FMRS)
+    assert "At 0.425: FMR 0.00e+00, FNMR 0.0000; raw FMR 0.00e+00, FNMR 0.0000" in raw
+    scores, raw_scores = ((out / name).read_text().splitlines() for name in ("scores.csv", "scores_raw.csv"))
+    assert [line.rpartition(",")[0] for line in scores] == [line.rpartition(",")[0] for line in raw_scores]
+    assert scores != raw_scores
+
+
+async def test_rates_beside_are_of_pairs_that_both_could_use(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What one of them refuses is no advantage to it."""
+    asked = ["--images", str(folder), "--out", str(tmp_path / "out"), "--workers", "1", "--replicates", "2", "--raw"]
+    assert await facematch_accuracy.main([*asked, "--min-face-px", "100"]) == 0
+    ours, raw = capsys.readouterr().out.split("\nRaw: ")
+    assert "face_too_small: 2" in ours
+    assert "Failures to enrol: 5 of 9" in ours
+    assert "Failures to enrol: 3 of 9" in raw
+    assert "FNMR over the 6 pairs that both could use" in raw
+
+
 async def test_a_picture_that_costs_a_worker_its_life_is_a_failure_to_enrol() -> None:
     """Of a batch it takes nobody else along."""
 

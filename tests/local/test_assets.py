@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -76,6 +77,25 @@ def test_fetches_verifies_and_cuts_the_photos(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "samples/picture.png").stat().st_mode) == 0o444
 
 
+def test_keeps_a_packages_archive_whole_where_no_member_is_named(tmp_path: Path) -> None:
+    archive = Index().fetch(WHEEL, tmp_path)
+    wheel, folder = archive.read_bytes(), tmp_path / "assets"
+    whole = replace(file_of(wheel, "samples/faces.whl"), member=None)
+    wanted = replace(small_manifest(), files=(file_of(PICTURE), whole))
+
+    def fetch(_: Package, aside: Path) -> Path:
+        return Path(shutil.copy(archive, aside))
+
+    prepare(wanted, folder, ignore, fetch)
+    assert (folder / "samples/faces.whl").read_bytes() == wheel
+    assert (folder / "samples/picture.png").read_bytes() == PICTURE
+    (folder / "samples/faces.whl").unlink()
+    archive.write_bytes(wheel + b"more")
+    with pytest.raises(AssetError, match=r"faces\.whl: sha256 is .*, and the manifest says"):
+        prepare(wanted, folder, ignore, fetch)
+    assert not (folder / "samples/faces.whl").exists()
+
+
 def test_does_nothing_when_all_is_there(tmp_path: Path) -> None:
     index, said = Index(), list[str]()
     prepare(small_manifest(), tmp_path, ignore, index.fetch)
@@ -147,10 +167,13 @@ def test_reads_members_of_wheels_and_of_npm_tarballs(tmp_path: Path) -> None:
         archives.read_member(tarball, "package/model.onnx")
 
 
-def test_refuses_a_member_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("member", ["faces/picture.png", None])
+def test_refuses_a_member_that_is_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, member: str | None
+) -> None:
     monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 10)
     with pytest.raises(AssetError, match="more than 10"):
-        archives.read_member(Index().fetch(WHEEL, tmp_path), "faces/picture.png")
+        archives.read_member(Index().fetch(WHEEL, tmp_path), member)
 
 
 def test_says_which_package_is_not_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

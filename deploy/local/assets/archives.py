@@ -37,8 +37,14 @@ def fetch(package: Package, folder: Path) -> Path:
     return archives[0]
 
 
-def read_member(archive: Path, member: str) -> bytes:
-    """The bytes of one file of a wheel or an npm tarball. Raises AssetError when it is absent or too large."""
+def read_member(archive: Path, member: str | None) -> bytes:
+    """The bytes of one file of a wheel or an npm tarball, or of all of it where none is named.
+
+    Raises AssetError when it is absent or too large.
+    """
+    if member is None:
+        _check_size(archive, archive.name, archive.stat().st_size)
+        return archive.read_bytes()
     try:
         if archive.suffix == ".whl":
             with zipfile.ZipFile(archive) as wheel:

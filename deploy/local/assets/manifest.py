@@ -24,11 +24,11 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file out of a package: `path` in the assets' folder, `member` in the package's archive."""
+    """One file out of a package: `path` in the assets' folder, `member` in its archive, None for all of it."""
 
     path: str
     package: str
-    member: str
+    member: str | None
     sha256: str
     licence: str
     upstream: str
@@ -79,7 +79,7 @@ def load(path: Path = MANIFEST_FILE) -> Manifest:
     tables = tomllib.loads(path.read_text(encoding="utf-8"))
     manifest = Manifest(
         packages=tuple(Package(**table) for table in tables["package"]),
-        files=tuple(File(**table) for table in tables["file"]),
+        files=tuple(File(**{"member": None, **table}) for table in tables["file"]),
         folded=tuple(Folded(**table) for table in tables["folded"]),
         fused=tuple(Folded(**table) for table in tables.get("fused", ())),
         portraits=tuple(Portrait(**{**table, "crop": tuple(table["crop"])}) for table in tables["portrait"]),
