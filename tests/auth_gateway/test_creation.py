@@ -81,7 +81,7 @@ async def test_issue_names_a_new_credential(room: Room) -> None:
 
 async def test_sign_names_the_certificate_and_every_document_in_order(room: Room) -> None:
     certificate, another = await room.certificate(), await room.certificate()
-    item = await room.signing(certificate)
+    item = await room.signing(certificate=certificate)
     asked = item.transaction
     assert asked.credential == certificate.credential != another.credential
     assert asked.certificate_sha256 == hashlib.sha256(certificate.issued.certificate_der).digest()
