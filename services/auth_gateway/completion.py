@@ -8,7 +8,6 @@ be (the code is fresh for 120 s); what they have recorded by then, a later run s
 
 import asyncio
 import datetime
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -23,7 +22,7 @@ from services.auth_gateway.authentication import (
     State,
     Verdict,
 )
-from services.auth_gateway.ports import Ca, Documents, Registry, Signer
+from services.auth_gateway.ports import Ca, Documents, Missing, Registry, Signer, Supplies
 from services.auth_gateway.records import Certificate, Records
 
 # A run ends before its lease, so that no two ever work on one authentication.
@@ -31,6 +30,8 @@ _LEASE_S = 20.0
 _RUN_S = 18.0
 _GIVE_UP_AFTER = datetime.timedelta(seconds=120)
 _RESUME_EVERY_S = 1.0
+# Time stamps, revocation status, archive time stamps, and the documents.
+_ASSEMBLY_STEPS = 4
 # Refusals that say nothing about the factors: they came too late, or what was begun with them cannot be gone on with.
 _TOO_LATE = frozenset(
     {
@@ -239,9 +240,29 @@ class Completion:
             raise LookupError("a signing authentication without its signature")
         digests = [document.digest_sha256 for document in current.transaction.documents]
         signatures = await self._consumers.signer.sign_digests(_request_id(current), _bundle(current), digests)
-        stamps = [await self._consumers.ca.stamp(hashlib.sha256(signature).digest()) for signature in signatures]
-        await self._consumers.documents.assemble(operation.preparation, signatures, stamps)
+        await self._assemble(operation.preparation, Supplies(signatures))
         return Outcome(operation.name)
+
+    async def _assemble(self, preparation: str, supplies: Supplies) -> None:
+        """Fetch what documents asks for until the signed documents are made: they call nobody themselves."""
+        for _ in range(_ASSEMBLY_STEPS):
+            answer = await self._consumers.documents.assemble(preparation, supplies)
+            if not isinstance(answer, Missing):
+                return
+            supplies = await self._supplied(supplies, answer)
+        raise DependencyUnavailableError("documents asks for more than a signature can need")
+
+    async def _supplied(self, supplies: Supplies, missing: Missing) -> Supplies:
+        ca = self._consumers.ca
+        return Supplies(
+            signatures=supplies.signatures,
+            time_stamps=supplies.time_stamps
+            or tuple([await ca.stamp(digest) for digest in missing.time_stamps_sha256]),
+            ocsp_responses=supplies.ocsp_responses
+            or tuple([await ca.ocsp(request) for request in missing.ocsp_requests]),
+            crls=supplies.crls or (tuple([await ca.crl(root=root) for root in (False, True)]) if missing.crls else ()),
+            archive_time_stamps=tuple([await ca.stamp(digest) for digest in missing.archive_time_stamps_sha256]),
+        )
 
 
 async def _unless_done(first_half: Awaitable[None]) -> None:

@@ -58,7 +58,11 @@ _MAX_OPEN_PER_PERSON = 5
 _NONCE_BYTES = 32
 _KEY_ALGORITHM = "EC_P256"
 # What can be rebuilt from the content is, by every verifier: documents alone does not decide what it may vouch for.
-_BINDINGS = {DocumentFormat.CADES_DETACHED: Binding.REBUILT, DocumentFormat.PADES: Binding.DIGEST_ONLY}
+_BINDINGS = {
+    DocumentFormat.CADES_DETACHED: Binding.REBUILT,
+    DocumentFormat.CADES_ATTACHED: Binding.REBUILT,
+    DocumentFormat.PADES: Binding.DIGEST_ONLY,
+}
 # What the CA offers (services/ca/profiles.py): another one would fail only after the person has shown both factors.
 _PROFILES = frozenset({"individual-sign"})
 # The signer judges; the person need not show both factors to hear it. REVOKE goes through all states: it ends them.

@@ -27,6 +27,7 @@ from services.auth_gateway.ports import (
     CaptureDevice,
     CodeSent,
     DocumentFormat,
+    DocumentLevel,
     FaceMatch,
     Frame,
     GeneratedKey,
@@ -34,6 +35,7 @@ from services.auth_gateway.ports import (
     LivenessEvidence,
     LivenessState,
     LivenessStep,
+    Missing,
     NewDocument,
     Prepared,
     PreparedDocument,
@@ -41,6 +43,7 @@ from services.auth_gateway.ports import (
     ScreenFlash,
     SignatureReport,
     SignedDocument,
+    Supplies,
 )
 
 _BINDINGS = {
@@ -302,7 +305,8 @@ class DocumentsPeer:
                     title=document.title,
                     content=document.content,
                     format=esign_pb2.SignatureFormat.Value(f"SIGNATURE_FORMAT_{document.format}"),
-                    level=esign_pb2.SIGNATURE_LEVEL_B_T,
+                    level=esign_pb2.SignatureLevel.Value(f"SIGNATURE_LEVEL_{document.level}"),
+                    earlier_signature=document.earlier_signature,
                 )
                 for document in documents
             ],
@@ -332,15 +336,25 @@ class DocumentsPeer:
             answer = await self._stub.GetContent(documents_pb2.GetContentRequest(preparation=preparation, index=index))
         return answer.content, answer.media_type
 
-    async def assemble(
-        self, preparation: str, signatures: Sequence[bytes], time_stamp_tokens: Sequence[bytes]
-    ) -> tuple[SignedDocument, ...]:
+    async def assemble(self, preparation: str, supplies: Supplies) -> tuple[SignedDocument, ...] | Missing:
         """See ports.Documents."""
         request = documents_pb2.AssembleRequest(
-            preparation=preparation, signatures=signatures, time_stamp_tokens=time_stamp_tokens
+            preparation=preparation,
+            signatures=supplies.signatures,
+            time_stamp_tokens=supplies.time_stamps,
+            ocsp_responses_der=supplies.ocsp_responses,
+            crls_der=supplies.crls,
+            archive_time_stamp_tokens=supplies.archive_time_stamps,
         )
         async with answers_of("documents"):
             answer = await self._stub.Assemble(request)
+        if answer.HasField("missing"):
+            return Missing(
+                time_stamps_sha256=tuple(answer.missing.time_stamps_sha256),
+                ocsp_requests=tuple(answer.missing.ocsp_requests_der),
+                crls=answer.missing.crls,
+                archive_time_stamps_sha256=tuple(answer.missing.archive_time_stamps_sha256),
+            )
         return tuple(_signed(document) for document in answer.documents)
 
     async def list(self, application: str, page_size: int, page_token: str) -> tuple[tuple[SignedDocument, ...], str]:
@@ -397,6 +411,7 @@ def _signed(document: esign_pb2.Document) -> SignedDocument:
         size_bytes=document.size_bytes,
         content_sha256=document.content_sha256,
         created_at=_time(document.create_time),
+        level=DocumentLevel(esign_pb2.SignatureLevel.Name(document.level).removeprefix("SIGNATURE_LEVEL_")),
     )
 
 

@@ -253,16 +253,28 @@ class DocumentFormat(StrEnum):
     """How a signature is put on a document; names of the public proto."""
 
     CADES_DETACHED = "CADES_DETACHED"
+    CADES_ATTACHED = "CADES_ATTACHED"
     PADES = "PADES"
+
+
+class DocumentLevel(StrEnum):
+    """The baseline levels of signatures; names of the public proto."""
+
+    B_B = "B_B"
+    B_T = "B_T"
+    B_LT = "B_LT"
+    B_LTA = "B_LTA"
 
 
 @dataclass(frozen=True, slots=True)
 class NewDocument:
-    """A document to be signed at level B-T."""
+    """A document to be signed; for CAdES perhaps beside an earlier signature (CMS, DER) of others."""
 
     title: str
     content: bytes = field(repr=False)
     format: DocumentFormat
+    level: DocumentLevel = DocumentLevel.B_T
+    earlier_signature: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +307,28 @@ class SignedDocument:
     size_bytes: int
     content_sha256: bytes
     created_at: datetime.datetime
+    level: DocumentLevel = DocumentLevel.B_T
+
+
+@dataclass(frozen=True, slots=True)
+class Supplies:
+    """What signed documents are made of, all DER: signatures, and what the CA adds to them."""
+
+    signatures: tuple[bytes, ...]
+    time_stamps: tuple[bytes, ...] = field(default=(), repr=False)
+    ocsp_responses: tuple[bytes, ...] = field(default=(), repr=False)
+    crls: tuple[bytes, ...] = field(default=(), repr=False)
+    archive_time_stamps: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What documents still needs of the CA: time stamps over digests, answers to DER OCSPRequests, the CRLs."""
+
+    time_stamps_sha256: tuple[bytes, ...] = ()
+    ocsp_requests: tuple[bytes, ...] = ()
+    crls: bool = False
+    archive_time_stamps_sha256: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,10 +367,8 @@ class Documents(Protocol):
         """Return a prepared document's content and media type."""
         ...
 
-    async def assemble(
-        self, preparation: str, signatures: Sequence[bytes], time_stamp_tokens: Sequence[bytes]
-    ) -> tuple[SignedDocument, ...]:
-        """Put signatures and time stamps in and store the signed documents. Idempotent."""
+    async def assemble(self, preparation: str, supplies: Supplies) -> tuple[SignedDocument, ...] | Missing:
+        """Store the signed documents, or say what else they need. Idempotent."""
         ...
 
     async def list(self, application: str, page_size: int, page_token: str) -> tuple[tuple[SignedDocument, ...], str]:

@@ -132,6 +132,20 @@ class TimeStampOrderError(FinIdError):
     reason = "TIME_STAMP_OUT_OF_ORDER"
 
 
+class EvidenceInsufficientError(FinIdError):
+    """The revocation status handed in does not show that signer and time stamp authority are good now."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "EVIDENCE_INSUFFICIENT"
+
+
+class EarlierSignatureError(FinIdError):
+    """What was handed in as the signatures of others is no CMS signature over this content."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "EARLIER_SIGNATURE_REFUSED"
+
+
 class ContentUnreadableError(FinIdError):
     """A stored object is missing, altered, or sealed under another key."""
 
@@ -143,6 +157,8 @@ REFUSALS = {
     error.reason: error
     for error in (
         DocumentTooComplexError,
+        EarlierSignatureError,
+        EvidenceInsufficientError,
         NoSignatureError,
         PdfBrokenError,
         PdfEncryptedError,

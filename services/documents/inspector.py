@@ -4,17 +4,21 @@ A worker parses hostile uploads, so it may be anybody's by now: its answers are 
 can be recomputed from them is recomputed by the caller.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from mesh.errors import DependencyUnavailableError
+from services.documents import cms
 from services.documents.errors import REFUSALS
 from services.documents.pades import Place
 from services.documents.report import Indication, Report, SignatureReport
+from services.documents.revocation import Revocation
 
 _MAX_TEXT = 2048
+_SETS = ("digest algorithms", "certificates", "revocation", "signer infos")
 _MAX_UNIX_S = 253_402_300_799  # 9999-12-31T23:59:59Z
 
 
@@ -41,6 +45,14 @@ class Reservation:
     place: Place
 
 
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """What to append to a signed PDF, and where in the result a document time stamp goes, if one was asked for."""
+
+    appended: bytes
+    place: Place | None
+
+
 class Inspector:
     """Everything this room asks about bytes it did not make. All methods also raise what `Workers.call` raises."""
 
@@ -61,6 +73,78 @@ class Inspector:
             raise InspectionFailedError("a document could not be prepared")
         return Reservation(blobs[0], Place(start, end))
 
+    async def extend(
+        self,
+        signed: bytes,
+        place: Place,
+        certificates_der: Sequence[bytes],
+        revocation: Revocation,
+        *,
+        field_name: str,
+        reserved_bytes: int,
+    ) -> Extension:
+        """Find out how to append a security store for the signature in `place`, and room for a document time stamp.
+
+        Raises DocumentTooComplexError.
+        """
+        header = {
+            "start": place.start,
+            "end": place.end,
+            "certificates": len(certificates_der),
+            "ocsp_responses": len(revocation.ocsp_responses),
+            "field": field_name,
+            "reserved_bytes": reserved_bytes,
+        }
+        blobs = [signed, *certificates_der, *revocation.ocsp_responses, *revocation.crls]
+        result, answer = await self._call("extend", header, blobs)
+        start, end = result.get("start"), result.get("end")
+        if len(answer) != 1 or type(start) is not type(end):
+            raise InspectionFailedError("a document could not be extended")
+        return Extension(answer[0], Place(start, end) if isinstance(start, int) and isinstance(end, int) else None)
+
+    async def read_signed_data(self, signed: bytes, content_digests: Mapping[str, bytes]) -> cms.Others:
+        """Take a CMS of earlier signers apart; each must have signed the content, by its digests.
+
+        Raises EarlierSignatureError, DocumentTooComplexError.
+        """
+        header = {"content_digests": {name: digest.hex() for name, digest in content_digests.items()}}
+        result, blobs = await self._call("read_signed_data", header, [signed])
+        counts, version = result.get("counts"), result.get("version")
+        if not isinstance(version, int) or not isinstance(counts, list) or len(counts) != len(_SETS):
+            raise InspectionFailedError("an earlier signature could not be read")
+        if any(type(count) is not int or count < 0 for count in counts) or sum(counts) != len(blobs):
+            raise InspectionFailedError("an earlier signature could not be read")
+        elements = iter(blobs)
+        digests, certificates, revocation, infos = (tuple(itertools.islice(elements, count)) for count in counts)
+        return cms.Others(version, digests, certificates, revocation, infos)
+
+    async def index_time_stamp(self, token_der: bytes, index_der: bytes) -> bytes:
+        """Return a time stamp token with an ats-hash-index-v3 among its unsigned attributes.
+
+        Raises TimeStampMalformedError.
+        """
+        _, blobs = await self._call("index_time_stamp", {}, [token_der, index_der])
+        if len(blobs) != 1:
+            raise InspectionFailedError("a time stamp could not be taken over")
+        return blobs[0]
+
+    async def check_evidence(
+        self, chain_der: Sequence[bytes], tokens_der: Sequence[bytes], revocation: Revocation, *, now: datetime
+    ) -> None:
+        """Check that the revocation status shows the signer, first of the chain, and the tokens' signers to be good.
+
+        Raises EvidenceInsufficientError, TimeStampMalformedError.
+        """
+        header = {
+            "now": _unix_s(now),
+            "tokens": len(tokens_der),
+            "certificates": len(chain_der),
+            "ocsp_responses": len(revocation.ocsp_responses),
+        }
+        await self._call(
+            "check_evidence", header, [*tokens_der, *chain_der, *revocation.ocsp_responses, *revocation.crls]
+        )
+
     async def check_signer(self, certificates_der: Sequence[bytes], *, at: datetime) -> None:
         """Check that the first certificate may sign documents at that time, by the others and the trust anchors.
 
@@ -69,15 +153,21 @@ class Inspector:
         await self._call("check_signer", {"at": _unix_s(at)}, certificates_der)
 
     async def check_time_stamp(
-        self, token_der: bytes, signature: bytes, chain_der: Sequence[bytes], *, signing_time: datetime, now: datetime
+        self,
+        token_der: bytes,
+        imprint_sha256: bytes,
+        chain_der: Sequence[bytes],
+        *,
+        signing_time: datetime,
+        now: datetime,
     ) -> None:
-        """Check that a token proves a proper time for a signature value.
+        """Check that a token proves a proper time for what has that digest.
 
         Raises TimeStampMalformedError, TimeStampMismatchError, TimeStampInvalidError, TimeStampUntrustedError,
         TimeStampOrderError.
         """
         header = {"signing_time": _unix_s(signing_time), "now": _unix_s(now)}
-        await self._call("check_time_stamp", header, [token_der, signature, *chain_der])
+        await self._call("check_time_stamp", header, [token_der, imprint_sha256, *chain_der])
 
     async def validate(
         self, signed: bytes, content_digests: Mapping[str, bytes], crls_der: Sequence[bytes], *, now: datetime

@@ -9,10 +9,13 @@ from typing import Final
 
 from mesh.errors import FieldViolation, InvalidArgumentError
 from mesh.transaction import Binding, is_shown_text
+from services.documents.level import Level
 from services.documents.pades import Place
 
 MAX_DOCUMENTS: Final = 20
 MAX_CONTENT_BYTES: Final = 10 * 1024 * 1024
+MAX_EARLIER_BYTES: Final = MAX_CONTENT_BYTES + 1024 * 1024
+"""Of a CMS of earlier signers, which may carry the content."""
 MAX_REQUEST_BYTES: Final = 32 * 1024 * 1024
 """Of all documents of one request together."""
 SIGNING_TIME_TOLERANCE: Final = timedelta(minutes=5)
@@ -20,24 +23,35 @@ SIGNING_TIME_TOLERANCE: Final = timedelta(minutes=5)
 
 
 class Format(StrEnum):
-    """How a signature and its document belong together. Both are made at level B-T."""
+    """How a signature and its document belong together."""
 
     CADES_DETACHED = "CADES_DETACHED"
+    CADES_ATTACHED = "CADES_ATTACHED"
     PADES = "PADES"
 
     @property
     def binding(self) -> Binding:
         """Who answers for the signed digest belonging to the content."""
-        return Binding.REBUILT if self is Format.CADES_DETACHED else Binding.DIGEST_ONLY
+        return Binding.REBUILT if self.is_cms else Binding.DIGEST_ONLY
+
+    @property
+    def is_cms(self) -> bool:
+        """Whether the signed document is a CMS."""
+        return self in {Format.CADES_DETACHED, Format.CADES_ATTACHED}
 
 
 @dataclass(frozen=True, slots=True)
 class NewDocument:
-    """A document as uploaded."""
+    """A document as uploaded.
+
+    `earlier_signature` is a CMS (DER) of others who signed the same content; the new signature is added beside theirs.
+    """
 
     title: str
     content: bytes = field(repr=False)
     format: Format
+    level: Level = Level.B_T
+    earlier_signature: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +70,12 @@ class Order:
 
     def fingerprint(self) -> bytes:
         """SHA-256 of everything a repeat under the same request id must repeat."""
-        digest = hashlib.sha256(b"finid-documents-order-v1\0")
+        digest = hashlib.sha256(b"finid-documents-order-v2\0")
         time = str(int(self.signing_time.timestamp()))
         parts = [self.application.encode(), self.signature.encode(), time.encode(), *self.certificates_der]
         for document in self.documents:
-            parts += [document.title.encode(), document.format.encode(), hashlib.sha256(document.content).digest()]
+            parts += [document.title.encode(), document.format.encode(), document.level.encode()]
+            parts += [hashlib.sha256(part).digest() for part in (document.content, document.earlier_signature)]
         for part in parts:
             digest.update(len(part).to_bytes(4, "big") + part)
         return digest.digest()
@@ -71,7 +86,8 @@ class PreparedDocument:
     """A document that waits for its signature.
 
     `content_sha256` is of the upload, `digest_sha256` is what the key signs. `object` names the stored bytes: the
-    upload, and for PAdES one incremental update behind it, with the place for the signature.
+    upload, and behind it what its format keeps: for PAdES one incremental update with the place for the signature, for
+    CAdES the signatures of others, for XAdES where the signature goes.
     """
 
     id: str
@@ -82,6 +98,7 @@ class PreparedDocument:
     digest_sha256: bytes
     place: Place | None
     object: str
+    level: Level = Level.B_T
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +135,12 @@ def _violations(order: Order, now: datetime) -> Iterator[FieldViolation]:
             yield FieldViolation(f"documents[{index}].title", rule)
         if not 1 <= len(document.content) <= MAX_CONTENT_BYTES:
             yield FieldViolation(f"documents[{index}].content", f"must be 1 to {MAX_CONTENT_BYTES} bytes")
-    if sum(len(document.content) for document in order.documents) > MAX_REQUEST_BYTES:
+        if document.earlier_signature and not document.format.is_cms:
+            rule = "only CAdES signatures stand beside earlier ones; a signed PDF or XML is itself the content"
+            yield FieldViolation(f"documents[{index}].earlier_signature", rule)
+        if len(document.earlier_signature) > MAX_EARLIER_BYTES:
+            yield FieldViolation(f"documents[{index}].earlier_signature", f"must be at most {MAX_EARLIER_BYTES} bytes")
+    if sum(len(document.content) + len(document.earlier_signature) for document in order.documents) > MAX_REQUEST_BYTES:
         yield FieldViolation("documents", f"must be at most {MAX_REQUEST_BYTES} bytes together")
     if abs(order.signing_time - now) > SIGNING_TIME_TOLERANCE or order.signing_time.microsecond:
         yield FieldViolation("signing_time", "must be a whole second within five minutes of now")

@@ -12,11 +12,12 @@ from datetime import datetime
 from typing import Final
 
 from mesh import names
-from services.documents import cms, pades, preparation, signer_key
+from services.documents import forms, preparation, signer_key
 from services.documents.concurrently import each
 from services.documents.errors import ContentUnreadableError, PreparationNotFoundError, RequestConflictError
-from services.documents.inspector import InspectionFailedError, Inspector
-from services.documents.preparation import Format, NewDocument, Order, Preparation, PreparedDocument
+from services.documents.form import Upload
+from services.documents.inspector import Inspector
+from services.documents.preparation import NewDocument, Order, Preparation, PreparedDocument
 from services.documents.records import Records
 from services.documents.vault import Vault
 
@@ -46,6 +47,7 @@ class Preparing:
         self._records = records
         self._vault = vault
         self._inspector = inspector
+        self._forms = forms.of(inspector)
         self._now = now
         self._new_key = new_key
 
@@ -54,7 +56,7 @@ class Preparing:
 
         Objects are written before the rows that name them, and all rows by one statement.
         Raises InvalidArgumentError, RequestConflictError, SignerCertificateError, PdfBrokenError, PdfEncryptedError,
-        PdfLockedError, DocumentTooComplexError, DependencyUnavailableError.
+        PdfLockedError, EarlierSignatureError, DocumentTooComplexError, DependencyUnavailableError.
         """
         earlier = await self._records.find_by_request(order.application, order.request_id)
         if earlier is not None:
@@ -101,35 +103,20 @@ class Preparing:
     async def _prepare_one(self, order: Order, document: NewDocument, content_key: bytes) -> PreparedDocument:
         identifier = names.new_id()
         content_sha256 = await _sha256(document.content)
-        signer_der = order.certificates_der[0]
-        if document.format is Format.CADES_DETACHED:
-            stored, place = document.content, None
-            attributes = cms.cades_attributes(content_sha256, signer_der, order.signing_time)
-        else:
-            reservation = await self._inspector.reserve(
-                document.content,
-                field_name=f"FinID-{identifier}",
-                signing_time=order.signing_time,
-                reserved_bytes=pades.reserve_bytes(order.certificates_der),
-            )
-            stored, place = document.content + reservation.appended, reservation.place
-            try:
-                # Not the worker's word: what is signed is computed here, from the bytes that are stored.
-                range_sha256 = await asyncio.to_thread(pades.range_sha256, stored, place)
-            except ValueError as error:
-                raise InspectionFailedError("a document could not be prepared") from error
-            attributes = cms.pades_attributes(range_sha256, signer_der)
+        upload = Upload(identifier, document, content_sha256, order.certificates_der, order.signing_time)
+        draft = await self._forms[document.format].draft(upload)
         name = f"prepared/{identifier}"
-        await self._vault.put(name, stored, key=content_key)
+        await self._vault.put(name, document.content + draft.behind, key=content_key)
         return PreparedDocument(
             id=identifier,
             title=document.title,
             format=document.format,
             content_bytes=len(document.content),
             content_sha256=content_sha256,
-            digest_sha256=hashlib.sha256(attributes).digest(),
-            place=place,
+            digest_sha256=draft.digest_sha256,
+            place=draft.place,
             object=name,
+            level=document.level,
         )
 
 

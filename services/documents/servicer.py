@@ -11,18 +11,28 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh.transaction import Binding
 from services.documents.archive import Archive
-from services.documents.assembling import Assembling
+from services.documents.assembling import Assembling, Missing, Supplies
+from services.documents.level import Level
 from services.documents.preparation import Format, NewDocument, Order, PreparedDocument
 from services.documents.preparing import Preparing
 from services.documents.report import Indication, Report, SignatureReport
+from services.documents.revocation import Revocation
 from services.documents.signed_document import SignedDocument
 from services.documents.vouching import Vouching
 
 _FORMATS = {
     esign.SIGNATURE_FORMAT_CADES_DETACHED: Format.CADES_DETACHED,
+    esign.SIGNATURE_FORMAT_CADES_ATTACHED: Format.CADES_ATTACHED,
     esign.SIGNATURE_FORMAT_PADES: Format.PADES,
 }
 _PROTO_FORMATS = {ours: theirs for theirs, ours in _FORMATS.items()}
+_LEVELS = {
+    esign.SIGNATURE_LEVEL_B_B: Level.B_B,
+    esign.SIGNATURE_LEVEL_B_T: Level.B_T,
+    esign.SIGNATURE_LEVEL_B_LT: Level.B_LT,
+    esign.SIGNATURE_LEVEL_B_LTA: Level.B_LTA,
+}
+_PROTO_LEVELS = {ours: theirs for theirs, ours in _LEVELS.items()}
 _PROTO_BINDINGS = {Binding.REBUILT: pb.BINDING_REBUILT, Binding.DIGEST_ONLY: pb.BINDING_DIGEST_ONLY}
 _PROTO_INDICATIONS = {
     Indication.TOTAL_PASSED: esign.INDICATION_TOTAL_PASSED,
@@ -56,9 +66,22 @@ class DocumentsServicer(rpc.DocumentsServiceServicer):
         return pb.GetContentResponse(content=found.content, media_type=found.media_type)
 
     async def Assemble(self, request: pb.AssembleRequest, _context: _Context) -> pb.AssembleResponse:
-        """Make the signed documents."""
+        """Make the signed documents, or say what is missing for them."""
+        supplies = Supplies(
+            tuple(request.signatures),
+            tuple(request.time_stamp_tokens),
+            Revocation(tuple(request.ocsp_responses_der), tuple(request.crls_der)),
+            tuple(request.archive_time_stamp_tokens),
+        )
+        missing = await self._assembling.missing(request.preparation, supplies)
+        if missing is not None:
+            return pb.AssembleResponse(missing=_missing(missing))
         signed = await self._assembling.assemble(
-            request.preparation, tuple(request.signatures), tuple(request.time_stamp_tokens)
+            request.preparation,
+            supplies.signatures,
+            supplies.time_stamp_tokens,
+            supplies.revocation,
+            supplies.archive_time_stamp_tokens,
         )
         return pb.AssembleResponse(documents=map(_document, signed))
 
@@ -90,7 +113,14 @@ def _order(request: pb.PrepareRequest) -> Order:
         application=request.application,
         signature=request.signature,
         documents=tuple(
-            NewDocument(document.title, document.content, _FORMATS[document.format]) for document in request.documents
+            NewDocument(
+                title=document.title,
+                content=document.content,
+                format=_FORMATS[document.format],
+                level=_LEVELS[document.level],
+                earlier_signature=document.earlier_signature,
+            )
+            for document in request.documents
         ),
         certificates_der=(request.certificate_der, *request.chain_der),
         signing_time=request.signing_time.ToDatetime(UTC),
@@ -106,13 +136,22 @@ def _prepared(document: PreparedDocument) -> pb.PreparedDocument:
     )
 
 
+def _missing(missing: Missing) -> pb.Missing:
+    return pb.Missing(
+        time_stamps_sha256=missing.time_stamps_sha256,
+        ocsp_requests_der=missing.ocsp_requests,
+        crls=missing.crls,
+        archive_time_stamps_sha256=missing.archive_time_stamps_sha256,
+    )
+
+
 def _document(document: SignedDocument) -> esign.Document:
     return esign.Document(
         name=f"documents/{document.id}",
         signature=document.signature,
         title=document.title,
         format=_PROTO_FORMATS[document.format],
-        level=esign.SIGNATURE_LEVEL_B_T,
+        level=_PROTO_LEVELS[document.level],
         media_type=document.media_type,
         size_bytes=document.size_bytes,
         content_sha256=document.content_sha256,

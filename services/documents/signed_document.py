@@ -9,12 +9,18 @@ from typing import Final
 
 from mesh import base64url
 from services.documents.errors import PageTokenError
+from services.documents.level import Level
 from services.documents.preparation import Format
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _CURSOR: Final = struct.Struct(">Q26s")
 _MAC_BYTES: Final = 16
+_MEDIA_TYPES: Final = {
+    Format.CADES_DETACHED: "application/pkcs7-signature",
+    Format.CADES_ATTACHED: "application/pkcs7-mime",
+    Format.PADES: "application/pdf",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +34,12 @@ class SignedDocument:
     size_bytes: int
     content_sha256: bytes
     created_at: datetime
+    level: Level = Level.B_T
 
     @property
     def media_type(self) -> str:
-        """PDF, or a detached CMS signature (RFC 8551, .p7s)."""
-        return "application/pdf" if self.format is Format.PADES else "application/pkcs7-signature"
+        """PDF, a detached CMS signature (RFC 8551, .p7s) or one with its content inside (.p7m)."""
+        return _MEDIA_TYPES[self.format]
 
 
 @dataclass(frozen=True, slots=True)

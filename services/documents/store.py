@@ -6,6 +6,7 @@ from datetime import datetime
 from mesh.postgres import Database, Row
 from mesh.sealing import Seal, SealBrokenError
 from services.documents.errors import ContentUnreadableError
+from services.documents.level import Level
 from services.documents.pades import Place
 from services.documents.preparation import Format, Preparation, PreparedDocument
 from services.documents.records import SignedObject, StoredDocument
@@ -23,15 +24,15 @@ WITH added AS (
 )
 INSERT INTO documents.prepared (
     document, preparation, position, sealed_title, format, content_bytes, content_sha256, digest_sha256, place_start,
-    place_end, object
+    place_end, object, level
 )
 SELECT d.document, added.preparation, d.position - 1, d.sealed_title, d.format, d.content_bytes, d.content_sha256,
-    d.digest_sha256, d.place_start, d.place_end, d.object
+    d.digest_sha256, d.place_start, d.place_end, d.object, d.level
 FROM added, unnest(
     $10::text[], $11::bytea[], $12::text[], $13::integer[], $14::bytea[], $15::bytea[], $16::integer[], $17::integer[],
-    $18::text[]
+    $18::text[], $19::text[]
 ) WITH ORDINALITY AS d (
-    document, sealed_title, format, content_bytes, content_sha256, digest_sha256, place_start, place_end, object,
+    document, sealed_title, format, content_bytes, content_sha256, digest_sha256, place_start, place_end, object, level,
     position
 )
 """
@@ -39,7 +40,7 @@ FROM added, unnest(
 _PREPARATION = """
 SELECT p.preparation, p.application, p.request_id, p.fingerprint, p.signature, p.signing_time, p.created_at,
     p.sealed_content_key, p.sealed_certificates, p.assembled_from_sha256, d.document, d.sealed_title, d.format,
-    d.content_bytes, d.content_sha256, d.digest_sha256, d.place_start, d.place_end, d.object
+    d.content_bytes, d.content_sha256, d.digest_sha256, d.place_start, d.place_end, d.object, d.level
 FROM documents.preparations AS p
 JOIN documents.prepared AS d ON d.preparation = p.preparation
 """
@@ -63,7 +64,7 @@ FROM moved, unnest($4::text[], $5::text[], $6::integer[], $7::bytea[]) AS s (doc
 """
 
 _SIGNED = """
-SELECT s.document, s.created_at, s.size_bytes, s.object, s.sha256, d.sealed_title, d.format, d.content_sha256,
+SELECT s.document, s.created_at, s.size_bytes, s.object, s.sha256, d.sealed_title, d.format, d.level, d.content_sha256,
     p.preparation, p.application, p.signature, p.sealed_content_key
 FROM documents.signed AS s
 JOIN documents.prepared AS d ON d.document = s.document
@@ -137,6 +138,7 @@ class Store:
             [document.place.start if document.place else None for document in documents],
             [document.place.end if document.place else None for document in documents],
             [document.object for document in documents],
+            [document.level.value for document in documents],
         )
         return changed > 0
 
@@ -230,6 +232,7 @@ class Store:
             size_bytes=row["size_bytes"],
             content_sha256=row["content_sha256"],
             created_at=row["created_at"],
+            level=Level(row["level"]),
         )
 
 
@@ -244,6 +247,7 @@ def _prepared(seal: Seal, row: Row) -> PreparedDocument:
         digest_sha256=row["digest_sha256"],
         place=Place(row["place_start"], row["place_end"]) if placed else None,
         object=row["object"],
+        level=Level(row["level"]),
     )
 
 

@@ -27,6 +27,7 @@ from services.auth_gateway.ports import (
     CaptureDevice,
     CodeSent,
     DocumentFormat,
+    DocumentLevel,
     FaceMatch,
     Frame,
     GeneratedKey,
@@ -34,12 +35,14 @@ from services.auth_gateway.ports import (
     LivenessEvidence,
     LivenessState,
     LivenessStep,
+    Missing,
     NewDocument,
     Prepared,
     PreparedDocument,
     Released,
     SignatureReport,
     SignedDocument,
+    Supplies,
 )
 from tests.bundles import IIN, POLICY
 
@@ -363,6 +366,9 @@ class FakeCa(Fake):
         return b"time for " + request_der
 
 
+_VOUCHED_FOR = {DocumentFormat.PADES}
+
+
 @dataclass
 class _Preparation:
     application: str
@@ -382,7 +388,7 @@ class FakeDocuments(Fake):
         self.vouched: dict[str, bytes] = {}
         self.lies: dict[str, Any] = {}
         self.crls: list[bytes] = []
-        self.stamps: list[bytes] = []
+        self.supplies = Supplies(())
 
     async def prepare(
         self,
@@ -402,7 +408,7 @@ class FakeDocuments(Fake):
                     document.title,
                     hashlib.sha256(document.content).digest(),
                     hashlib.sha256(b"attributes of " + document.content).digest(),
-                    Binding.REBUILT if document.format is DocumentFormat.CADES_DETACHED else Binding.DIGEST_ONLY,
+                    Binding.DIGEST_ONLY if document.format in _VOUCHED_FOR else Binding.REBUILT,
                 ),
                 **self.lies,
             )
@@ -419,14 +425,16 @@ class FakeDocuments(Fake):
         await self._called("content")
         return self.preparations[preparation].documents[index].content, "text/plain; charset=utf-8"
 
-    async def assemble(
-        self, preparation: str, signatures: Sequence[bytes], time_stamp_tokens: Sequence[bytes]
-    ) -> tuple[SignedDocument, ...]:
+    async def assemble(self, preparation: str, supplies: Supplies) -> tuple[SignedDocument, ...] | Missing:
         await self._called("assemble")
         found = self.preparations[preparation]
-        self.stamps = list(time_stamp_tokens)
-        assert len(signatures) == len(time_stamp_tokens) == len(found.documents)
+        signatures = supplies.signatures
+        assert len(signatures) == len(found.documents)
+        missing = self._missing(found, supplies)
+        if missing is not None and not found.signed:
+            return missing
         if not found.signed:
+            self.supplies = supplies
             found.signatures = tuple(signatures)
             found.signed = tuple(
                 SignedDocument(
@@ -438,12 +446,26 @@ class FakeDocuments(Fake):
                     len(document.content),
                     hashlib.sha256(document.content).digest(),
                     self._clock.now(),
+                    document.level,
                 )
                 for document in found.documents
             )
         if found.signatures != tuple(signatures):
             raise refusal("documents", Code.ALREADY_EXISTS, "REQUEST_CONFLICT")
         return found.signed
+
+    def _missing(self, found: _Preparation, supplies: Supplies) -> Missing | None:
+        """As documents does: in steps, by what the levels need."""
+        levels = [document.level for document in found.documents]
+        stamped = [b for b, level in zip(supplies.signatures, levels, strict=True) if level is not DocumentLevel.B_B]
+        if stamped and not supplies.time_stamps:
+            return Missing(time_stamps_sha256=tuple(hashlib.sha256(item).digest() for item in stamped))
+        if {DocumentLevel.B_LT, DocumentLevel.B_LTA} & set(levels) and not supplies.crls:
+            return Missing(ocsp_requests=(b"status of the signer?",), crls=True)
+        archived = tuple(hashlib.sha256(b"archive").digest() for level in levels if level is DocumentLevel.B_LTA)
+        if archived and not supplies.archive_time_stamps:
+            return Missing(archive_time_stamps_sha256=archived)
+        return None
 
     def _signed_of(self, application: str) -> list[SignedDocument]:
         mine = (found for found in self.preparations.values() if found.application == application)

@@ -180,10 +180,12 @@ class Room:
         self.signer.states[certificate.credential] = "SUSPENDED"
         return await self._of_operation(await self.creation.resume(ask_of(), certificate.name))
 
-    async def signing(self, certificate: Certificate | None = None) -> Authentication:
-        """A new authentication for signatures on DOCUMENTS."""
+    async def signing(
+        self, documents: tuple[NewDocument, ...] = DOCUMENTS, certificate: Certificate | None = None
+    ) -> Authentication:
+        """A new authentication for signatures on documents."""
         certificate = certificate or await self.certificate()
-        return await self._of_operation(await self.creation.sign(ask_of(), certificate.name, DOCUMENTS))
+        return await self._of_operation(await self.creation.sign(ask_of(), certificate.name, documents))
 
     async def _of_operation(self, name: str) -> Authentication:
         operation = await self.store.operation(name)

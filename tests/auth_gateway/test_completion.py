@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -12,7 +13,7 @@ from mesh.status import PeerError
 from services.auth_gateway import completion as completions
 from services.auth_gateway.authentication import Authentication, State, Verdict
 from services.auth_gateway.completion import Completion, Consumers
-from services.auth_gateway.ports import Released
+from services.auth_gateway.ports import DocumentLevel, Released, Supplies
 from services.auth_gateway.records import Records
 from tests.auth_gateway.fakes import APPLICATION, PERSON, Fake, refusal, unavailable
 from tests.auth_gateway.room import DOCUMENTS, Room
@@ -129,13 +130,51 @@ async def test_sign_signs_the_transactions_digests_and_stamps_each_signature(roo
         b"signature of " + document.digest_sha256 for document in item.transaction.documents
     )
     assert [document.title for document in preparation.signed] == [document.title for document in DOCUMENTS]
-    assert room.documents.stamps == [
-        b"stamp on " + hashlib.sha256(signature).digest() for signature in preparation.signatures
-    ]
+    assert room.documents.supplies == Supplies(
+        preparation.signatures,
+        tuple(b"stamp on " + hashlib.sha256(signature).digest() for signature in preparation.signatures),
+    )
+    assert not {"ocsp", "crl"} & set(room.ca.calls), "level B-T carries no status"
     assert room.signer.signed == {item.txn: id_of(item)}
     assert room.signer.bundles[-1].receipts == ("preparation.receipt", *FACTORS)
     signed = await room.documents.of_signature(APPLICATION, operation.name)
     assert len(signed) == len(DOCUMENTS)
+
+
+async def test_documents_gets_what_its_levels_need_and_nothing_else(room: Room) -> None:
+    levels = (DocumentLevel.B_B, DocumentLevel.B_LTA, DocumentLevel.B_T)
+    documents = tuple(replace(DOCUMENTS[0], level=level) for level in levels)
+    item = await room.walk(await room.signing(documents), State.AWAITING_CODE)
+    item = await code_entered(room, item)
+    assert item.verdict is Verdict.SUCCESS
+    operation = await room.store.operation_of(item.name)
+    assert operation is not None
+    signatures = room.documents.preparations[operation.preparation].signatures
+    assert room.documents.supplies == Supplies(
+        signatures,
+        tuple(b"stamp on " + hashlib.sha256(signature).digest() for signature in signatures[1:]),
+        (b"status for status of the signer?",),
+        (b"crl of the issuing ca", b"crl of the root"),
+        (b"stamp on " + hashlib.sha256(b"archive").digest(),),
+    )
+
+
+async def test_without_time_stamp_the_time_stamp_authority_is_not_asked(room: Room) -> None:
+    documents = (replace(DOCUMENTS[0], level=DocumentLevel.B_B),)
+    item = await room.walk(await room.signing(documents), State.AWAITING_CODE)
+    assert (await code_entered(room, item)).verdict is Verdict.SUCCESS
+    assert room.ca.calls.count("stamp") == 0
+
+
+@pytest.mark.parametrize("status", ["ocsp", "crl"])
+async def test_status_that_cannot_be_had_now_is_asked_for_later(room: Room, status: str) -> None:
+    documents = (replace(DOCUMENTS[0], level=DocumentLevel.B_LT),)
+    item = await room.walk(await room.signing(documents), State.AWAITING_CODE)
+    room.ca.fails(status, unavailable("ca"))
+    item = await code_entered(room, item)
+    assert item.state is State.COMPLETING
+    await room.new_completion().resume_once()
+    assert (await room.get(item.name)).verdict is Verdict.SUCCESS
 
 
 @pytest.mark.parametrize(("purpose", "spoke", "method"), EVERY_ASKED)
@@ -316,7 +355,7 @@ async def test_many_processes_at_once_complete_once(room: Room, purpose: str) ->
     await asyncio.gather(*(room.new_completion().complete(item.name) for _ in range(8)))
     assert (await room.get(item.name)).verdict is Verdict.SUCCESS
     for (spoke, method), before in asked.items():
-        times = len(DOCUMENTS) if method == "stamp" else 1
+        times = {"stamp": len(DOCUMENTS), "assemble": 2}.get(method, 1)  # once to hear what is missing
         assert spoke_of(room, spoke).calls.count(method) == before + times
 
 

@@ -89,7 +89,7 @@ async def test_issue_names_a_new_credential(room: Room) -> None:
 
 async def test_sign_names_the_certificate_and_every_document_in_order(room: Room) -> None:
     certificate, another = await room.certificate(), await room.certificate()
-    item = await room.signing(certificate)
+    item = await room.signing(certificate=certificate)
     asked = item.transaction
     assert asked.credential == certificate.credential != another.credential
     assert asked.certificate_sha256 == hashlib.sha256(certificate.issued.certificate_der).digest()
@@ -296,7 +296,7 @@ async def test_too_many_inquiries_about_somebody_are_said_so(room: Room) -> None
 
 
 STARTED: dict[str, tuple[frozenset[str], Callable[[Room, Certificate], Awaitable[Authentication]]]] = {
-    "SIGN": (frozenset({"ACTIVE"}), lambda room, certificate: room.signing(certificate)),
+    "SIGN": (frozenset({"ACTIVE"}), lambda room, certificate: room.signing(certificate=certificate)),
     "REISSUE": (frozenset({"ACTIVE"}), lambda room, certificate: room.reissuing(certificate)),
     "SUSPEND": (frozenset({"ACTIVE"}), lambda room, certificate: room.suspending(certificate)),
     "REVOKE": (frozenset({"ACTIVE", "SUSPENDED", "REVOKED"}), lambda room, certificate: room.revoking(certificate)),

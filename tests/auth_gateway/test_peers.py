@@ -425,7 +425,8 @@ async def test_documents_prepares(spokes: Spokes) -> None:
                 title="B",
                 content=b"b",
                 format=esign_pb2.SIGNATURE_FORMAT_PADES,
-                level=esign_pb2.SIGNATURE_LEVEL_B_T,
+                level=esign_pb2.SIGNATURE_LEVEL_B_LT,
+                earlier_signature=b"e",
             ),
         ],
         certificate_der=b"certificate",
@@ -443,20 +444,31 @@ async def test_documents_prepares(spokes: Spokes) -> None:
 
 NEW_DOCUMENTS = (
     NewDocument("A", b"a", DocumentFormat.CADES_DETACHED),
-    NewDocument("B", b"b", DocumentFormat.PADES),
+    NewDocument("B", b"b", DocumentFormat.PADES, ports.DocumentLevel.B_LT, b"e"),
+)
+SUPPLIES = ports.Supplies((b"s",), (b"t",), (b"o",), (b"c",), (b"a",))
+WIRE_SUPPLIES = documents_pb2.AssembleRequest(
+    preparation=ID,
+    signatures=[b"s"],
+    time_stamp_tokens=[b"t"],
+    ocsp_responses_der=[b"o"],
+    crls_der=[b"c"],
+    archive_time_stamp_tokens=[b"a"],
 )
 WIRE_SIGNED = esign_pb2.Document(
     name="documents/x",
     signature="signatures/y",
     title="A",
     format=esign_pb2.SIGNATURE_FORMAT_PADES,
-    level=esign_pb2.SIGNATURE_LEVEL_B_T,
+    level=esign_pb2.SIGNATURE_LEVEL_B_LTA,
     media_type="application/pdf",
     size_bytes=7,
     content_sha256=b"c",
     create_time=STAMP,
 )
-SIGNED = ports.SignedDocument("documents/x", "signatures/y", "A", DocumentFormat.PADES, "application/pdf", 7, b"c", AT)
+SIGNED = ports.SignedDocument(
+    "documents/x", "signatures/y", "A", DocumentFormat.PADES, "application/pdf", 7, b"c", AT, ports.DocumentLevel.B_LTA
+)
 
 
 @pytest.mark.parametrize(
@@ -478,10 +490,24 @@ SIGNED = ports.SignedDocument("documents/x", "signatures/y", "A", DocumentFormat
         ),
         (
             "Assemble",
-            lambda documents: documents.assemble(ID, [b"s"], [b"t"]),
-            documents_pb2.AssembleRequest(preparation=ID, signatures=[b"s"], time_stamp_tokens=[b"t"]),
+            lambda documents: documents.assemble(ID, SUPPLIES),
+            WIRE_SUPPLIES,
             documents_pb2.AssembleResponse(documents=[WIRE_SIGNED]),
             (SIGNED,),
+        ),
+        (
+            "Assemble",
+            lambda documents: documents.assemble(ID, SUPPLIES),
+            WIRE_SUPPLIES,
+            documents_pb2.AssembleResponse(
+                missing=documents_pb2.Missing(
+                    time_stamps_sha256=[b"d"],
+                    ocsp_requests_der=[b"q"],
+                    crls=True,
+                    archive_time_stamps_sha256=[b"e"],
+                )
+            ),
+            ports.Missing((b"d",), (b"q",), True, (b"e",)),
         ),
         (
             "ListDocuments",

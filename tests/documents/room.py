@@ -163,6 +163,7 @@ class MemoryRecords:
                 size_bytes=signed.size_bytes,
                 content_sha256=document.content_sha256,
                 created_at=at,
+                level=document.level,
             ),
             signed.object,
             signed.sha256,

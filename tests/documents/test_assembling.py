@@ -248,7 +248,7 @@ def test_no_mutation_of_a_time_stamp_token_raises_anything_untyped(authority: Au
     with contextlib.suppress(*_TIME_STAMP_REFUSALS):
         stamped_at = time_stamp.check(
             mutated,
-            signature,
+            hashlib.sha256(signature).digest(),
             anchors=[asn1_x509.Certificate.load(authority.root.der)],
             certificates=[asn1_x509.Certificate.load(authority.issuing.der)],
             signing_time=NOW,

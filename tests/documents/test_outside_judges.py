@@ -64,7 +64,7 @@ async def pyhanko_verdicts(document: bytes, authority: Authority) -> list[PdfSig
         revocation_mode="require",
         allow_fetching=False,
     )
-    signatures = PdfFileReader(BytesIO(document)).embedded_signatures
+    signatures = PdfFileReader(BytesIO(document)).embedded_regular_signatures
     return [await async_validate_pdf_signature(signature, context, context) for signature in signatures]
 
 

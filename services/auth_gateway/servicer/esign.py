@@ -14,7 +14,7 @@ from services.auth_gateway.access import Service
 from services.auth_gateway.authentication import Authentication, ResultNotReadError, State, Verdict
 from services.auth_gateway.creation import Ask
 from services.auth_gateway.flow import step_error
-from services.auth_gateway.ports import Ca, DocumentFormat, Documents, NewDocument, SignedDocument
+from services.auth_gateway.ports import Ca, DocumentFormat, DocumentLevel, Documents, NewDocument, SignedDocument
 from services.auth_gateway.records import Operation
 from services.auth_gateway.servicer import answers
 from services.auth_gateway.servicer.desk import Desk
@@ -114,6 +114,8 @@ class ESignServicer(rpc.ESignServiceServicer):
                     document.title,
                     document.content,
                     DocumentFormat(pb.SignatureFormat.Name(document.format).removeprefix("SIGNATURE_FORMAT_")),
+                    DocumentLevel(pb.SignatureLevel.Name(document.level).removeprefix("SIGNATURE_LEVEL_")),
+                    document.earlier_signature,
                 )
                 for document in request.documents
             ]
@@ -256,7 +258,7 @@ def _document(document: SignedDocument) -> pb.Document:
         signature=document.signature,
         title=document.title,
         format=pb.SignatureFormat.Value(f"SIGNATURE_FORMAT_{document.format}"),
-        level=pb.SIGNATURE_LEVEL_B_T,
+        level=pb.SignatureLevel.Value(f"SIGNATURE_LEVEL_{document.level}"),
         media_type=document.media_type,
         size_bytes=document.size_bytes,
         content_sha256=document.content_sha256,

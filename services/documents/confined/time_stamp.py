@@ -1,6 +1,5 @@
 """Checking a time stamp token before it goes into a signature (RFC 3161, RFC 5816)."""
 
-import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -25,25 +24,24 @@ SKEW: Final = timedelta(seconds=60)
 
 def check(
     token_der: bytes,
-    signature: bytes,
+    imprint_sha256: bytes,
     *,
     anchors: Sequence[x509.Certificate],
     certificates: Sequence[x509.Certificate],
     signing_time: datetime,
     now: datetime,
 ) -> datetime:
-    """Return the time that the token proves for `signature` (the signature value, not its digest).
+    """Return the time that the token proves for what has that digest.
 
     `certificates` may complete the authority's chain to an anchor. Revocation is left to validation: the authority
     was asked a moment ago.
     Raises TimeStampMalformedError, TimeStampMismatchError, TimeStampInvalidError, TimeStampUntrustedError,
     TimeStampOrderError.
     """
-    signed_data, stamped = _read(token_der)
+    signed_data, stamped = read(token_der)
     imprint = stamped["message_imprint"]
-    expected = hashlib.sha256(signature).digest()
-    if imprint["hash_algorithm"]["algorithm"].native != "sha256" or imprint["hashed_message"].native != expected:
-        raise TimeStampMismatchError("the time stamp is not for SHA-256 of this signature")
+    if imprint["hash_algorithm"]["algorithm"].native != "sha256" or imprint["hashed_message"].native != imprint_sha256:
+        raise TimeStampMismatchError("the time stamp is not for this SHA-256")
     made_at: datetime = stamped["gen_time"].native
     judgement = trust.judgement(anchors, at=now, certificates=certificates, revocation=False)
     try:
@@ -51,7 +49,7 @@ def check(
             ades_timestamp_validation(
                 signed_data,
                 judgement.spec,
-                lambda _: expected,
+                lambda _: imprint_sha256,
                 timing_info=judgement.timing,
                 validation_data_handlers=judgement.data(),
             )
@@ -67,7 +65,8 @@ def check(
     return made_at
 
 
-def _read(token_der: bytes) -> tuple[cms.SignedData, tsp.TSTInfo]:
+def read(token_der: bytes) -> tuple[cms.SignedData, tsp.TSTInfo]:
+    """Return a token's SignedData and what it states. Raises TimeStampMalformedError."""
     try:
         token = cms.ContentInfo.load(token_der, strict=True)
         signed_data = token["content"]

@@ -16,9 +16,19 @@ from asn1crypto import x509
 from asn1crypto.crl import CertificateList
 
 from mesh.errors import FinIdError
-from services.documents.confined import pdf, signer, time_stamp, trust, validation
+from services.documents.confined import (
+    completeness,
+    pdf,
+    pdf_extension,
+    signed_data,
+    signer,
+    time_stamp,
+    trust,
+    validation,
+)
 from services.documents.confined.signature import Evidence
 from services.documents.errors import DocumentTooComplexError
+from services.documents.pades import Place
 from services.documents.report import SignatureReport
 
 Header = dict[str, Any]
@@ -54,6 +64,48 @@ class Worker:
 
         return self._answer(work)
 
+    def extend(self, header: Header, blobs: list[bytes]) -> Answer:
+        """[signed PDF, certificates …, OCSP …, CRLs …]; counts, field, reserved_bytes → start, end; [appended]."""
+
+        def work() -> Answer:
+            certificates, ocsp_responses, crls = _split(blobs[1:], header["certificates"], header["ocsp_responses"])
+            appended, place = pdf_extension.extend(
+                blobs[0],
+                Place(header["start"], header["end"]),
+                pdf_extension.Store(certificates, ocsp_responses, crls),
+                field_name=header["field"],
+                reserved_bytes=header["reserved_bytes"],
+            )
+            return {"start": place and place.start, "end": place and place.end}, [appended]
+
+        return self._answer(work)
+
+    def read_signed_data(self, header: Header, blobs: list[bytes]) -> Answer:
+        """[CMS]; content_digests (hex by algorithm) → version, counts; [elements of its four sets]."""
+
+        def work() -> Answer:
+            digests = {name: bytes.fromhex(value) for name, value in header["content_digests"].items()}
+            version, sets = signed_data.read(blobs[0], digests)
+            return {"version": version, "counts": list(map(len, sets))}, [item for part in sets for item in part]
+
+        return self._answer(work)
+
+    def index_time_stamp(self, header: Header, blobs: list[bytes]) -> Answer:
+        """[token, ATSHashIndexV3] → [token]."""
+        return self._answer(lambda: ({}, [signed_data.with_hash_index(*blobs)]))
+
+    def check_evidence(self, header: Header, blobs: list[bytes]) -> Answer:
+        """[token …, signer's certificate, chain …, OCSP response …, CRL …]; counts, now."""
+
+        def work() -> Answer:
+            tokens, rest = blobs[: header["tokens"]], blobs[header["tokens"] :]
+            chain, ocsp_responses, crls = _split(rest, header["certificates"], header["ocsp_responses"])
+            store = pdf_extension.Store(chain, ocsp_responses, crls)
+            completeness.check(store, tokens, anchors=self._anchors, now=_time(header["now"]))
+            return {}, []
+
+        return self._answer(work)
+
     def check_signer(self, header: Header, blobs: list[bytes]) -> Answer:
         """[signer's certificate, chain …]; at."""
 
@@ -64,13 +116,13 @@ class Worker:
         return self._answer(work)
 
     def check_time_stamp(self, header: Header, blobs: list[bytes]) -> Answer:
-        """[token, signature, certificates …]; signing_time, now → stamped_at."""
+        """[token, stamped SHA-256, certificates …]; signing_time, now → stamped_at."""
 
         def work() -> Answer:
-            token, signature, *chain = blobs
+            token, imprint_sha256, *chain = blobs
             stamped_at = time_stamp.check(
                 token,
-                signature,
+                imprint_sha256,
                 anchors=self._anchors,
                 certificates=[x509.Certificate.load(der) for der in chain],
                 signing_time=_time(header["signing_time"]),
@@ -137,6 +189,15 @@ def _readable(crls_der: list[bytes]) -> list[CertificateList]:
             continue
         crls.append(crl)
     return crls
+
+
+def _split(blobs: list[bytes], *counts: int) -> list[list[bytes]]:
+    """The blobs in groups of those sizes, and what is left as one more."""
+    groups, at = [], 0
+    for count in counts:
+        groups.append(blobs[at : at + count])
+        at += count
+    return [*groups, blobs[at:]]
 
 
 def _time(unix_s: int) -> datetime:

@@ -33,7 +33,7 @@ class _BindingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Binding.Value
     BINDING_REBUILT: _Binding.ValueType  # 1
     """Anybody can rebuild it from content digest, certificate digest and signing time (CAdES)."""
     BINDING_DIGEST_ONLY: _Binding.ValueType  # 2
-    """documents alone vouches for it (PAdES)."""
+    """documents alone vouches for it (PAdES, XAdES)."""
 
 class Binding(_Binding, metaclass=_BindingEnumTypeWrapper):
     """How the digest to be signed relates to the content."""
@@ -42,7 +42,7 @@ BINDING_UNSPECIFIED: Binding.ValueType  # 0
 BINDING_REBUILT: Binding.ValueType  # 1
 """Anybody can rebuild it from content digest, certificate digest and signing time (CAdES)."""
 BINDING_DIGEST_ONLY: Binding.ValueType  # 2
-"""documents alone vouches for it (PAdES)."""
+"""documents alone vouches for it (PAdES, XAdES)."""
 Global___Binding: _TypeAlias = Binding  # noqa: Y015
 
 @_typing.final
@@ -236,6 +236,9 @@ class AssembleRequest(_message.Message):
     PREPARATION_FIELD_NUMBER: _builtins.int
     SIGNATURES_FIELD_NUMBER: _builtins.int
     TIME_STAMP_TOKENS_FIELD_NUMBER: _builtins.int
+    OCSP_RESPONSES_DER_FIELD_NUMBER: _builtins.int
+    CRLS_DER_FIELD_NUMBER: _builtins.int
+    ARCHIVE_TIME_STAMP_TOKENS_FIELD_NUMBER: _builtins.int
     preparation: _builtins.str
     @_builtins.property
     def signatures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
@@ -243,7 +246,19 @@ class AssembleRequest(_message.Message):
 
     @_builtins.property
     def time_stamp_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """DER TimeStampToken over SHA-256 of each signature value, in order."""
+        """DER TimeStampToken over each digest that Missing named, in order."""
+
+    @_builtins.property
+    def ocsp_responses_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """DER OCSPResponse to each request that Missing named."""
+
+    @_builtins.property
+    def crls_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """DER CRLs of the chain's authorities, when Missing asked for them."""
+
+    @_builtins.property
+    def archive_time_stamp_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """DER TimeStampToken over each digest that Missing named for archives, in order."""
 
     def __init__(
         self,
@@ -251,30 +266,75 @@ class AssembleRequest(_message.Message):
         preparation: _builtins.str = ...,
         signatures: _abc.Iterable[_builtins.bytes] | None = ...,
         time_stamp_tokens: _abc.Iterable[_builtins.bytes] | None = ...,
+        ocsp_responses_der: _abc.Iterable[_builtins.bytes] | None = ...,
+        crls_der: _abc.Iterable[_builtins.bytes] | None = ...,
+        archive_time_stamp_tokens: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["preparation", b"preparation", "signatures", b"signatures", "time_stamp_tokens", b"time_stamp_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive_time_stamp_tokens", b"archive_time_stamp_tokens", "crls_der", b"crls_der", "ocsp_responses_der", b"ocsp_responses_der", "preparation", b"preparation", "signatures", b"signatures", "time_stamp_tokens", b"time_stamp_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AssembleRequest: _TypeAlias = AssembleRequest  # noqa: Y015
 
 @_typing.final
+class Missing(_message.Message):
+    """What the certification authority must add before the documents can be assembled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_STAMPS_SHA256_FIELD_NUMBER: _builtins.int
+    OCSP_REQUESTS_DER_FIELD_NUMBER: _builtins.int
+    CRLS_FIELD_NUMBER: _builtins.int
+    ARCHIVE_TIME_STAMPS_SHA256_FIELD_NUMBER: _builtins.int
+    crls: _builtins.bool
+    """Whether the CRLs of the issuing CA and of the root are needed."""
+    @_builtins.property
+    def time_stamps_sha256(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    @_builtins.property
+    def ocsp_requests_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    @_builtins.property
+    def archive_time_stamps_sha256(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        time_stamps_sha256: _abc.Iterable[_builtins.bytes] | None = ...,
+        ocsp_requests_der: _abc.Iterable[_builtins.bytes] | None = ...,
+        crls: _builtins.bool = ...,
+        archive_time_stamps_sha256: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive_time_stamps_sha256", b"archive_time_stamps_sha256", "crls", b"crls", "ocsp_requests_der", b"ocsp_requests_der", "time_stamps_sha256", b"time_stamps_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Missing: _TypeAlias = Missing  # noqa: Y015
+
+@_typing.final
 class AssembleResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DOCUMENTS_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def documents(self) -> _containers.RepeatedCompositeFieldContainer[_esign_pb2.Document]: ...
+    def documents(self) -> _containers.RepeatedCompositeFieldContainer[_esign_pb2.Document]:
+        """All of them, or none."""
+
+    @_builtins.property
+    def missing(self) -> Global___Missing:
+        """Set instead of documents."""
+
     def __init__(
         self,
         *,
         documents: _abc.Iterable[_esign_pb2.Document] | None = ...,
+        missing: Global___Missing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["missing", b"missing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "missing", b"missing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

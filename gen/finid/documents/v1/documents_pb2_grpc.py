@@ -102,7 +102,8 @@ class DocumentsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Assemble(self, request, context):
-        """Puts signatures and time stamps into the documents and stores them. Idempotent by preparation.
+        """Puts signatures, time stamps and evidence into the documents and stores them. Idempotent by preparation. While
+        something is missing that the documents' levels need, the answer says what: call again with all of it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

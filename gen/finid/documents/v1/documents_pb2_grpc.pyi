@@ -42,7 +42,9 @@ class DocumentsServiceStub:
     GetContent: _grpc.UnaryUnaryMultiCallable[_documents_pb2.GetContentRequest, _documents_pb2.GetContentResponse]
     """The content of a prepared document, for the person to read."""
     Assemble: _grpc.UnaryUnaryMultiCallable[_documents_pb2.AssembleRequest, _documents_pb2.AssembleResponse]
-    """Puts signatures and time stamps into the documents and stores them. Idempotent by preparation."""
+    """Puts signatures, time stamps and evidence into the documents and stores them. Idempotent by preparation. While
+    something is missing that the documents' levels need, the answer says what: call again with all of it.
+    """
     GetSignatureDocuments: _grpc.UnaryUnaryMultiCallable[_documents_pb2.GetSignatureDocumentsRequest, _documents_pb2.GetSignatureDocumentsResponse]
     """The signed documents of one signature, in the order of the request."""
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_documents_pb2.ListDocumentsRequest, _documents_pb2.ListDocumentsResponse]
@@ -61,7 +63,9 @@ class DocumentsServiceAsyncStub(DocumentsServiceStub):
     GetContent: _aio.UnaryUnaryMultiCallable[_documents_pb2.GetContentRequest, _documents_pb2.GetContentResponse]  # type: ignore[assignment]
     """The content of a prepared document, for the person to read."""
     Assemble: _aio.UnaryUnaryMultiCallable[_documents_pb2.AssembleRequest, _documents_pb2.AssembleResponse]  # type: ignore[assignment]
-    """Puts signatures and time stamps into the documents and stores them. Idempotent by preparation."""
+    """Puts signatures, time stamps and evidence into the documents and stores them. Idempotent by preparation. While
+    something is missing that the documents' levels need, the answer says what: call again with all of it.
+    """
     GetSignatureDocuments: _aio.UnaryUnaryMultiCallable[_documents_pb2.GetSignatureDocumentsRequest, _documents_pb2.GetSignatureDocumentsResponse]  # type: ignore[assignment]
     """The signed documents of one signature, in the order of the request."""
     ListDocuments: _aio.UnaryUnaryMultiCallable[_documents_pb2.ListDocumentsRequest, _documents_pb2.ListDocumentsResponse]  # type: ignore[assignment]
@@ -101,7 +105,9 @@ class DocumentsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _documents_pb2.AssembleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_documents_pb2.AssembleResponse, _abc.Awaitable[_documents_pb2.AssembleResponse]]:
-        """Puts signatures and time stamps into the documents and stores them. Idempotent by preparation."""
+        """Puts signatures, time stamps and evidence into the documents and stores them. Idempotent by preparation. While
+        something is missing that the documents' levels need, the answer says what: call again with all of it.
+        """
 
     @_abc_1.abstractmethod
     def GetSignatureDocuments(

@@ -78,6 +78,8 @@ class _SignatureFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Signa
     """Detached CMS over any content (ETSI EN 319 122)."""
     SIGNATURE_FORMAT_PADES: _SignatureFormat.ValueType  # 2
     """Inside a PDF (ETSI EN 319 142)."""
+    SIGNATURE_FORMAT_CADES_ATTACHED: _SignatureFormat.ValueType  # 3
+    """CMS with the content inside (ETSI EN 319 122)."""
 
 class SignatureFormat(_SignatureFormat, metaclass=_SignatureFormatEnumTypeWrapper): ...
 
@@ -86,6 +88,8 @@ SIGNATURE_FORMAT_CADES_DETACHED: SignatureFormat.ValueType  # 1
 """Detached CMS over any content (ETSI EN 319 122)."""
 SIGNATURE_FORMAT_PADES: SignatureFormat.ValueType  # 2
 """Inside a PDF (ETSI EN 319 142)."""
+SIGNATURE_FORMAT_CADES_ATTACHED: SignatureFormat.ValueType  # 3
+"""CMS with the content inside (ETSI EN 319 122)."""
 Global___SignatureFormat: _TypeAlias = SignatureFormat  # noqa: Y015
 
 class _SignatureLevel:
@@ -97,12 +101,25 @@ class _SignatureLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Signat
     SIGNATURE_LEVEL_UNSPECIFIED: _SignatureLevel.ValueType  # 0
     SIGNATURE_LEVEL_B_T: _SignatureLevel.ValueType  # 1
     """With a time stamp on the signature."""
+    SIGNATURE_LEVEL_B_B: _SignatureLevel.ValueType  # 2
+    """The signature alone, with the certificates that it needs."""
+    SIGNATURE_LEVEL_B_LT: _SignatureLevel.ValueType  # 3
+    """With the revocation status of the whole chain."""
+    SIGNATURE_LEVEL_B_LTA: _SignatureLevel.ValueType  # 4
+    """With a time stamp over all of that."""
 
-class SignatureLevel(_SignatureLevel, metaclass=_SignatureLevelEnumTypeWrapper): ...
+class SignatureLevel(_SignatureLevel, metaclass=_SignatureLevelEnumTypeWrapper):
+    """The baseline levels of ETSI EN 319 122-1, 319 132-1 and 319 142-1; each holds what the ones before it hold, B-B first."""
 
 SIGNATURE_LEVEL_UNSPECIFIED: SignatureLevel.ValueType  # 0
 SIGNATURE_LEVEL_B_T: SignatureLevel.ValueType  # 1
 """With a time stamp on the signature."""
+SIGNATURE_LEVEL_B_B: SignatureLevel.ValueType  # 2
+"""The signature alone, with the certificates that it needs."""
+SIGNATURE_LEVEL_B_LT: SignatureLevel.ValueType  # 3
+"""With the revocation status of the whole chain."""
+SIGNATURE_LEVEL_B_LTA: SignatureLevel.ValueType  # 4
+"""With a time stamp over all of that."""
 Global___SignatureLevel: _TypeAlias = SignatureLevel  # noqa: Y015
 
 class _Indication:
@@ -456,12 +473,17 @@ class NewDocument(_message.Message):
     CONTENT_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     LEVEL_FIELD_NUMBER: _builtins.int
+    EARLIER_SIGNATURE_FIELD_NUMBER: _builtins.int
     title: _builtins.str
     """What the person sees."""
     content: _builtins.bytes
     """At most 10 MiB."""
     format: Global___SignatureFormat.ValueType
     level: Global___SignatureLevel.ValueType
+    earlier_signature: _builtins.bytes
+    """For CAdES: a CMS signature (DER) of others over the same content. The new signature is added beside theirs. A signed
+    PDF is itself the content of a further signature.
+    """
     def __init__(
         self,
         *,
@@ -469,10 +491,11 @@ class NewDocument(_message.Message):
         content: _builtins.bytes = ...,
         format: Global___SignatureFormat.ValueType = ...,
         level: Global___SignatureLevel.ValueType = ...,
+        earlier_signature: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "format", b"format", "level", b"level", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "earlier_signature", b"earlier_signature", "format", b"format", "level", b"level", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
