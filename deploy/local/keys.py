@@ -1,4 +1,4 @@
-"""Keys of the local mesh that are files: receipts, access tokens, the reference photo, fields at rest; and the pins.
+"""Keys of the local mesh that are files: receipts, orders, access tokens, the reference photo, fields at rest; pins.
 
 Every key is made once. The pins are what verifiers believe of receipt keys, made here and never by a service; they are
 made anew when a key is, or when they run out.
@@ -67,6 +67,31 @@ def pins_file(state: State, keys: dict[str, Path], now: datetime) -> Path:
         if same and all(pin["not_after"] > soon for pin in found):
             return path
     return state.write("keys/pins.json", json.dumps({"pins": wanted}, indent=2), mode=0o444)
+
+
+def orderers_file(state: State, now: datetime) -> Path:
+    """Return the public halves of the keys that order revocations for the Operator and the CA, made anew each start."""
+    return state.write("keys/orderers.json", json.dumps({"orderers": _orderers(state, now)}, indent=2), mode=0o444)
+
+
+def orderer_key(state: State, actor: str) -> Path:
+    """Return the Ed25519 key (PKCS#8 PEM) of the development Operator or CA. In production a person's card holds it."""
+    return state.secret(f"keys/orders-{actor.lower()}.pem", _new_ed25519_pem)
+
+
+def _orderers(state: State, now: datetime) -> list[dict[str, str | int]]:
+    return [
+        {
+            "kid": key_id(public_key),
+            "actor": actor,
+            "env": Env.SANDBOX.value,
+            "public_key": base64url.encode(public_key),
+            "not_before": int((now - _PINS_LIFETIME).timestamp()),
+            "not_after": int((now + _PINS_LIFETIME).timestamp()),
+        }
+        for actor in ("OPERATOR", "CA")
+        for public_key in [_public_key(orderer_key(state, actor))]
+    ]
 
 
 def _pins(keys: dict[str, Path], now: datetime) -> list[dict[str, str | int]]:

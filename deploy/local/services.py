@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -156,6 +157,7 @@ def _ca(parts: Parts) -> dict[str, str]:
         "FINID_FIELD_KEY_FILE": parts.key("ca"),
         "FINID_CA_PKI_FOLDER": str(parts.pki),
         "FINID_CA_PKI_URL": parts.pki_url,
+        "FINID_ORDERERS_FILE": str(keys.orderers_file(parts.state, datetime.now(UTC))),
     }
 
 

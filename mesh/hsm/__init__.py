@@ -24,6 +24,7 @@ from mesh.hsm.errors import (
 from mesh.hsm.keys import KeyAlgorithm, TokenPrivateKey
 from mesh.hsm.module import Module
 from mesh.hsm.pool import TokenPool
+from mesh.hsm.rsa import RsaScheme, TokenRsaPrivateKey
 from mesh.hsm.token import Token
 from mesh.hsm.wrapped import KekName, WrappedKey, WrappedKeyPair
 
@@ -31,6 +32,7 @@ __all__ = [
     "DevelopmentTokenError",
     "KekName",
     "KeyAlgorithm",
+    "RsaScheme",
     "Token",
     "TokenBusyError",
     "TokenError",
@@ -39,6 +41,7 @@ __all__ = [
     "TokenPinRefusedError",
     "TokenPool",
     "TokenPrivateKey",
+    "TokenRsaPrivateKey",
     "TokenUnavailableError",
     "WrappedKey",
     "WrappedKeyPair",

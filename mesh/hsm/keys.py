@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import pkcs11.util.ec
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
@@ -14,20 +14,34 @@ from mesh.hsm.errors import TokenUnavailableError
 
 
 class KeyAlgorithm(Enum):
-    """Signing keys that a token can hold. The value is the name used in transactions, protos and the database."""
+    """Signing keys that a token can hold. The value is the name used in transactions, protos and the database.
+
+    Subject keys, which live outside wrapped, are on curves only: an RSA key takes a token 250 ms and more to make.
+    """
 
     EC_P256 = "EC_P256"
     EC_P384 = "EC_P384"
+    RSA_2048 = "RSA_2048"
+    RSA_3072 = "RSA_3072"
+    RSA_4096 = "RSA_4096"
+
+    @property
+    def rsa_bits(self) -> int:
+        """Size of the modulus; 0 for a key on a curve."""
+        return int(self.value.removeprefix("RSA_")) if self.value.startswith("RSA_") else 0
 
     @property
     def curve(self) -> ec.EllipticCurve:
-        """The curve, as `cryptography` knows it."""
+        """The curve, as `cryptography` knows it. Raises ValueError for RSA."""
+        if self.rsa_bits:
+            raise ValueError(f"{self.value} is on no curve")
         return ec.SECP256R1() if self is KeyAlgorithm.EC_P256 else ec.SECP384R1()
 
     @property
     def digest(self) -> hashes.SHA256 | hashes.SHA384:
-        """The hash of the curve's own strength (FIPS 186-5, 6.4)."""
-        return hashes.SHA256() if self is KeyAlgorithm.EC_P256 else hashes.SHA384()
+        """The hash of the key's own strength (FIPS 186-5, 6.4; SP 800-57 part 1, table 2)."""
+        strong = (KeyAlgorithm.EC_P384, KeyAlgorithm.RSA_4096)
+        return hashes.SHA384() if self in strong else hashes.SHA256()
 
     @property
     def coordinate_bytes(self) -> int:
@@ -48,9 +62,14 @@ class KeyAlgorithm(Enum):
             ValueError: it does not parse, or is of no algorithm above.
         """
         key = load_der_public_key(public_key_der)
-        for algorithm in cls:
-            if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == algorithm.curve.name:
-                return algorithm
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            for algorithm in (cls.EC_P256, cls.EC_P384):
+                if key.curve.name == algorithm.curve.name:
+                    return algorithm
+        if isinstance(key, rsa.RSAPublicKey):
+            for algorithm in (cls.RSA_2048, cls.RSA_3072, cls.RSA_4096):
+                if key.key_size == algorithm.rsa_bits:
+                    return algorithm
         raise ValueError("not a public key of a known algorithm")
 
 
@@ -70,7 +89,19 @@ def signature_der(raw: bytes) -> bytes:
     return encode_dss_signature(int.from_bytes(raw[:half]), int.from_bytes(raw[half:]))
 
 
-class TokenPrivateKey(ec.EllipticCurvePrivateKey):
+class StaysInToken:
+    """What no key of a token does, whatever it is asked."""
+
+    def private_numbers(self) -> NoReturn:
+        """Refuse: the key stays in the token."""
+        raise TypeError("a token's key never leaves it")
+
+    def private_bytes(self, *_: object) -> NoReturn:
+        """Refuse: the key stays in the token."""
+        raise TypeError("a token's key never leaves it")
+
+
+class TokenPrivateKey(StaysInToken, ec.EllipticCurvePrivateKey):
     """A token's key in the shape that `cryptography`'s builders of certificates, CRLs and OCSP responses sign with.
 
     `sign_digest` takes a digest and answers with an ECDSA-Sig-Value; it blocks, and raises `TokenError`.
@@ -108,14 +139,6 @@ class TokenPrivateKey(ec.EllipticCurvePrivateKey):
     def exchange(self, *_: object) -> NoReturn:
         """Refuse: a signing key agrees on nothing."""
         raise TypeError("a token's signing key only signs")
-
-    def private_numbers(self) -> NoReturn:
-        """Refuse: the key stays in the token."""
-        raise TypeError("a token's key never leaves it")
-
-    def private_bytes(self, *_: object) -> NoReturn:
-        """Refuse: the key stays in the token."""
-        raise TypeError("a token's key never leaves it")
 
     def __copy__(self) -> "TokenPrivateKey":
         return self

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pkcs11.exceptions as p11
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
-from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
+from pkcs11 import MGF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 from pkcs11.constants import DEFAULT
 from pkcs11.types import PrivateKey, Session
 
@@ -18,12 +19,19 @@ from mesh.hsm.errors import (
 )
 from mesh.hsm.keys import KeyAlgorithm, TokenPrivateKey, public_key_der, signature_der
 from mesh.hsm.module import Module
+from mesh.hsm.rsa import RsaScheme, TokenRsaPrivateKey, digest_info, rsa_public_key_der
 from mesh.hsm.sessions import Desk, Sessions
 from mesh.hsm.wrapped import KekName, WrappedKey, WrappedKeyPair
 
 _STAYS_INSIDE = {Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
 _LEAVES_WRAPPED = {Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: True}
 # python-pkcs11 fills these in for every unwrapped key, and SoftHSM refuses them on a private key.
+_PSS_PARAMETERS = {
+    "sha256": (Mechanism.SHA256, MGF.SHA256),
+    "sha384": (Mechanism.SHA384, MGF.SHA384),
+    "sha512": (Mechanism.SHA512, MGF.SHA512),
+}
+_RSA_PUBLIC_EXPONENT = b"\x01\x00\x01"
 _UNWRAPPED = _STAYS_INSIDE | {Attribute.ENCRYPT: DEFAULT, Attribute.VERIFY: DEFAULT, Attribute.WRAP: DEFAULT}
 
 
@@ -64,6 +72,8 @@ class Token:
         """
         with self._sessions.work() as desk:
             self._refuse_taken(desk, ObjectClass.PRIVATE_KEY, label)
+            if algorithm.rsa_bits:
+                return _generate_rsa(desk.session, algorithm, label)
             public, _ = _generate_ec(desk.session, algorithm, label=label, private=_STAYS_INSIDE)
             return public
 
@@ -75,9 +85,11 @@ class Token:
         """
         with self._sessions.work() as desk:
             key = self._sessions.key(desk, ObjectClass.PUBLIC_KEY, label)
+            if key[Attribute.KEY_TYPE] is KeyType.RSA:
+                return rsa_public_key_der(key[Attribute.MODULUS], key[Attribute.PUBLIC_EXPONENT])
             parameters = key[Attribute.EC_PARAMS]
             for algorithm in KeyAlgorithm:
-                if algorithm.ec_parameters_der == parameters:
+                if not algorithm.rsa_bits and algorithm.ec_parameters_der == parameters:
                     return public_key_der(algorithm, key[Attribute.EC_POINT])
             raise TokenKeyMissingError(f"the token's key {label} is of no known algorithm")
 
@@ -87,7 +99,7 @@ class Token:
             return desk.find(ObjectClass.PRIVATE_KEY, label) is not None
 
     def sign_digest(self, label: str, digest: bytes) -> bytes:
-        """Sign a digest; give an ECDSA-Sig-Value (DER).
+        """Sign a digest with a key on a curve; give an ECDSA-Sig-Value (DER).
 
         Raises:
             TokenKeyMissingError: the token holds no signing key with this label.
@@ -96,16 +108,44 @@ class Token:
             key = self._sessions.key(desk, ObjectClass.PRIVATE_KEY, label)
             return signature_der(key.sign(digest, mechanism=Mechanism.ECDSA))
 
-    def private_key(self, label: str) -> TokenPrivateKey:
-        """Give the signing key to `cryptography`'s builders. Their `sign` then blocks on the token.
+    def sign_digest_rsa(
+        self, label: str, digest: bytes, algorithm: hashes.HashAlgorithm, scheme: RsaScheme, salt_bytes: int = 0
+    ) -> bytes:
+        """Sign a digest of `algorithm` (SHA-256, SHA-384, SHA-512) with an RSA key; `salt_bytes` is for PSS.
 
         Raises:
-            TokenKeyMissingError: there is none.
+            TokenKeyMissingError: the token holds no signing key with this label.
+        """
+        with self._sessions.work() as desk:
+            key = self._sessions.key(desk, ObjectClass.PRIVATE_KEY, label)
+            if scheme is RsaScheme.PKCS1_V15:
+                signature: bytes = key.sign(digest_info(digest, algorithm), mechanism=Mechanism.RSA_PKCS)
+            else:
+                parameters = (*_PSS_PARAMETERS[algorithm.name], salt_bytes)
+                signature = key.sign(digest, mechanism=Mechanism.RSA_PKCS_PSS, mechanism_param=parameters)
+            return signature
+
+    def private_key(self, label: str) -> TokenPrivateKey:
+        """Give a signing key on a curve to `cryptography`'s builders. Their `sign` then blocks on the token.
+
+        Raises:
+            TokenKeyMissingError: there is none, or it is an RSA key.
         """
         public_key = load_der_public_key(self.public_key_der(label))
         if not isinstance(public_key, ec.EllipticCurvePublicKey):
-            raise TypeError("public_key_der answers with keys of known algorithms only")
+            raise TokenKeyMissingError(f"the token's key {label} is on no curve")
         return TokenPrivateKey(public_key, lambda digest: self.sign_digest(label, digest))
+
+    def rsa_private_key(self, label: str) -> TokenRsaPrivateKey:
+        """Give an RSA signing key to `cryptography`'s builders, as `private_key`.
+
+        Raises:
+            TokenKeyMissingError: there is none, or it is on a curve.
+        """
+        public_key = load_der_public_key(self.public_key_der(label))
+        if not isinstance(public_key, rsa.RSAPublicKey):
+            raise TokenKeyMissingError(f"the token's key {label} is no RSA key")
+        return TokenRsaPrivateKey(public_key, lambda digest, *how: self.sign_digest_rsa(label, digest, *how))
 
     def create_kek(self, kek: KekName) -> None:
         """Make an AES-256 key that wraps subject keys and never leaves the token.
@@ -150,7 +190,10 @@ class Token:
 
         Raises:
             TokenKeyMissingError: the token does not hold the KEK.
+            ValueError: the algorithm is on no curve.
         """
+        if algorithm.rsa_bits:
+            raise ValueError("subject keys are on curves")
         with self._sessions.work() as desk:
             kek_key = self._sessions.key(desk, ObjectClass.SECRET_KEY, kek.token_label)
             public, private = _generate_ec(desk.session, algorithm, label=None, private=_LEAVES_WRAPPED)
@@ -221,6 +264,21 @@ class Token:
             private.destroy()
             raise WrappedKeyRefusedError("the wrapped key is of another algorithm than its envelope says")
         return private
+
+
+def _generate_rsa(session: Session, algorithm: KeyAlgorithm, label: str) -> bytes:
+    """Make an RSA key pair in the token; give SubjectPublicKeyInfo."""
+    public_key, _ = session.generate_keypair(
+        KeyType.RSA,
+        algorithm.rsa_bits,
+        label=label,
+        id=label.encode("utf-8"),
+        store=True,
+        capabilities=MechanismFlag.SIGN | MechanismFlag.VERIFY,
+        public_template={Attribute.PUBLIC_EXPONENT: _RSA_PUBLIC_EXPONENT},
+        private_template=_STAYS_INSIDE,
+    )
+    return rsa_public_key_der(public_key[Attribute.MODULUS], public_key[Attribute.PUBLIC_EXPONENT])
 
 
 def _generate_ec(

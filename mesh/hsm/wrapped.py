@@ -43,6 +43,10 @@ class WrappedKey:
     algorithm: KeyAlgorithm
     wrapped: bytes
 
+    def __post_init__(self) -> None:
+        if self.algorithm not in _ALGORITHM_CODES:
+            raise ValueError("subject keys are on curves")
+
     def to_bytes(self) -> bytes:
         """Encode: "FWK1", algorithm (u8), KEK generation (u16), label length (u8), label, wrapped key."""
         label = self.kek.label.encode("ascii")

@@ -17,10 +17,12 @@ from mesh.settings import read_secret
 from mesh.transaction import Env
 from services.ca import authority
 from services.ca.authority import AuthorityError
+from services.ca.change import Changes
 from services.ca.crl import RevocationList
+from services.ca.expiry import ExpiryNotices
 from services.ca.issue import Issue
 from services.ca.ocsp import Responder
-from services.ca.revoke import Revoke
+from services.ca.order import Orders
 from services.ca.servicer import CaServicer
 from services.ca.settings import CaSettings
 from services.ca.store import LedgerStore
@@ -52,7 +54,14 @@ async def serve(settings: CaSettings) -> None:
             now=_now,
             random_bytes=secrets.token_bytes,
         ),
-        revoke=Revoke(ledger=ledger, pins=pinned, floors=floor, now=_now),
+        changes=Changes(
+            ledger=ledger,
+            pins=pinned,
+            floors=floor,
+            orders=Orders.parse(settings.orderers_file.read_bytes(), Env(settings.env)),
+            now=_now,
+        ),
+        expiry_notices=ExpiryNotices(ledger=ledger, now=_now),
         revocation_list=RevocationList(authority=ours, ledger=ledger, now=_now),
         responder=Responder(authority=ours, ledger=ledger, now=_now),
         time_stamps=TimeStamps(authority=ours, practice=settings.practice, now=_now, random_bytes=secrets.token_bytes),

@@ -136,7 +136,7 @@ def elliptic(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
 def algorithm_of(public_key: ec.EllipticCurvePublicKey) -> KeyAlgorithm:
     """Algorithm of an elliptic curve key. Raises AuthorityError for another curve."""
     for algorithm in KeyAlgorithm:
-        if algorithm.curve.name == public_key.curve.name:
+        if not algorithm.rsa_bits and algorithm.curve.name == public_key.curve.name:
             return algorithm
     raise AuthorityError("a key of the authority is on an unknown curve")
 

@@ -9,7 +9,7 @@ import argparse
 import os
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mesh.errors import FinIdError
-from mesh.hsm import Token, TokenPrivateKey, open_token
+from mesh.hsm import KeyAlgorithm, Token, TokenPrivateKey, open_token
 from services.ca import authority, lint, profiles, subject
 from services.ca.authority import AuthorityError
 from services.ca.profiles import SERIAL_BYTES, Issuer, Practice, Profile
@@ -49,6 +49,13 @@ ROOT = Role(authority.ROOT_KEY, "Root CA", profiles.ROOT)
 ISSUING = Role(authority.ISSUING_KEY, "Issuing CA", profiles.ISSUING)
 OCSP = Role(authority.OCSP_KEY, "OCSP responder", profiles.OCSP, renewed_before=timedelta(days=30))
 TSA = Role(authority.TSA_KEY, "Time stamp authority", profiles.TSA, renewed_before=timedelta(days=365))
+# What a ceremony generates unless it is told otherwise.
+ALGORITHMS = {
+    ROOT: KeyAlgorithm.EC_P384,
+    ISSUING: KeyAlgorithm.EC_P384,
+    OCSP: KeyAlgorithm.EC_P256,
+    TSA: KeyAlgorithm.EC_P256,
+}
 _FILES = {ROOT: "root.pem", ISSUING: "issuing.pem", OCSP: authority.OCSP_FILE, TSA: authority.TSA_FILE}
 
 
@@ -67,8 +74,16 @@ class Ceremony:
         random_bytes: Callable[[int], bytes],
         say: Callable[[str], None],
         dry_run: bool = False,
+        algorithms: Mapping[Role, KeyAlgorithm] = ALGORITHMS,
     ) -> None:
-        """`say` takes the lines of the transcript; `now` is in UTC."""
+        """`say` takes the lines of the transcript; `now` is in UTC; `algorithms` are those of keys yet to be made.
+
+        Raises CeremonyError for an algorithm that a role's profile does not know.
+        """
+        for role, algorithm in algorithms.items():
+            if algorithm not in role.profile.key_algorithms:
+                raise CeremonyError(f"{role.common_name}: no key of algorithm {algorithm.value}")
+        self._algorithms = algorithms
         self._folder = folder
         self._practice = practice
         self._organization = organization
@@ -218,7 +233,7 @@ class Ceremony:
         """The role's key, generated if the token has none."""
         token = self._token_of(role)
         if not token.has_key_pair(role.key_label):
-            (algorithm,) = role.profile.key_algorithms
+            algorithm = self._algorithms[role]
             public_key_der = token.generate_key_pair(role.key_label, algorithm)
             self._say(
                 f"{role.common_name}: generated {algorithm.value} key {role.key_label}, {_sha256(public_key_der)}"
@@ -307,6 +322,12 @@ def main() -> None:
             random_bytes=secrets.token_bytes,
             say=lambda line: print(line, flush=True),
             dry_run=arguments.dry_run,
+            algorithms={
+                ROOT: settings.ca_root_algorithm,
+                ISSUING: settings.ca_issuing_algorithm,
+                OCSP: settings.ca_ocsp_algorithm,
+                TSA: settings.ca_tsa_algorithm,
+            },
         ).run()
     except (AuthorityError, CeremonyError, FinIdError, OSError, ValueError) as error:
         sys.exit(f"the ceremony stopped: {error}")

@@ -53,14 +53,16 @@ class RevocationList:
         for _ in range(_ATTEMPTS):
             latest = await self._ledger.latest_crl()
             recent = latest is not None and now < latest.this_update + REFRESHED_AFTER
-            if latest is not None and recent and latest.entries == await self._ledger.revoked_count():
+            # Read before the entries: a list may know more than it says, and is then made once more.
+            as_of = await self._ledger.last_change()
+            if latest is not None and recent and latest.as_of == as_of:
                 return latest
-            made = await self._make(latest.number + 1 if latest else 1, await self._ledger.revoked())
+            made = await self._make(latest.number + 1 if latest else 1, as_of, await self._ledger.revoked())
             if await self._ledger.publish_crl(made):
                 return made
         raise DependencyUnavailableError("the revocation list changes too often", retry_after_s=1.0)
 
-    async def _make(self, number: int, revoked: Sequence[Status]) -> PublishedCrl:
+    async def _make(self, number: int, as_of: int, revoked: Sequence[Status]) -> PublishedCrl:
         now = self._now().replace(microsecond=0)
         issuer = self._authority.issuer
         builder = (
@@ -75,7 +77,7 @@ class RevocationList:
             return builder.sign(key, self._authority.algorithm.digest)
 
         signed = await self._authority.issuing.key.sign_with(sign)
-        return PublishedCrl(number, now, now + LIFETIME, len(revoked), signed.public_bytes(Encoding.DER))
+        return PublishedCrl(number, now, now + LIFETIME, len(revoked), as_of, signed.public_bytes(Encoding.DER))
 
 
 def _entry(status: Status) -> x509.RevokedCertificate:

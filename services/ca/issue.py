@@ -28,7 +28,7 @@ from mesh.transaction import Openings, Purpose, TransactionError
 from services.ca import lint, profiles, subject
 from services.ca.authority import Authority
 from services.ca.ledger import ABANDONED_AFTER, Intent, Issuance, Ledger, State, TransactionUsedError
-from services.ca.profiles import SERIAL_BYTES, SUBJECTS, Practice, Profile
+from services.ca.profiles import SERIAL_BYTES, SUBJECTS, Holder, Practice, Profile
 
 _PURPOSES = frozenset({Purpose.ISSUE, Purpose.REISSUE})
 
@@ -64,6 +64,13 @@ class SupersededUnknownError(FinIdError):
 
     code = Code.FAILED_PRECONDITION
     reason = "SUPERSEDED_UNKNOWN"
+
+
+class CertificateHeldError(FinIdError):
+    """The Operator or the authority suspended the person's certificate; a new one would go around that."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "CERTIFICATE_HELD"
 
 
 class IssuanceInProgressError(FinIdError):
@@ -130,8 +137,8 @@ class Issue:
         """Return the certificate; a repeat with the same request id and transaction returns the first answer.
 
         Raises PreconditionError; CsrRefusedError, ProfileRefusedError, KeyNotAttestedError, SubjectMismatchError,
-        SubjectUnusableError, SupersededUnknownError, KeyCertifiedError, LintError; TransactionUsedError,
-        IssuanceInProgressError, IssuanceAbandonedError; TokenError, DependencyUnavailableError.
+        SubjectUnusableError, SupersededUnknownError, CertificateHeldError, KeyCertifiedError, LintError;
+        TransactionUsedError, IssuanceInProgressError, IssuanceAbandonedError; TokenError, DependencyUnavailableError.
         """
         try:
             transaction = transactions.parse(command.transaction_bytes)
@@ -162,6 +169,8 @@ class Issue:
         superseded = grant.transaction.superseded
         if superseded and not await self._ledger.holds(superseded, grant.iin):
             raise SupersededUnknownError("the credential to be replaced has no certificate of this person in force")
+        if await self._ledger.is_held(grant.iin, grant.transaction.profile, grant.transaction.policy):
+            raise CertificateHeldError("the person's certificate is suspended on another's word")
         return await self._sign(command, grant, profile, subject.of_person(release), public_key)
 
     async def _repeat(self, found: Issuance, request_id: str) -> Issued:
@@ -209,6 +218,7 @@ class Issue:
             iin=grant.iin,
             public_key_sha256=grant.facts(KeyAttestation).public_key_sha256,
             profile=grant.transaction.profile,
+            policy=grant.transaction.policy,
             not_after=linted.not_valid_after_utc,
             intended_at=now,
         )
@@ -229,7 +239,8 @@ class Issue:
             raise
         der = certificate.public_bytes(Encoding.DER)
         if not await self._ledger.record(intent, der, self._now()):
-            raise IssuanceAbandonedError("the certificate took too long to issue; authenticate again")
+            await self._ledger.abandon(intent.serial, self._now())
+            raise IssuanceAbandonedError("the certificate was not issued in time; authenticate again")
         return Issued(der, intent.serial)
 
 
@@ -246,6 +257,9 @@ def _profile(grant: Grant) -> Profile:
     profile = SUBJECTS.get(grant.transaction.profile)
     if profile is None:
         raise ProfileRefusedError("this authority offers no such profile")
+    if profile.holder is not Holder.INDIVIDUAL:
+        # Who acts for whom is a state register's word, and no receipt carries it yet.
+        raise ProfileRefusedError("nobody says yet for which organisation the person acts")
     if grant.transaction.key_algorithm not in {algorithm.value for algorithm in profile.key_algorithms}:
         raise ProfileRefusedError("the profile does not allow this key algorithm")
     return profile

@@ -1,8 +1,9 @@
 """What the authority remembers of each certificate, and the port to where it is kept.
 
-INTENDED → ISSUED → REVOKED, or INTENDED → ABANDONED. A serial is written down as INTENDED before anything is signed
-with it and leaves only as ISSUED. One that did not get so far is ABANDONED: perhaps signed, never released, revoked for
-relying parties, and never signed again.
+INTENDED → ISSUED ⇄ SUSPENDED → REVOKED, ISSUED → REVOKED, or INTENDED → ABANDONED.
+
+A serial is written down as INTENDED before anything is signed with it and leaves only as ISSUED. One that did not get
+so far is ABANDONED: perhaps signed, never released, revoked for relying parties, and never signed again.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,8 +23,29 @@ class State(StrEnum):
 
     INTENDED = "INTENDED"
     ISSUED = "ISSUED"
+    SUSPENDED = "SUSPENDED"
     REVOKED = "REVOKED"
     ABANDONED = "ABANDONED"
+
+
+class Kind(StrEnum):
+    """What an act does to a certificate."""
+
+    REVOKE = "REVOKE"
+    SUSPEND = "SUSPEND"
+    RESUME = "RESUME"
+
+
+class Actor(StrEnum):
+    """On whose word."""
+
+    PERSON = "PERSON"
+    OPERATOR = "OPERATOR"
+    CA = "CA"
+
+
+# RFC 5280 section 5.3.1: the reason of a suspension, and of nothing else.
+ON_HOLD = "certificateHold"
 
 
 class KeyCertifiedError(FinIdError):
@@ -52,6 +74,7 @@ class Intent:
     iin: str = field(repr=False)
     public_key_sha256: bytes
     profile: str
+    policy: str
     not_after: datetime
     intended_at: datetime
 
@@ -68,24 +91,66 @@ class Issuance:
 
 
 @dataclass(frozen=True, slots=True)
-class Revocation:
-    """A revocation asked for by a person; `reason` is a name of RFC 5280 section 5.3.1."""
+class Change:
+    """An act upon one certificate. `act` is the person's txn or the digest of the order, 32 bytes; each acts once.
 
-    txn: bytes
+    `iin` is "" for an order: it names the certificate alone. `reason` is a name of RFC 5280 section 5.3.1, or "" for
+    RESUME. `evidence` is the order as signed, "" for a person's act: its evidence are receipts, which the hub keeps.
+    """
+
+    kind: Kind
+    act: bytes
     request_id: str
     certificate_sha256: bytes
     iin: str = field(repr=False)
+    actor: Actor
     reason: str
-    revoked_at: datetime
+    at: datetime
+    evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class RevocationRecord:
-    """How a certificate stands that somebody wants revoked; None and "" while it is not."""
+class Act:
+    """An act that was done: under which request id, upon which certificate, and when."""
 
-    txn: bytes | None
     request_id: str
-    revoked_at: datetime | None
+    kind: Kind
+    certificate_sha256: bytes
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an issued certificate stands, and on whose word ("" when nobody changed it)."""
+
+    state: State
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expiring:
+    """A certificate in force that ends soon; names no person."""
+
+    serial: int
+    credential: str
+    certificate_sha256: bytes
+    profile: str
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the audit: `subject` is a serial or a list's number in hex, `hash` covers this and all before it."""
+
+    seq: int
+    at: datetime
+    event: str
+    subject: str
+    actor: str
+    reason: str
+    sha256: str
+    changes_status: bool
+    hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +165,13 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class PublishedCrl:
-    """A CRL of the issuing CA. `entries` is how many serials it lists."""
+    """A CRL of the issuing CA. `entries` is how many serials it lists, `as_of` the last change that it knows of."""
 
     number: int
     this_update: datetime
     next_update: datetime
     entries: int
+    as_of: int
     der: bytes = field(repr=False)
 
 
@@ -120,7 +186,11 @@ class Ledger(Protocol):
         ...
 
     async def holds(self, credential: str, iin: str) -> bool:
-        """Whether the credential has an issued certificate and it is this person's."""
+        """Whether the credential's certificate is this person's and in force, or held by the person alone."""
+        ...
+
+    async def is_held(self, iin: str, profile: str, policy: str) -> bool:
+        """Whether this person's certificate of that profile and policy is suspended on another's word."""
         ...
 
     async def intend(self, intent: Intent) -> bool:
@@ -131,9 +201,11 @@ class Ledger(Protocol):
         ...
 
     async def record(self, intent: Intent, certificate_der: bytes, issued_at: datetime) -> bool:
-        """INTENDED → ISSUED, and the superseded credential's certificate ISSUED → REVOKED with it.
+        """INTENDED → ISSUED; with it the superseded credential's certificate, and the one in force of the same person,
+        profile and policy, become REVOKED (superseded).
 
-        False, changing nothing, when it is INTENDED no more: then the certificate must not leave.
+        False, changing nothing, when it is INTENDED no more, or would stand beside one that another than the person
+        suspended: then the certificate must not leave.
         """
         ...
 
@@ -145,12 +217,24 @@ class Ledger(Protocol):
         """INTENDED → ABANDONED for every intent older than that: whoever meant to sign it is gone."""
         ...
 
-    async def revoke(self, revocation: Revocation) -> bool:
-        """ISSUED → REVOKED, if the certificate is this person's; False, changing nothing, otherwise."""
+    async def change(self, change: Change) -> bool:
+        """Do an act; False, changing nothing, unless the certificate is known, the person's, and can be so changed.
+
+        REVOKE: ISSUED, SUSPENDED → REVOKED. SUSPEND: ISSUED → SUSPENDED. RESUME: SUSPENDED → ISSUED, for whoever
+        suspended it. Raises TransactionUsedError when the act was done before.
+        """
         ...
 
-    async def find_revocation(self, certificate_sha256: bytes, iin: str) -> RevocationRecord | None:
-        """How this person's certificate stands; None when the person has no such certificate."""
+    async def find_act(self, act: bytes) -> Act | None:
+        """An act that was done."""
+        ...
+
+    async def standing(self, certificate_sha256: bytes, iin: str) -> Standing | None:
+        """How a certificate stands; None when it is unknown, or not this person's ("" asks for nobody's)."""
+        ...
+
+    async def expiring(self, before: datetime, after: tuple[datetime, int], limit: int) -> Sequence[Expiring]:
+        """Certificates in force that end between `after` (time, serial; exclusive) and `before`, soonest first."""
         ...
 
     async def statuses(self, serials: Collection[int]) -> Sequence[Status]:
@@ -161,12 +245,16 @@ class Ledger(Protocol):
         """The CRL with the highest number."""
         ...
 
-    async def revoked_count(self) -> int:
-        """How many serials a CRL made now would list."""
+    async def last_change(self) -> int:
+        """The number of the last change that relying parties are told of; it only goes up."""
+        ...
+
+    async def changed_since(self, change: int) -> Sequence[int]:
+        """The serials of the changes with higher numbers."""
         ...
 
     async def revoked(self) -> Sequence[Status]:
-        """The serials that a CRL must list: REVOKED and ABANDONED."""
+        """The serials that a CRL must list: SUSPENDED, REVOKED and ABANDONED."""
         ...
 
     async def publish_crl(self, crl: PublishedCrl) -> bool:

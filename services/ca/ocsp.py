@@ -37,6 +37,7 @@ _REASONS = {
     "affiliationChanged": 3,
     "superseded": 4,
     "cessationOfOperation": 5,
+    "certificateHold": 6,
     "privilegeWithdrawn": 9,
 }
 

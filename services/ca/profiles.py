@@ -5,8 +5,9 @@ and the conventions of Kazakhstan's national certification authority for extende
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import Enum
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -14,8 +15,9 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 
 from mesh.hsm import KeyAlgorithm
 
-# Registration certificate of an individual.
+# Registration certificate of an individual, and of a legal entity (held by somebody who acts for it).
 KZ_INDIVIDUAL = x509.ObjectIdentifier("1.2.398.3.3.4.1.1")
+KZ_LEGAL_ENTITY = x509.ObjectIdentifier("1.2.398.3.3.4.1.2")
 
 # RFC 5280 section 4.2.1.4: the CA may issue under every policy of its operator.
 _ANY_POLICY = x509.ObjectIdentifier("2.5.29.32.0")
@@ -23,6 +25,14 @@ _ANY_POLICY = x509.ObjectIdentifier("2.5.29.32.0")
 # A relying party's clock may be behind ours.
 BACKDATED = timedelta(seconds=60)
 SERIAL_BYTES = 20
+
+
+class Holder(Enum):
+    """Whom a certificate names."""
+
+    AUTHORITY = "one of the authority's own parts"
+    INDIVIDUAL = "a person"
+    LEGAL_ENTITY = "a person who acts for an organisation, and the organisation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +46,8 @@ class Profile:
     lifetime: timedelta
     key_usage: frozenset[str]
     extended_key_usage: tuple[x509.ObjectIdentifier, ...] = ()
-    key_algorithms: frozenset[KeyAlgorithm] = frozenset({KeyAlgorithm.EC_P256})
+    key_algorithms: frozenset[KeyAlgorithm] = frozenset({KeyAlgorithm.EC_P256, KeyAlgorithm.EC_P384})
+    holder: Holder = Holder.AUTHORITY
     is_ca: bool = False
     path_length: int | None = None
     any_policy: bool = False
@@ -75,15 +86,27 @@ TSA = Profile(
     crl="issuing.crl",
     points_to_issuer=True,
 )
-# What people get, by the profile id of the transaction.
+_INDIVIDUAL_SIGN = Profile(
+    lifetime=_YEAR,
+    key_usage=frozenset({"digital_signature", "content_commitment"}),
+    extended_key_usage=(KZ_INDIVIDUAL,),
+    holder=Holder.INDIVIDUAL,
+    policy=(1, 1),
+    crl="issuing.crl",
+    points_to_issuer=True,
+)
+# What people get, by the profile id of the transaction. A key that authenticates commits to no content (RFC 5280,
+# section 4.2.1.3).
 SUBJECTS = {
-    "individual-sign": Profile(
-        lifetime=_YEAR,
-        key_usage=frozenset({"digital_signature", "content_commitment"}),
-        extended_key_usage=(KZ_INDIVIDUAL,),
-        policy=(1, 1),
-        crl="issuing.crl",
-        points_to_issuer=True,
+    "individual-sign": _INDIVIDUAL_SIGN,
+    "individual-auth": replace(
+        _INDIVIDUAL_SIGN,
+        key_usage=frozenset({"digital_signature"}),
+        extended_key_usage=(ExtendedKeyUsageOID.CLIENT_AUTH, KZ_INDIVIDUAL),
+        policy=(1, 2),
+    ),
+    "legal-entity-sign": replace(
+        _INDIVIDUAL_SIGN, extended_key_usage=(KZ_LEGAL_ENTITY,), holder=Holder.LEGAL_ENTITY, policy=(1, 3)
     ),
 }
 # The policy of the time stamps themselves (TSTInfo), under the authority's arc.

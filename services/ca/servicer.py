@@ -9,11 +9,13 @@ from finid.factor.v1 import bundle_pb2
 
 from mesh.transaction import Openings
 from services.ca.authority import Authority
+from services.ca.change import Changes
 from services.ca.crl import RevocationList
+from services.ca.expiry import ExpiryNotices
 from services.ca.issue import Issue, IssueCommand
+from services.ca.ledger import Kind
 from services.ca.ocsp import Responder
 from services.ca.profiles import SERIAL_BYTES
-from services.ca.revoke import Revoke
 from services.ca.timestamp import TimeStamps
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -27,14 +29,16 @@ class CaServicer(rpc.CaServiceServicer):
         *,
         authority: Authority,
         issue: Issue,
-        revoke: Revoke,
+        changes: Changes,
+        expiry_notices: ExpiryNotices,
         revocation_list: RevocationList,
         responder: Responder,
         time_stamps: TimeStamps,
     ) -> None:
         self._authority = authority
         self._issue = issue
-        self._revoke = revoke
+        self._changes = changes
+        self._expiry_notices = expiry_notices
         self._revocation_list = revocation_list
         self._responder = responder
         self._time_stamps = time_stamps
@@ -59,11 +63,43 @@ class CaServicer(rpc.CaServiceServicer):
 
     async def Revoke(self, request: pb.RevokeRequest, _context: _Context) -> pb.RevokeResponse:
         """Revoke a person's own certificate."""
+        return pb.RevokeResponse(revoked_at=await self._by_person(Kind.REVOKE, request))
+
+    async def Suspend(self, request: pb.SuspendRequest, _context: _Context) -> pb.SuspendResponse:
+        """Suspend a person's own certificate."""
+        return pb.SuspendResponse(suspended_at=await self._by_person(Kind.SUSPEND, request))
+
+    async def Resume(self, request: pb.ResumeRequest, _context: _Context) -> pb.ResumeResponse:
+        """End a suspension of the person's own."""
+        return pb.ResumeResponse(resumed_at=await self._by_person(Kind.RESUME, request))
+
+    async def _by_person(self, kind: Kind, request: pb.RevokeRequest | pb.SuspendRequest | pb.ResumeRequest) -> int:
         bundle = request.bundle
-        revoked_at = await self._revoke.revoke(
-            request.request_id, bundle.transaction, _openings(bundle.openings), tuple(bundle.receipts)
+        at = await self._changes.by_person(
+            kind, request.request_id, bundle.transaction, _openings(bundle.openings), tuple(bundle.receipts)
         )
-        return pb.RevokeResponse(revoked_at=int(revoked_at.timestamp()))
+        return int(at.timestamp())
+
+    async def Order(self, request: pb.OrderRequest, _context: _Context) -> pb.OrderResponse:
+        """Do what a signed order says."""
+        return pb.OrderResponse(done_at=int((await self._changes.by_order(request.order)).timestamp()))
+
+    async def ListExpiring(self, request: pb.ListExpiringRequest, _context: _Context) -> pb.ListExpiringResponse:
+        """Return certificates that end soon."""
+        page = await self._expiry_notices.page(request.within_days, request.page_size, request.page_token)
+        return pb.ListExpiringResponse(
+            certificates=[
+                pb.ExpiringCertificate(
+                    serial=found.serial.to_bytes(SERIAL_BYTES).hex(),
+                    credential=found.credential,
+                    certificate_sha256=found.certificate_sha256,
+                    profile=found.profile,
+                    not_after=int(found.not_after.timestamp()),
+                )
+                for found in page.certificates
+            ],
+            next_page_token=page.next_page_token,
+        )
 
     async def GetCrl(self, request: pb.GetCrlRequest, _context: _Context) -> pb.GetCrlResponse:
         """Return a revocation list."""

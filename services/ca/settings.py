@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from mesh.hsm import KeyAlgorithm
 from mesh.settings import EnvironmentSettings, KeyFile, MeshSettings, PublicFile, SecretFile
 from services.ca.profiles import Practice
 
@@ -65,6 +66,8 @@ class CaSettings(AuthoritySettings, MeshSettings):
     """Seals certificates, which name people, in the database."""
     pins_file: PublicFile
     floors_file: PublicFile
+    orderers_file: PublicFile
+    """Which keys may order revocations and suspensions for the Operator or the authority; from the ceremony."""
 
 
 class CeremonySettings(AuthoritySettings):
@@ -72,6 +75,11 @@ class CeremonySettings(AuthoritySettings):
 
     ca_root_token_label: TokenLabel
     ca_root_token_pin_file: Path
+    ca_root_algorithm: KeyAlgorithm = KeyAlgorithm.EC_P384
+    ca_issuing_algorithm: KeyAlgorithm = KeyAlgorithm.EC_P384
+    ca_ocsp_algorithm: KeyAlgorithm = KeyAlgorithm.EC_P256
+    ca_tsa_algorithm: KeyAlgorithm = KeyAlgorithm.EC_P256
+    """Of keys that are yet to be generated; a key that the token holds stays what it is."""
     ca_organization: Annotated[str, Field(min_length=1, max_length=64)] = "FinID sandbox"
 
     @model_validator(mode="after")

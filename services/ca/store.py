@@ -8,17 +8,25 @@ from datetime import datetime
 from mesh.postgres import Database, Row, UniqueViolationError
 from mesh.sealing import Seal, derive
 from services.ca.ledger import (
+    Act,
+    Change,
+    Entry,
+    Expiring,
     Intent,
     Issuance,
     KeyCertifiedError,
+    Kind,
     PublishedCrl,
-    Revocation,
-    RevocationRecord,
+    Standing,
     State,
     Status,
+    TransactionUsedError,
 )
 from services.ca.profiles import SERIAL_BYTES
 
+# More than that many issuances of one person at the same moment are not waited for.
+_ATTEMPTS = 3
+_BECOMES = {Kind.REVOKE: State.REVOKED, Kind.SUSPEND: State.SUSPENDED, Kind.RESUME: State.ISSUED}
 _CERTIFICATE_COLUMN = "certificates.sealed_certificate"
 
 
@@ -50,16 +58,26 @@ class LedgerStore:
 
     _HOLDS = """
         SELECT FROM ca.certificates
-        WHERE credential = $1 AND subject_hmac = $2 AND state = 'ISSUED'"""
+        WHERE credential = $1 AND subject_hmac = $2
+            AND (state = 'ISSUED' OR (state = 'SUSPENDED' AND actor = 'PERSON'))"""
 
     async def holds(self, credential: str, iin: str) -> bool:
-        """Whether the credential's certificate is in force and this person's."""
+        """Whether the credential's certificate is this person's and in force, or held by the person alone."""
         return await self._database.one(self._HOLDS, credential, self._subject(iin)) is not None
+
+    _IS_HELD = """
+        SELECT FROM ca.certificates
+        WHERE subject_hmac = $1 AND profile = $2 AND policy = $3 AND state = 'SUSPENDED' AND actor <> 'PERSON'"""
+
+    async def is_held(self, iin: str, profile: str, policy: str) -> bool:
+        """Whether another than the person suspended the certificate."""
+        return await self._database.one(self._IS_HELD, self._subject(iin), profile, policy) is not None
 
     _INTEND = """
         INSERT INTO ca.certificates (
-            serial, txn, request_id, credential, subject_hmac, public_key_sha256, profile, state, intended_at, not_after
-        ) VALUES ($1, $2, $3, $4, $5, $6, $7, 'INTENDED', $8, $9)
+            serial, txn, request_id, credential, subject_hmac, public_key_sha256, profile, state, intended_at,
+            not_after, policy, actor
+        ) VALUES ($1, $2, $3, $4, $5, $6, $7, 'INTENDED', $8, $9, $10, 'PERSON')
         ON CONFLICT (txn) DO NOTHING"""
 
     async def intend(self, intent: Intent) -> bool:
@@ -76,42 +94,54 @@ class LedgerStore:
                 intent.profile,
                 intent.intended_at,
                 intent.not_after,
+                intent.policy,
             )
         except UniqueViolationError as error:
             raise KeyCertifiedError("the key or the credential has a certificate already") from error
         return added == 1
 
+    _LOCK_INTENDED = """
+        SELECT FROM ca.certificates WHERE serial = $1 AND state = 'INTENDED' FOR UPDATE"""
     _RECORD = """
         UPDATE ca.certificates
         SET state = 'ISSUED', issued_at = $2, certificate_sha256 = $3, sealed_certificate = $4
         WHERE serial = $1 AND state = 'INTENDED'"""
+    # The credential that REISSUE names, and whatever else is in force for the same person, profile and policy. What
+    # another than the person suspended stays; the index of what is in force then keeps the new one out.
     _SUPERSEDE = """
         UPDATE ca.certificates
-        SET state = 'REVOKED', revoked_at = $3, revocation_reason = 'superseded',
-            revocation_txn = $4, revocation_request_id = $5
-        WHERE credential = $1 AND subject_hmac = $2 AND state = 'ISSUED'"""
+        SET state = 'REVOKED', revoked_at = coalesce(revoked_at, $6), revocation_reason = 'superseded', actor = 'PERSON'
+        WHERE subject_hmac = $2 AND (credential = $3 OR (profile = $4 AND policy = $5)) AND serial <> $1
+            AND (state = 'ISSUED' OR (state = 'SUSPENDED' AND actor = 'PERSON'))"""
 
     async def record(self, intent: Intent, certificate_der: bytes, issued_at: datetime) -> bool:
-        """INTENDED → ISSUED; a superseded credential's certificate is revoked with it."""
+        """INTENDED → ISSUED; what it replaces is revoked with it."""
         serial = _octets(intent.serial)
         sealed = self._seal.seal(certificate_der, column=_CERTIFICATE_COLUMN, row=serial.hex())
         digest = hashlib.sha256(certificate_der).digest()
-        async with self._database.transaction() as transaction:
-            if not await transaction.run(self._RECORD, serial, issued_at, digest, sealed):
-                return False
-            if intent.superseded:
-                await transaction.run(
-                    self._SUPERSEDE,
-                    intent.superseded,
-                    self._subject(intent.iin),
-                    issued_at,
-                    intent.txn,
-                    intent.request_id,
-                )
-        return True
+        for _ in range(_ATTEMPTS):
+            try:
+                async with self._database.transaction() as transaction:
+                    if await transaction.one(self._LOCK_INTENDED, serial) is None:
+                        return False
+                    await transaction.run(
+                        self._SUPERSEDE,
+                        serial,
+                        self._subject(intent.iin),
+                        intent.superseded,
+                        intent.profile,
+                        intent.policy,
+                        issued_at,
+                    )
+                    await transaction.run(self._RECORD, serial, issued_at, digest, sealed)
+                return True
+            except UniqueViolationError:
+                # One in force came in between, and is replaced at the next attempt; or it is held and stays.
+                continue
+        return False
 
     _ABANDON = """
-        UPDATE ca.certificates SET state = 'ABANDONED', revoked_at = $2
+        UPDATE ca.certificates SET state = 'ABANDONED', revoked_at = $2, actor = 'CA'
         WHERE serial = $1 AND state = 'INTENDED'"""
 
     async def abandon(self, serial: int, at: datetime) -> None:
@@ -119,41 +149,84 @@ class LedgerStore:
         await self._database.run(self._ABANDON, _octets(serial), at)
 
     _ABANDON_OLDER = """
-        UPDATE ca.certificates SET state = 'ABANDONED', revoked_at = $2
+        UPDATE ca.certificates SET state = 'ABANDONED', revoked_at = $2, actor = 'CA'
         WHERE state = 'INTENDED' AND intended_at < $1"""
 
     async def abandon_older(self, than: datetime, at: datetime) -> None:
         """INTENDED → ABANDONED for intents older than that."""
         await self._database.run(self._ABANDON_OLDER, than, at)
 
-    _REVOKE = """
-        UPDATE ca.certificates
-        SET state = 'REVOKED', revoked_at = $3, revocation_reason = $4, revocation_txn = $5, revocation_request_id = $6
-        WHERE certificate_sha256 = $1 AND subject_hmac = $2 AND state = 'ISSUED'"""
-
-    async def revoke(self, revocation: Revocation) -> bool:
-        """ISSUED → REVOKED, if it is this person's."""
-        changed = await self._database.run(
-            self._REVOKE,
-            revocation.certificate_sha256,
-            self._subject(revocation.iin),
-            revocation.revoked_at,
-            revocation.reason,
-            revocation.txn,
-            revocation.request_id,
+    _CHANGE = """
+        WITH changed AS (
+            UPDATE ca.certificates
+            SET state = $3, actor = $4, revocation_reason = $5,
+                revoked_at = CASE WHEN $3 = 'ISSUED' THEN NULL ELSE coalesce(revoked_at, $6) END
+            WHERE certificate_sha256 = $1 AND ($2::bytea IS NULL OR subject_hmac = $2)
+                AND ((state = 'ISSUED' AND $3 <> 'ISSUED')
+                    OR (state = 'SUSPENDED' AND ($3 = 'REVOKED' OR ($3 = 'ISSUED' AND actor = $4))))
+            RETURNING serial
         )
+        INSERT INTO ca.acts (act, request_id, serial, kind, actor, reason, at, evidence)
+        SELECT $7, $8, serial, $9, $4, $5, $6, $10 FROM changed"""
+
+    async def change(self, change: Change) -> bool:
+        """Do an act and write it down, or neither."""
+        try:
+            changed = await self._database.run(
+                self._CHANGE,
+                change.certificate_sha256,
+                self._subject(change.iin) if change.iin else None,
+                _BECOMES[change.kind].value,
+                change.actor.value,
+                change.reason,
+                change.at,
+                change.act,
+                change.request_id,
+                change.kind.value,
+                change.evidence,
+            )
+        except UniqueViolationError as error:
+            raise TransactionUsedError("the transaction or order has been used before") from error
         return changed == 1
 
-    _FIND_REVOCATION = """
-        SELECT revocation_txn, revocation_request_id, revoked_at
-        FROM ca.certificates WHERE certificate_sha256 = $1 AND subject_hmac = $2"""
+    _FIND_ACT = """
+        SELECT acts.request_id, acts.kind, certificates.certificate_sha256, acts.at
+        FROM ca.acts JOIN ca.certificates USING (serial) WHERE acts.act = $1"""
 
-    async def find_revocation(self, certificate_sha256: bytes, iin: str) -> RevocationRecord | None:
-        """How this person's certificate stands."""
-        row = await self._database.one(self._FIND_REVOCATION, certificate_sha256, self._subject(iin))
-        if row is None:
-            return None
-        return RevocationRecord(row["revocation_txn"], row["revocation_request_id"], row["revoked_at"])
+    async def find_act(self, act: bytes) -> Act | None:
+        """An act that was done."""
+        row = await self._database.one(self._FIND_ACT, act)
+        return Act(row["request_id"], Kind(row["kind"]), row["certificate_sha256"], row["at"]) if row else None
+
+    _STANDING = """
+        SELECT state, actor FROM ca.certificates
+        WHERE certificate_sha256 = $1 AND ($2::bytea IS NULL OR subject_hmac = $2)"""
+
+    async def standing(self, certificate_sha256: bytes, iin: str) -> Standing | None:
+        """How a certificate stands."""
+        row = await self._database.one(self._STANDING, certificate_sha256, self._subject(iin) if iin else None)
+        return Standing(State(row["state"]), row["actor"]) if row else None
+
+    _EXPIRING = """
+        SELECT serial, credential, certificate_sha256, profile, not_after
+        FROM ca.certificates
+        WHERE state IN ('ISSUED', 'SUSPENDED') AND not_after < $1 AND (not_after, serial) > ($2, $3)
+        ORDER BY not_after, serial LIMIT $4"""
+
+    async def expiring(self, before: datetime, after: tuple[datetime, int], limit: int) -> Sequence[Expiring]:
+        """Certificates in force that end soon."""
+        ends, serial = after
+        rows = await self._database.all(self._EXPIRING, before, ends, _octets(serial), limit)
+        return [
+            Expiring(
+                int.from_bytes(row["serial"]),
+                row["credential"],
+                row["certificate_sha256"],
+                row["profile"],
+                row["not_after"],
+            )
+            for row in rows
+        ]
 
     _STATUSES = """
         SELECT serial, state, revoked_at, revocation_reason
@@ -165,7 +238,7 @@ class LedgerStore:
         return [_status(row) for row in await self._database.all(self._STATUSES, possible)]
 
     _LATEST_CRL = """
-        SELECT number, this_update, next_update, entries, crl_der
+        SELECT number, this_update, next_update, entries, as_of, crl_der
         FROM ca.crls ORDER BY number DESC LIMIT 1"""
 
     async def latest_crl(self) -> PublishedCrl | None:
@@ -173,34 +246,53 @@ class LedgerStore:
         row = await self._database.one(self._LATEST_CRL)
         if row is None:
             return None
-        return PublishedCrl(row["number"], row["this_update"], row["next_update"], row["entries"], row["crl_der"])
+        return PublishedCrl(
+            row["number"], row["this_update"], row["next_update"], row["entries"], row["as_of"], row["crl_der"]
+        )
 
-    _REVOKED_COUNT = "SELECT count(*) AS entries FROM ca.certificates WHERE state IN ('REVOKED', 'ABANDONED')"
+    _LAST_CHANGE = """
+        SELECT coalesce(max(seq), 0) AS seq FROM ca.audit WHERE changes_status"""
 
-    async def revoked_count(self) -> int:
-        """How many serials a CRL made now would list."""
-        row = await self._database.one(self._REVOKED_COUNT)
-        return 0 if row is None else int(row["entries"])
+    async def last_change(self) -> int:
+        """The number of the last change that relying parties are told of."""
+        row = await self._database.one(self._LAST_CHANGE)
+        return int(row["seq"]) if row else 0
+
+    _CHANGED_SINCE = """
+        SELECT subject FROM ca.audit WHERE changes_status AND seq > $1"""
+
+    async def changed_since(self, change: int) -> Sequence[int]:
+        """The serials of later changes."""
+        return [int(row["subject"], 16) for row in await self._database.all(self._CHANGED_SINCE, change)]
 
     _REVOKED = """
         SELECT serial, state, revoked_at, revocation_reason
-        FROM ca.certificates WHERE state IN ('REVOKED', 'ABANDONED') ORDER BY serial"""
+        FROM ca.certificates WHERE state IN ('SUSPENDED', 'REVOKED', 'ABANDONED')
+        ORDER BY serial"""
 
     async def revoked(self) -> Sequence[Status]:
         """The serials that a CRL must list."""
         return [_status(row) for row in await self._database.all(self._REVOKED)]
 
     _PUBLISH_CRL = """
-        INSERT INTO ca.crls (number, this_update, next_update, entries, crl_der)
-        VALUES ($1, $2, $3, $4, $5)
+        INSERT INTO ca.crls (number, this_update, next_update, entries, as_of, crl_der)
+        VALUES ($1, $2, $3, $4, $5, $6)
         ON CONFLICT (number) DO NOTHING"""
 
     async def publish_crl(self, crl: PublishedCrl) -> bool:
         """Keep a CRL; False when its number is taken."""
         added = await self._database.run(
-            self._PUBLISH_CRL, crl.number, crl.this_update, crl.next_update, crl.entries, crl.der
+            self._PUBLISH_CRL, crl.number, crl.this_update, crl.next_update, crl.entries, crl.as_of, crl.der
         )
         return added == 1
+
+    _AUDIT = """
+        SELECT seq, at, event, subject, actor, reason, sha256, changes_status, hash
+        FROM ca.audit WHERE seq > $1 ORDER BY seq LIMIT $2"""
+
+    async def audit(self, after: int, limit: int) -> Sequence[Entry]:
+        """Entries of the audit after a number, in their order. Triggers of the database write them."""
+        return [Entry(**dict(row)) for row in await self._database.all(self._AUDIT, after, limit)]
 
     def _subject(self, iin: str) -> bytes:
         """HMAC-SHA-256 of an IIN. There are few enough to try them all, so what hides them is the key."""

@@ -7,14 +7,19 @@ from datetime import datetime
 
 from mesh.errors import DependencyUnavailableError
 from services.ca.ledger import (
+    Act,
+    Actor,
+    Change,
+    Expiring,
     Intent,
     Issuance,
     KeyCertifiedError,
+    Kind,
     PublishedCrl,
-    Revocation,
-    RevocationRecord,
+    Standing,
     State,
     Status,
+    TransactionUsedError,
 )
 
 
@@ -25,8 +30,7 @@ class Entry:
     certificate_der: bytes = b""
     revoked_at: datetime | None = None
     reason: str = ""
-    revocation_txn: bytes | None = None
-    revocation_request_id: str = ""
+    actor: str = "PERSON"
 
     @property
     def sha256(self) -> bytes:
@@ -36,6 +40,15 @@ class Entry:
     def status(self) -> Status:
         return Status(self.intent.serial, self.state, self.revoked_at, self.reason)
 
+    @property
+    def replaceable(self) -> bool:
+        return self.state is State.ISSUED or (self.state is State.SUSPENDED and self.actor == Actor.PERSON)
+
+    def of(self, intent: Intent) -> bool:
+        """Whether the new certificate is for the same person, profile and policy."""
+        mine, theirs = self.intent, intent
+        return (mine.iin, mine.profile, mine.policy) == (theirs.iin, theirs.profile, theirs.policy)
+
 
 @dataclass
 class MemoryLedger:
@@ -43,6 +56,8 @@ class MemoryLedger:
 
     entries: dict[int, Entry] = field(default_factory=dict)
     crls: list[PublishedCrl] = field(default_factory=list)
+    acts: dict[bytes, Act] = field(default_factory=dict)
+    changes: list[int] = field(default_factory=list)
     away: bool = False
     dies_with: BaseException | None = None
 
@@ -57,7 +72,15 @@ class MemoryLedger:
 
     async def holds(self, credential: str, iin: str) -> bool:
         return any(
-            (entry.intent.credential, entry.intent.iin, entry.state) == (credential, iin, State.ISSUED)
+            (entry.intent.credential, entry.intent.iin) == (credential, iin) and entry.replaceable
+            for entry in self._all()
+        )
+
+    async def is_held(self, iin: str, profile: str, policy: str) -> bool:
+        return any(
+            (entry.intent.iin, entry.intent.profile, entry.intent.policy) == (iin, profile, policy)
+            and entry.state is State.SUSPENDED
+            and not entry.replaceable
             for entry in self._all()
         )
 
@@ -76,46 +99,65 @@ class MemoryLedger:
     async def record(self, intent: Intent, certificate_der: bytes, issued_at: datetime) -> bool:
         if self.dies_with is not None:
             raise self.dies_with
-        if not self._change(intent.serial, State.INTENDED, state=State.ISSUED, certificate_der=certificate_der):
+        entry = self.entries.get(intent.serial)
+        if entry is None or entry.state is not State.INTENDED or await self.is_held(*_key(intent)):
             return False
-        for entry in self._all():
-            if intent.superseded and entry.intent.credential == intent.superseded and entry.intent.iin == intent.iin:
+        for other in self._all():
+            named = intent.superseded and other.intent.credential == intent.superseded
+            if other.replaceable and other.intent.iin == intent.iin and (named or other.of(intent)):
                 self._change(
-                    entry.intent.serial,
-                    State.ISSUED,
+                    other.intent.serial,
+                    other.state,
                     state=State.REVOKED,
-                    revoked_at=issued_at,
+                    revoked_at=other.revoked_at or issued_at,
                     reason="superseded",
-                    revocation_txn=intent.txn,
-                    revocation_request_id=intent.request_id,
+                    actor=Actor.PERSON,
                 )
-        return True
+        return self._change(intent.serial, State.INTENDED, state=State.ISSUED, certificate_der=certificate_der)
 
     async def abandon(self, serial: int, at: datetime) -> None:
-        self._change(serial, State.INTENDED, state=State.ABANDONED, revoked_at=at)
+        self._change(serial, State.INTENDED, state=State.ABANDONED, revoked_at=at, actor=Actor.CA)
 
     async def abandon_older(self, than: datetime, at: datetime) -> None:
         for entry in self._all():
             if entry.intent.intended_at < than:
                 await self.abandon(entry.intent.serial, at)
 
-    async def revoke(self, revocation: Revocation) -> bool:
-        entry = self._find(revocation.certificate_sha256, revocation.iin)
-        return entry is not None and self._change(
+    async def change(self, change: Change) -> bool:
+        entry = self._find(change.certificate_sha256, change.iin)
+        if entry is None or not _may(change, entry):
+            return False
+        if change.act in self.acts:
+            raise TransactionUsedError("used")
+        self.acts[change.act] = Act(change.request_id, change.kind, change.certificate_sha256, change.at)
+        becomes = {Kind.REVOKE: State.REVOKED, Kind.SUSPEND: State.SUSPENDED, Kind.RESUME: State.ISSUED}[change.kind]
+        return self._change(
             entry.intent.serial,
-            State.ISSUED,
-            state=State.REVOKED,
-            revoked_at=revocation.revoked_at,
-            reason=revocation.reason,
-            revocation_txn=revocation.txn,
-            revocation_request_id=revocation.request_id,
+            entry.state,
+            state=becomes,
+            revoked_at=None if change.kind is Kind.RESUME else entry.revoked_at or change.at,
+            reason=change.reason,
+            actor=change.actor,
         )
 
-    async def find_revocation(self, certificate_sha256: bytes, iin: str) -> RevocationRecord | None:
+    async def find_act(self, act: bytes) -> Act | None:
+        self._all()
+        return self.acts.get(act)
+
+    async def standing(self, certificate_sha256: bytes, iin: str) -> Standing | None:
         entry = self._find(certificate_sha256, iin)
-        if entry is None:
-            return None
-        return RevocationRecord(entry.revocation_txn, entry.revocation_request_id, entry.revoked_at)
+        return None if entry is None else Standing(entry.state, entry.actor)
+
+    async def expiring(self, before: datetime, after: tuple[datetime, int], limit: int) -> Sequence[Expiring]:
+        found = [
+            Expiring(made.serial, made.credential, entry.sha256, made.profile, made.not_after)
+            for entry in self._all()
+            for made in [entry.intent]
+            if entry.state in {State.ISSUED, State.SUSPENDED}
+            and made.not_after < before
+            and (made.not_after, made.serial) > after
+        ]
+        return sorted(found, key=lambda one: (one.not_after, one.serial))[:limit]
 
     async def statuses(self, serials: Collection[int]) -> Sequence[Status]:
         return [entry.status for entry in self._all() if entry.intent.serial in serials]
@@ -124,11 +166,16 @@ class MemoryLedger:
         self._all()
         return max(self.crls, key=lambda crl: crl.number, default=None)
 
-    async def revoked_count(self) -> int:
-        return len(await self.revoked())
+    async def last_change(self) -> int:
+        self._all()
+        return len(self.changes)
+
+    async def changed_since(self, change: int) -> Sequence[int]:
+        self._all()
+        return self.changes[change:]
 
     async def revoked(self) -> Sequence[Status]:
-        return [entry.status for entry in self._all() if entry.state in {State.REVOKED, State.ABANDONED}]
+        return [entry.status for entry in self._all() if entry.revoked_at is not None]
 
     async def publish_crl(self, crl: PublishedCrl) -> bool:
         self._all()
@@ -144,7 +191,7 @@ class MemoryLedger:
 
     def _find(self, certificate_sha256: bytes, iin: str) -> Entry | None:
         for entry in self._all():
-            if entry.certificate_der and (entry.sha256, entry.intent.iin) == (certificate_sha256, iin):
+            if entry.certificate_der and entry.sha256 == certificate_sha256 and iin in ("", entry.intent.iin):
                 return entry
         return None
 
@@ -154,4 +201,16 @@ class MemoryLedger:
         if entry is None or entry.state is not leaves:
             return False
         self.entries[serial] = replace(entry, **changed)  # type: ignore[arg-type]
+        if (leaves, changed["state"]) != (State.INTENDED, State.ISSUED):
+            self.changes.append(serial)
         return True
+
+
+def _key(intent: Intent) -> tuple[str, str, str]:
+    return intent.iin, intent.profile, intent.policy
+
+
+def _may(change: Change, entry: Entry) -> bool:
+    if change.kind is Kind.RESUME:
+        return entry.state is State.SUSPENDED and entry.actor == change.actor
+    return entry.state is State.ISSUED or (entry.state is State.SUSPENDED and change.kind is Kind.REVOKE)

@@ -16,7 +16,7 @@ from mesh.facts import Factor
 from mesh.pins import Pins
 from mesh.transaction import Openings, Purpose
 from services.ca.issue import IssueCommand
-from tests.bundles import SentBundle, World
+from tests.bundles import SentBundle, World, sandbox_openings
 
 REQUEST_ID = "request-1"
 
@@ -30,6 +30,7 @@ class Hub:
     """The spokes' receipt keys, and bundles with them."""
 
     world: World = field(default_factory=World)
+    people: int = 0
 
     def pins(self) -> Pins:
         around = unix_now()
@@ -66,16 +67,24 @@ class Hub:
             release=self.release(release_txn or bundle.txn, **dict(release or {})),
         )
 
+    def issue_to_another(self, **changed: Any) -> IssueCommand:
+        """A command for a person who has no certificate: each time somebody else."""
+        self.people += 1
+        opened = sandbox_openings()
+        iin = f"{900_000_000_000 + self.people}"
+        openings = Openings(iin, opened.iin_salt, opened.phone, opened.phone_salt)
+        return self.issue(openings=openings, release={"iin": iin}, **changed)
+
     def release(self, txn: bytes, **changed: Any) -> str:
         """A RELEASE receipt of a moment ago."""
         return self.world.release(txn, now=unix_now(), **changed)
 
-    def revocation(self, certificate_der: bytes, *, openings: Openings | None = None) -> SentBundle:
-        """A bundle that revokes a certificate."""
+    def revocation(
+        self, certificate_der: bytes, *, purpose: Purpose = Purpose.REVOKE, openings: Openings | None = None
+    ) -> SentBundle:
+        """A bundle that revokes a certificate, or suspends or resumes it."""
         digest = hashlib.sha256(certificate_der).digest()
-        return self.world.bundle(
-            Purpose.REVOKE, transaction={"certificate_sha256": digest}, openings=openings, now=unix_now()
-        )
+        return self.world.bundle(purpose, transaction={"certificate_sha256": digest}, openings=openings, now=unix_now())
 
 
 def spki_sha256(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -265,6 +265,17 @@ def test_wrong_settings_are_named(place: CeremonyPlace, softhsm: SoftHsm, name: 
     assert not place.folder.exists()
 
 
+def test_each_role_has_the_algorithm_that_was_chosen_and_a_weak_root_is_refused(
+    place: CeremonyPlace, softhsm: SoftHsm
+) -> None:
+    status, said = run_module(place, softhsm, FINID_CA_ROOT_ALGORITHM="EC_P256")
+    assert (status, "Root CA: no key of algorithm EC_P256" in said) == (1, True), said
+    status, said = run_module(place, softhsm, FINID_CA_OCSP_ALGORITHM="EC_P384", FINID_CA_TSA_ALGORITHM="EC_P384")
+    assert status == 0, said
+    for file in CERTIFICATES:
+        assert authority.algorithm_of(authority.elliptic(certificate(place, file))) is KeyAlgorithm.EC_P384
+
+
 def test_root_and_authority_need_tokens_of_their_own(place: CeremonyPlace, softhsm: SoftHsm) -> None:
     status, said = run_module(place, softhsm, FINID_CA_ROOT_TOKEN_LABEL=place.ca_token.label)
     assert (status, "FINID_CA_ROOT_TOKEN_LABEL" in said) == (78, True)

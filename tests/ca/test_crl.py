@@ -15,7 +15,7 @@ from pkilint.validation import ValidationFindingSeverity
 from mesh.errors import DependencyUnavailableError
 from mesh.hsm import TokenUnavailableError
 from services.ca.crl import LIFETIME, REFRESHED_AFTER, RevocationList
-from services.ca.ledger import Revocation
+from services.ca.ledger import ON_HOLD, Actor, Change, Kind
 from tests.bundles import digest_of
 from tests.ca.authorities import MemoryAuthority
 from tests.ca.test_issue import Room
@@ -34,13 +34,16 @@ def lists(room: Room) -> RevocationList:
 
 async def revoke_one(room: Room, *, reason: str = "keyCompromise") -> int:
     later, room.later = room.later, timedelta()
-    issued = await room.issue.issue(room.hub.issue())
+    issued = await room.issue.issue(room.hub.issue_to_another())
     room.later = later
-    entry = room.ledger.entries[issued.serial]
-    number = len(room.ledger.entries)
-    revocation = Revocation(digest_of(f"txn {number}"), "revoke-01", entry.sha256, entry.intent.iin, reason, room.now())
-    assert await room.ledger.revoke(revocation)
+    assert await room.ledger.change(change(room, issued.serial, Kind.REVOKE, reason))
     return issued.serial
+
+
+def change(room: Room, serial: int, kind: Kind, reason: str) -> Change:
+    entry = room.ledger.entries[serial]
+    act = digest_of(f"act {len(room.ledger.acts)}")
+    return Change(kind, act, "revoke-01", entry.sha256, entry.intent.iin, Actor.PERSON, reason, room.now())
 
 
 def number_of(der: bytes) -> int:
@@ -91,6 +94,29 @@ async def test_list_is_made_anew_when_something_changed_or_time_has_passed(room:
     third = await lists(room).current()
     assert [number_of(der) for der in (first, second, third)] == [1, 2, 3]
     assert serials_of(second) == serials_of(third) != serials_of(first)
+
+
+async def test_suspended_certificate_is_on_hold_and_leaves_the_list_when_it_resumes(room: Room) -> None:
+    issued = await room.issue.issue(room.hub.issue_to_another())
+    assert await room.ledger.change(change(room, issued.serial, Kind.SUSPEND, ON_HOLD))
+    listed = x509.load_der_x509_crl(await lists(room).current()).get_revoked_certificate_by_serial_number(issued.serial)
+    assert listed is not None
+    held = listed.extensions.get_extension_for_class(x509.CRLReason).value
+    assert held.reason is x509.ReasonFlags.certificate_hold
+    assert await room.ledger.change(change(room, issued.serial, Kind.RESUME, ""))
+    assert issued.serial not in serials_of(await lists(room).current())
+
+
+async def test_one_that_resumes_while_another_is_revoked_changes_the_list(room: Room) -> None:
+    """As many entries as before, and other ones."""
+    held = await room.issue.issue(room.hub.issue_to_another())
+    assert await room.ledger.change(change(room, held.serial, Kind.SUSPEND, ON_HOLD))
+    before = await lists(room).current()
+    assert await room.ledger.change(change(room, held.serial, Kind.RESUME, ""))
+    revoked = await revoke_one(room)
+    after = await lists(room).current()
+    assert number_of(after) == number_of(before) + 1
+    assert (serials_of(before), serials_of(after)) == ({held.serial}, {revoked})
 
 
 async def test_last_list_serves_while_the_database_is_away_until_it_expires(room: Room) -> None:

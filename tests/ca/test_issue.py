@@ -25,6 +25,7 @@ from mesh.refusal import PreconditionError, Refusal
 from mesh.transaction import Openings, Purpose
 from services.ca.crl import RevocationList
 from services.ca.issue import (
+    CertificateHeldError,
     CsrRefusedError,
     IssuanceAbandonedError,
     IssuanceInProgressError,
@@ -35,7 +36,7 @@ from services.ca.issue import (
     SubjectMismatchError,
     SupersededUnknownError,
 )
-from services.ca.ledger import ABANDONED_AFTER, KeyCertifiedError, State, TransactionUsedError
+from services.ca.ledger import ABANDONED_AFTER, Actor, KeyCertifiedError, State, TransactionUsedError
 from services.ca.lint import LintError
 from services.ca.subject import SubjectUnusableError
 from tests.bundles import PHONE, digest_of
@@ -135,6 +136,30 @@ async def test_reissue_revokes_the_superseded_certificate_with_it(room: Room) ->
     assert (new.state, new.intent.serial) == (State.ISSUED, issued.serial)
 
 
+async def test_issues_to_keys_of_both_curves(room: Room) -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    issued = await room.issue.issue(room.hub.issue(key=key, transaction={"key_algorithm": "EC_P384"}))
+    assert x509.load_der_x509_certificate(issued.certificate_der).public_key() == key.public_key()
+
+
+async def test_second_certificate_of_a_person_replaces_the_first(room: Room) -> None:
+    await room.issue.issue(room.hub.issue())
+    await room.issue.issue(room.hub.issue(transaction={"profile": "individual-auth"}))
+    await room.issue.issue(room.hub.issue())
+    first, other_profile, second = room.ledger.entries.values()
+    assert (first.state, first.reason) == (State.REVOKED, "superseded")
+    assert (other_profile.state, second.state) == (State.ISSUED, State.ISSUED)
+
+
+async def test_certificate_that_the_operator_holds_is_not_replaced(room: Room) -> None:
+    await room.issue.issue(room.hub.issue())
+    (entry,) = room.ledger.entries.values()
+    room.ledger.entries[entry.intent.serial] = replace(entry, state=State.SUSPENDED, actor=Actor.OPERATOR)
+    await room.refuses(room.hub.issue(), CertificateHeldError)
+    reissue = room.hub.issue(purpose=Purpose.REISSUE, transaction={"superseded": entry.intent.credential})
+    await room.refuses(reissue, SupersededUnknownError)
+
+
 async def test_reissue_refuses_a_credential_that_is_not_the_persons_or_not_in_force(room: Room) -> None:
     await room.issue.issue(room.hub.issue())
     (entry,) = room.ledger.entries.values()
@@ -161,8 +186,12 @@ REFUSALS: dict[str, tuple[Callable[[Hub], IssueCommand], type[FinIdError]]] = {
         lambda hub: hub.issue(key=ec.generate_private_key(ec.SECP384R1())),
         ProfileRefusedError,
     ),
-    "a key algorithm that the profile does not allow": (
-        lambda hub: hub.issue(key=ec.generate_private_key(ec.SECP384R1()), transaction={"key_algorithm": "EC_P384"}),
+    "a key algorithm that the profile does not know": (
+        lambda hub: hub.issue(key=ec.generate_private_key(ec.SECP521R1()), transaction={"key_algorithm": "EC_P521"}),
+        ProfileRefusedError,
+    ),
+    "a profile of which nobody says for whom": (
+        lambda hub: hub.issue(transaction={"profile": "legal-entity-sign"}),
         ProfileRefusedError,
     ),
     "an unknown profile": (lambda hub: hub.issue(transaction={"profile": "root"}), ProfileRefusedError),

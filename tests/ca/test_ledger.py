@@ -14,7 +14,18 @@ from deploy.local.database import Database as Provisioned
 from mesh.names import new_id
 from mesh.postgres import Database
 from services.ca import profiles
-from services.ca.ledger import Intent, KeyCertifiedError, Ledger, PublishedCrl, Revocation, State
+from services.ca.ledger import (
+    ON_HOLD,
+    Actor,
+    Change,
+    Intent,
+    KeyCertifiedError,
+    Kind,
+    Ledger,
+    PublishedCrl,
+    State,
+    TransactionUsedError,
+)
 from services.ca.store import LedgerStore
 from tests.bundles import IIN
 from tests.ca.memory_ledger import MemoryLedger
@@ -52,22 +63,33 @@ def intent(**changed: object) -> Intent:
         iin=IIN,
         public_key_sha256=secrets.token_bytes(32),
         profile="individual-sign",
+        policy=f"policy-{secrets.token_hex(4)}",
         not_after=AT + timedelta(days=365),
         intended_at=AT,
     )
     return replace(made, **changed)  # type: ignore[arg-type]
 
 
-def revocation(certificate_der: bytes, **changed: object) -> Revocation:
-    made = Revocation(
-        txn=secrets.token_bytes(32),
+def revocation(certificate_der: bytes, **changed: object) -> Change:
+    made = Change(
+        kind=Kind.REVOKE,
+        act=secrets.token_bytes(32),
         request_id="revoke-01",
         certificate_sha256=hashlib.sha256(certificate_der).digest(),
         iin=IIN,
+        actor=Actor.PERSON,
         reason="keyCompromise",
-        revoked_at=AT + timedelta(hours=1),
+        at=AT + timedelta(hours=1),
     )
     return replace(made, **changed)  # type: ignore[arg-type]
+
+
+def suspension(certificate_der: bytes, **changed: object) -> Change:
+    return revocation(certificate_der, kind=Kind.SUSPEND, reason=ON_HOLD, **changed)
+
+
+def resumption(certificate_der: bytes, **changed: object) -> Change:
+    return revocation(certificate_der, kind=Kind.RESUME, reason="", **changed)
 
 
 async def issued(ledger: Ledger, **changed: object) -> tuple[Intent, bytes]:
@@ -156,39 +178,172 @@ async def test_successor_of_another_person_revokes_nothing(ledger: Ledger) -> No
 
 async def test_certificate_is_revoked_once_and_by_its_person(ledger: Ledger) -> None:
     made, der = await issued(ledger)
-    assert not await ledger.revoke(revocation(der, iin=OTHER_IIN))
-    assert not await ledger.revoke(revocation(b"unknown"))
+    assert not await ledger.change(revocation(der, iin=OTHER_IIN))
+    assert not await ledger.change(revocation(b"unknown"))
     asked = revocation(der)
-    assert await ledger.revoke(asked)
-    assert not await ledger.revoke(revocation(der))
-    found = await ledger.find_revocation(asked.certificate_sha256, IIN)
+    assert await ledger.change(asked)
+    assert not await ledger.change(revocation(der))
+    found = await ledger.find_act(asked.act)
     assert found is not None
-    assert (found.txn, found.request_id, found.revoked_at) == (asked.txn, "revoke-01", asked.revoked_at)
-    assert await ledger.find_revocation(asked.certificate_sha256, OTHER_IIN) is None
+    assert (found.kind, found.request_id, found.at) == (Kind.REVOKE, "revoke-01", asked.at)
+    assert found.certificate_sha256 == asked.certificate_sha256
+    assert await ledger.find_act(secrets.token_bytes(32)) is None
+    assert await ledger.standing(asked.certificate_sha256, OTHER_IIN) is None
     (status,) = await ledger.statuses({made.serial})
     assert (status.state, status.reason) == (State.REVOKED, "keyCompromise")
 
 
-async def test_certificate_in_force_has_no_revocation(ledger: Ledger) -> None:
+async def test_certificate_in_force_stands_as_issued(ledger: Ledger) -> None:
     _, der = await issued(ledger)
-    found = await ledger.find_revocation(hashlib.sha256(der).digest(), IIN)
+    for iin in (IIN, ""):
+        found = await ledger.standing(hashlib.sha256(der).digest(), iin)
+        assert found is not None
+        assert found.state is State.ISSUED
+
+
+async def test_suspension_is_listed_and_ends_without_a_trace_for_relying_parties(ledger: Ledger) -> None:
+    made, der = await issued(ledger)
+    assert not await ledger.change(resumption(der)), "nothing is suspended"
+    asked = suspension(der)
+    assert await ledger.change(asked)
+    assert not await ledger.change(suspension(der)), "it is suspended already"
+    (status,) = await ledger.statuses({made.serial})
+    assert (status.state, status.reason, status.revoked_at) == (State.SUSPENDED, ON_HOLD, asked.at)
+    assert made.serial in {listed.serial for listed in await ledger.revoked()}
+    assert await ledger.change(resumption(der))
+    (status,) = await ledger.statuses({made.serial})
+    assert (status.state, status.reason, status.revoked_at) == (State.ISSUED, "", None)
+    assert made.serial not in {listed.serial for listed in await ledger.revoked()}
+
+
+async def test_whoever_suspended_a_certificate_ends_it_and_anybody_may_revoke_it(ledger: Ledger) -> None:
+    _, der = await issued(ledger)
+    by_operator: dict[str, object] = {"actor": Actor.OPERATOR, "iin": ""}
+    assert await ledger.change(suspension(der, **by_operator))
+    assert not await ledger.change(resumption(der))
+    assert not await ledger.change(resumption(der, actor=Actor.CA, iin=""))
+    assert await ledger.change(resumption(der, **by_operator))
+    assert await ledger.change(suspension(der))
+    assert not await ledger.change(resumption(der, **by_operator))
+    assert await ledger.change(revocation(der, **by_operator))
+    assert not await ledger.change(resumption(der))
+
+
+async def test_revocation_after_a_suspension_counts_from_the_suspension(ledger: Ledger) -> None:
+    made, der = await issued(ledger)
+    await ledger.change(suspension(der))
+    await ledger.change(revocation(der, at=AT + timedelta(days=9)))
+    (status,) = await ledger.statuses({made.serial})
+    assert (status.reason, status.revoked_at) == ("keyCompromise", AT + timedelta(hours=1))
+
+
+async def test_act_is_done_once_whatever_became_of_it_since(ledger: Ledger) -> None:
+    _, der = await issued(ledger)
+    first = suspension(der)
+    assert await ledger.change(first)
+    assert await ledger.change(resumption(der))
+    with pytest.raises(TransactionUsedError):
+        await ledger.change(first)
+    found = await ledger.standing(first.certificate_sha256, IIN)
     assert found is not None
-    assert (found.txn, found.request_id, found.revoked_at) == (None, "", None)
+    assert found.state is State.ISSUED
+
+
+async def test_of_many_acts_at_once_one_is_done(ledger: Ledger) -> None:
+    _, der = await issued(ledger)
+    won = await asyncio.gather(*(ledger.change(suspension(der)) for _ in range(6)))
+    assert won.count(True) == 1
+    same = resumption(der)
+    done = await asyncio.gather(*(ledger.change(same) for _ in range(4)), return_exceptions=True)
+    assert done.count(True) == 1
+
+
+async def test_one_certificate_is_in_force_for_a_person_profile_and_policy(ledger: Ledger) -> None:
+    old, _ = await issued(ledger)
+    same = {"policy": old.policy}
+    for other in (
+        {"iin": OTHER_IIN, **same},
+        {"profile": "individual-auth", **same},
+        {},
+    ):
+        await issued(ledger, **other)
+        assert await state_of(ledger, old.serial) is State.ISSUED
+    new, _ = await issued(ledger, **same)
+    (status,) = await ledger.statuses({old.serial})
+    assert (status.state, status.reason, status.revoked_at) == (State.REVOKED, "superseded", AT)
+    assert await state_of(ledger, new.serial) is State.ISSUED
+
+
+async def test_of_many_records_at_once_one_is_in_force(ledger: Ledger) -> None:
+    policy = f"policy-{secrets.token_hex(4)}"
+    made = [intent(policy=policy) for _ in range(3)]
+    for one in made:
+        await ledger.intend(one)
+    await asyncio.gather(*(ledger.record(one, secrets.token_bytes(300), AT) for one in made))
+    states = [await state_of(ledger, one.serial) for one in made]
+    assert states.count(State.ISSUED) == 1
+
+
+async def test_new_certificate_does_not_go_around_anothers_suspension(ledger: Ledger) -> None:
+    old, der = await issued(ledger)
+    await ledger.change(suspension(der, actor=Actor.OPERATOR, iin=""))
+    assert await ledger.is_held(IIN, old.profile, old.policy)
+    assert not await ledger.holds(old.credential, IIN)
+    new = intent(policy=old.policy)
+    await ledger.intend(new)
+    assert not await ledger.record(new, b"certificate", AT)
+    assert await state_of(ledger, new.serial) is State.INTENDED
+    assert await state_of(ledger, old.serial) is State.SUSPENDED
+
+
+async def test_persons_own_suspension_gives_way_to_a_new_certificate(ledger: Ledger) -> None:
+    old, der = await issued(ledger)
+    await ledger.change(suspension(der))
+    assert not await ledger.is_held(IIN, old.profile, old.policy)
+    assert await ledger.holds(old.credential, IIN)
+    await issued(ledger, policy=old.policy)
+    (status,) = await ledger.statuses({old.serial})
+    assert (status.state, status.reason, status.revoked_at) == (State.REVOKED, "superseded", AT + timedelta(hours=1))
+
+
+async def test_what_ends_soon_is_listed_in_pages_soonest_first(ledger: Ledger) -> None:
+    begin = AT + timedelta(days=secrets.randbelow(10**6))
+    made = [(await issued(ledger, not_after=begin + timedelta(days=day)))[0] for day in (3, 1, 2, 9)]
+    before = begin + timedelta(days=5)
+    first = await ledger.expiring(before, (begin, 0), 2)
+    assert [one.serial for one in first] == [made[1].serial, made[2].serial]
+    assert (first[0].credential, first[0].profile) == (made[1].credential, "individual-sign")
+    second = await ledger.expiring(before, (first[-1].not_after, first[-1].serial), 2)
+    assert [one.serial for one in second] == [made[0].serial]
+
+
+async def test_changes_are_numbered_and_a_first_certificate_is_none(ledger: Ledger) -> None:
+    before = await ledger.last_change()
+    made, der = await issued(ledger)
+    assert await ledger.last_change() == before
+    await ledger.change(suspension(der))
+    suspended = await ledger.last_change()
+    assert suspended > before
+    await ledger.change(resumption(der))
+    assert await ledger.last_change() > suspended
+    assert await ledger.changed_since(before) == [made.serial] * 2
+    abandoned = intent()
+    await ledger.intend(abandoned)
+    await ledger.abandon(abandoned.serial, AT)
+    assert abandoned.serial in await ledger.changed_since(suspended)
 
 
 async def test_revoked_lists_revoked_and_abandoned(ledger: Ledger) -> None:
     before = {status.serial for status in await ledger.revoked()}
-    count = await ledger.revoked_count()
     _, der = await issued(ledger)
     abandoned, intended = intent(), intent()
     await ledger.intend(abandoned)
     await ledger.intend(intended)
     await ledger.abandon(abandoned.serial, AT)
-    await ledger.revoke(revocation(der))
+    await ledger.change(revocation(der))
     now_listed = {status.serial for status in await ledger.revoked()} - before
     assert len(now_listed) == 2
     assert abandoned.serial in now_listed
-    assert await ledger.revoked_count() == count + 2
 
 
 async def test_statuses_of_serials_that_cannot_be_are_unknown(ledger: Ledger) -> None:
@@ -200,7 +355,7 @@ async def test_statuses_of_serials_that_cannot_be_are_unknown(ledger: Ledger) ->
 async def test_crl_number_is_taken_once(ledger: Ledger) -> None:
     latest = await ledger.latest_crl()
     number = latest.number + 1 if latest else 1
-    crl = PublishedCrl(number, AT, AT + timedelta(days=1), 0, b"crl")
+    crl = PublishedCrl(number, AT, AT + timedelta(days=1), 0, 7, b"crl")
     won = await asyncio.gather(*(ledger.publish_crl(replace(crl, der=bytes([index]))) for index in range(4)))
     assert won.count(True) == 1
     kept = await ledger.latest_crl()
@@ -232,6 +387,12 @@ async def test_database_holds_no_personal_data_in_clear(
         "UPDATE ca.certificates SET txn = txn",
         "UPDATE ca.certificates SET public_key_sha256 = public_key_sha256",
         "UPDATE ca.certificates SET subject_hmac = subject_hmac",
+        "DELETE FROM ca.acts",
+        "UPDATE ca.acts SET act = act",
+        "DELETE FROM ca.audit",
+        "UPDATE ca.audit SET hash = hash",
+        "INSERT INTO ca.audit SELECT * FROM ca.audit",
+        "SELECT ca.append_audit('CRL', '', '', '', '', false)",
         "DELETE FROM ca.crls",
         "UPDATE ca.crls SET crl_der = crl_der",
         "CREATE TABLE ca.another (id integer)",

@@ -90,7 +90,7 @@ def status_of(response_der: bytes) -> str:
 
 
 async def issue(room: Room) -> x509.Certificate:
-    return x509.load_der_x509_certificate((await room.issue.issue(room.hub.issue())).certificate_der)
+    return x509.load_der_x509_certificate((await room.issue.issue(room.hub.issue_to_another())).certificate_der)
 
 
 async def test_openssl_accepts_a_good_answer_and_refuses_a_flipped_bit(room: Room, tmp_path: Path) -> None:

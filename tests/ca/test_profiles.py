@@ -18,7 +18,7 @@ from mesh.hsm import KeyAlgorithm
 from services.ca import lint, profiles, subject
 from services.ca.lint import LintError
 from services.ca.profiles import SUBJECTS
-from services.ca.subject import SubjectUnusableError
+from services.ca.subject import Organization, SubjectUnusableError
 from tests.bundles import IIN
 from tests.ca.authorities import PRACTICE, MemoryAuthority, now
 
@@ -43,9 +43,11 @@ def memory() -> MemoryAuthority:
     return MemoryAuthority()
 
 
-def leaf(memory: MemoryAuthority, name: x509.Name | None = None) -> x509.CertificateBuilder:
+def leaf(
+    memory: MemoryAuthority, name: x509.Name | None = None, profile: str = "individual-sign"
+) -> x509.CertificateBuilder:
     return profiles.builder(
-        SUBJECTS["individual-sign"],
+        SUBJECTS[profile],
         PRACTICE,
         memory.authority.issuer,
         name or subject.of_person(PERSON),
@@ -87,6 +89,58 @@ def test_individual_certificate_says_what_the_kazakh_profile_wants(memory: Memor
     assert lifetime == timedelta(days=365)
 
 
+def test_certificate_for_authentication_commits_to_no_content(memory: MemoryAuthority) -> None:
+    extensions = leaf(memory, profile="individual-auth").sign(memory.issuing_key.key, hashes.SHA384()).extensions
+    usage = extensions.get_extension_for_class(x509.KeyUsage).value
+    assert (usage.digital_signature, usage.content_commitment) == (True, False)
+    extended = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert [oid.dotted_string for oid in extended] == ["1.3.6.1.5.5.7.3.2", "1.2.398.3.3.4.1.1"]
+    (policy,) = extensions.get_extension_for_class(x509.CertificatePolicies).value
+    assert policy.policy_identifier.dotted_string == f"{PRACTICE.policy_arc}.1.2"
+
+
+def test_certificate_of_a_legal_entity_names_it_and_the_person(memory: MemoryAuthority) -> None:
+    name = subject.of_legal_entity(PERSON, Organization("ТОО «Пример»", "123456789013"))
+    certificate = leaf(memory, name, "legal-entity-sign").sign(memory.issuing_key.key, hashes.SHA384())
+    shown = {attribute.oid: attribute.value for attribute in certificate.subject}
+    assert shown[NameOID.SERIAL_NUMBER] == f"IIN{IIN}"
+    assert shown[NameOID.ORGANIZATION_NAME] == "ТОО «Пример»"
+    assert shown[NameOID.ORGANIZATIONAL_UNIT_NAME] == "BIN123456789013"
+    extended = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert [oid.dotted_string for oid in extended] == ["1.2.398.3.3.4.1.2"]
+    assert lint.findings(certificate.public_bytes(Encoding.DER)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "bin_"),
+    [
+        ("", "123456789013"),
+        ("x" * 65, "123456789013"),
+        ("ТОО", "123456789014"),
+        ("ТОО", "12345678902"),
+        ("ТОО", "１23456789021"),
+        ("ТОО", "BIN456789021"),
+    ],
+)
+def test_organisation_without_name_or_with_a_wrong_bin_is_refused(name: str, bin_: str) -> None:
+    with pytest.raises(SubjectUnusableError):
+        Organization(name, bin_)
+
+
+@given(st.integers(0, 10**11 - 1))
+def test_control_digit_of_a_bin_is_one_digit_or_none(number: int) -> None:
+    digits = f"{number:011d}"
+    first = sum(weight * int(digit) for weight, digit in zip(range(1, 12), digits, strict=True)) % 11
+    second = sum(weight * int(digit) for weight, digit in zip([*range(3, 12), 1, 2], digits, strict=True)) % 11
+    control = first if first < 10 else second
+    for last in range(10):
+        if last == control:
+            assert Organization("ТОО", f"{digits}{last}").bin
+        else:
+            with pytest.raises(SubjectUnusableError):
+                Organization("ТОО", f"{digits}{last}")
+
+
 def test_certificate_never_outlives_its_issuer(memory: MemoryAuthority) -> None:
     ends = now().replace(microsecond=0) + timedelta(days=3)
     made = profiles.builder(
@@ -121,7 +175,7 @@ def test_every_certificate_of_the_authority_passes_the_lint(memory: MemoryAuthor
         authority.issuing.certificate,
         authority.ocsp.certificate,
         authority.tsa.certificate,
-        leaf(memory).sign(memory.issuing_key.key, hashes.SHA384()),
+        *(leaf(memory, profile=profile).sign(memory.issuing_key.key, hashes.SHA384()) for profile in SUBJECTS),
     ):
         assert lint.findings(certificate.public_bytes(Encoding.DER)) == []
 

@@ -1,6 +1,8 @@
 """The authority as it is deployed: a process of its own, real token, real database, mTLS; openssl is the judge."""
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,18 +12,21 @@ import grpc
 import pytest
 import pytest_asyncio
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from finid.ca.v1 import ca_pb2 as pb
 from finid.ca.v1 import ca_pb2_grpc as rpc
 from finid.factor.v1 import bundle_pb2
 
 from deploy.local.database import Database
 from mesh import base64url
-from mesh.transaction import Openings
+from mesh.transaction import Openings, Purpose
 from services.ca.issue import IssueCommand
+from services.ca.ledger import Actor, Kind
+from services.ca.order import sign
 from tests.bundles import IIN, PHONE, digest_of
 from tests.ca import openssl
 from tests.ca.authorities import PRACTICE, CeremonyPlace
+from tests.ca.orders import KEYS, claims, orderers_json
 from tests.ca.requests import Hub, unix_now
 from tests.deployed import NOT_SERVING, SERVING, Deployed, deployed, lost
 from tests.mtls import Authority
@@ -76,6 +81,7 @@ async def running(tmp_path: Path, softhsm: SoftHsm, database: Callable[..., Data
     around = unix_now()
     (tmp_path / "pins.json").write_bytes(hub.world.pins_json(not_before=around - 86_400, not_after=around + 86_400))
     (tmp_path / "floors.json").write_bytes(hub.world.floors_json(attested=True))
+    (tmp_path / "orderers.json").write_bytes(orderers_json())
     secrets_of = {
         "field.key": base64url.encode(digest_of("field key")),
         "database.url": database("ca").url("ca"),
@@ -94,6 +100,7 @@ async def running(tmp_path: Path, softhsm: SoftHsm, database: Callable[..., Data
         "FINID_FIELD_KEY_FILE": str(tmp_path / "field.key"),
         "FINID_PINS_FILE": str(tmp_path / "pins.json"),
         "FINID_FLOORS_FILE": str(tmp_path / "floors.json"),
+        "FINID_ORDERERS_FILE": str(tmp_path / "orderers.json"),
     }
     async with deployed("ca", Authority(tmp_path), environment) as service:
         yield Ca(service, place, hub, place.folder)
@@ -172,6 +179,83 @@ async def test_revocation_shows_in_list_and_ocsp(ca: Ca) -> None:
     )
     assert "judged.pem: revoked" in said
     assert "Reason: keyCompromise" in said
+
+
+def admin(ca: Ca, *arguments: str, said: str = "") -> tuple[int, str]:
+    """Run a command of services.ca.admin with the service's settings."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "services.ca.admin", *arguments],
+        env=ca.service.environment,
+        input=said.encode(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    return ended.returncode, (ended.stdout + ended.stderr).decode().strip()
+
+
+async def test_certificate_is_suspended_resumed_and_revoked_by_order(ca: Ca) -> None:
+    issued = await ca.issue(ca.hub.issue_to_another())
+    serial, stub = int(issued.serial, 16), ca.stub()
+
+    async def listed() -> x509.RevokedCertificate | None:
+        crl = x509.load_der_x509_crl((await ca.crls())[0].read_bytes())
+        return crl.get_revoked_certificate_by_serial_number(serial)
+
+    opened = Openings(f"{900_000_000_000 + ca.hub.people}", digest_of("iin salt"), PHONE, digest_of("phone salt"))
+
+    def about(purpose: Purpose) -> bundle_pb2.Bundle:
+        sent = ca.hub.revocation(issued.certificate_der, purpose=purpose, openings=opened)
+        return bundle(sent.transaction_bytes, sent.openings, sent.tokens)
+
+    await stub.Suspend(pb.SuspendRequest(request_id="request-3", bundle=about(Purpose.SUSPEND)), timeout=10)
+    assert await listed() is not None
+    await stub.Resume(pb.ResumeRequest(request_id="request-4", bundle=about(Purpose.RESUME)), timeout=10)
+    assert await listed() is None
+    order = sign(claims(issued.certificate_der, Kind.SUSPEND), KEYS[Actor.OPERATOR])
+    first = await stub.Order(pb.OrderRequest(order=order), timeout=10)
+    assert await stub.Order(pb.OrderRequest(order=order), timeout=10) == first
+    assert await listed() is not None
+
+    digest = hashlib.sha256(issued.certificate_der).hexdigest()
+    key = ca.folder / "operator.pem"
+    key.write_bytes(KEYS[Actor.OPERATOR].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    signing = ("sign", "--key", str(key), "--env", "sandbox", "REVOKE", digest)
+    assert admin(ca, *signing, "certificateHold", "no such reason")[0] == 1
+    status, signed = admin(ca, *signing, "privilegeWithdrawn", "order 2-118")
+    assert status == 0, signed
+    status, since = admin(ca, "apply", said=signed)
+    assert status == 0, since
+    entry = await listed()
+    assert entry is not None
+    reason = entry.extensions.get_extension_for_class(x509.CRLReason).value
+    assert reason.reason is x509.ReasonFlags.privilege_withdrawn
+    assert admin(ca, "apply", said="a.b.c")[0] == 1
+
+    status, head = admin(ca, "audit")
+    assert status == 0, head
+    assert admin(ca, "audit", "--expect", head) == (0, head)
+    assert admin(ca, "audit", "--expect", f"1:{'00' * 32}")[0] == 1
+
+
+async def test_what_ends_soon_is_listed_without_naming_anybody(ca: Ca) -> None:
+    issued = [await ca.issue(ca.hub.issue_to_another()) for _ in range(3)]
+    stub, found, token = ca.stub(), list[str](), ""
+    while True:
+        page = await stub.ListExpiring(
+            pb.ListExpiringRequest(within_days=366, page_size=2, page_token=token), timeout=10
+        )
+        assert len(page.certificates) <= 2
+        found += [certificate.serial for certificate in page.certificates]
+        token = page.next_page_token
+        if not token:
+            break
+    assert {one.serial for one in issued} <= set(found)
+    assert len(found) == len(set(found))
+    assert not (await stub.ListExpiring(pb.ListExpiringRequest(within_days=30, page_size=2), timeout=10)).certificates
+    status, lines = admin(ca, "expiring", "366")
+    assert status == 0
+    assert {line.split()[1] for line in lines.splitlines()} == set(found)
 
 
 async def test_only_the_gateway_may_call(ca: Ca) -> None:

@@ -29,6 +29,7 @@ from tests.softhsm import MODULE_PATH, SoftHsm, TokenPlace
 pytestmark = pytest.mark.hsm
 
 KEK = KekName("subject-kek", 1)
+CURVES = (KeyAlgorithm.EC_P256, KeyAlgorithm.EC_P384)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def verify(public_key_der: bytes, signature: bytes, digest: bytes) -> None:
     key.verify(signature, digest, ec.ECDSA(Prehashed(hashes.SHA256())))
 
 
-@pytest.mark.parametrize("algorithm", KeyAlgorithm)
+@pytest.mark.parametrize("algorithm", CURVES)
 def test_token_key_signs_digests(token: Token, algorithm: KeyAlgorithm) -> None:
     label = f"sign-{algorithm.value}"
     public_key = token.generate_key_pair(label, algorithm)
@@ -85,7 +86,7 @@ def test_service_session_cannot_add_keys_to_the_token(place: TokenPlace, token: 
     assert not token.has_key_pair("written-by-a-service")
 
 
-@pytest.mark.parametrize("algorithm", KeyAlgorithm)
+@pytest.mark.parametrize("algorithm", CURVES)
 def test_wrapped_key_signs_in_order(token: Token, algorithm: KeyAlgorithm) -> None:
     pair = token.generate_wrapped(KEK, algorithm)
     digests = [hashlib.sha256(bytes([index])).digest() for index in range(5)]

@@ -380,6 +380,7 @@ def _certified(credential: Credential) -> Entry:
         iin=VICTIM.iin,
         public_key_sha256=hashlib.sha256(credential.public_key_der).digest(),
         profile="individual-sign",
+        policy=POLICY,
         not_after=AT,
         intended_at=AT,
     )

@@ -26,7 +26,7 @@ from mesh.sealing import Seal, SealBrokenError
 from mesh.transaction import Env, Purpose
 from services.auth_gateway import capture
 from services.auth_gateway.authentication import State, Verdict
-from services.ca.ledger import Revocation
+from services.ca.ledger import Actor, Change, Kind
 from services.ca.ledger import State as CertificateState
 from services.ca.store import LedgerStore
 from services.documents.errors import ContentUnreadableError, TransactionOfOtherDocumentsError
@@ -226,13 +226,17 @@ async def test_an_edited_ledger_hides_a_revocation(database: Callable[..., Provi
         assert await ledger.intend(made)
         assert await ledger.record(made, b"certificate", AT)
         (row,) = await attacker.fetch("SELECT certificate_sha256 FROM ca.certificates WHERE txn = $1", made.txn)
-        revocation = Revocation(digest_of("revoking"), "request-1", row[0], made.iin, "keyCompromise", AT)
-        assert await ledger.revoke(revocation)
+        revoking = digest_of(f"revoking {made.serial}")
+        assert await ledger.change(
+            Change(Kind.REVOKE, revoking, "request-1", row[0], made.iin, Actor.PERSON, "keyCompromise", AT)
+        )
         await attacker.execute(
-            "UPDATE ca.certificates SET state = 'ISSUED', revoked_at = NULL, revocation_txn = NULL WHERE txn = $1",
+            "UPDATE ca.certificates SET state = 'ISSUED', revoked_at = NULL, revocation_reason = '' WHERE txn = $1",
             made.txn,
         )
         assert [status.state for status in await ledger.statuses([made.serial])] == [CertificateState.ISSUED]
+        told = [entry.event for entry in await ledger.audit(0, 10_000) if entry.subject == f"{made.serial:040x}"]
+        assert told == ["INTENDED", "ISSUED", "REVOKED", "ISSUED"], "the audit, which that role cannot write, tells"
 
 
 async def test_an_edited_challenge_takes_no_code_of_another_transaction(database: Callable[..., Provisioned]) -> None:

@@ -44,6 +44,26 @@ class CaServiceStub:
                 request_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.RevokeRequest.SerializeToString,
                 response_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.RevokeResponse.FromString,
                 _registered_method=True)
+        self.Suspend = channel.unary_unary(
+                '/finid.ca.v1.CaService/Suspend',
+                request_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.SuspendRequest.SerializeToString,
+                response_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.SuspendResponse.FromString,
+                _registered_method=True)
+        self.Resume = channel.unary_unary(
+                '/finid.ca.v1.CaService/Resume',
+                request_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.ResumeRequest.SerializeToString,
+                response_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.ResumeResponse.FromString,
+                _registered_method=True)
+        self.Order = channel.unary_unary(
+                '/finid.ca.v1.CaService/Order',
+                request_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.OrderRequest.SerializeToString,
+                response_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.OrderResponse.FromString,
+                _registered_method=True)
+        self.ListExpiring = channel.unary_unary(
+                '/finid.ca.v1.CaService/ListExpiring',
+                request_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.ListExpiringRequest.SerializeToString,
+                response_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.ListExpiringResponse.FromString,
+                _registered_method=True)
         self.GetCrl = channel.unary_unary(
                 '/finid.ca.v1.CaService/GetCrl',
                 request_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.GetCrlRequest.SerializeToString,
@@ -83,6 +103,34 @@ class CaServiceServicer:
 
     def Revoke(self, request, context):
         """Revokes the certificate that the transaction names.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Suspend(self, request, context):
+        """Suspends the certificate that the transaction names (certificateHold). The face suffices.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resume(self, request, context):
+        """Ends a suspension of the person's own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Order(self, request, context):
+        """Revokes, suspends or resumes on an order of the Operator or of the authority. What counts is the order's signature.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListExpiring(self, request, context):
+        """Certificates in force that end soon, soonest first; names no person.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,6 +182,26 @@ def add_CaServiceServicer_to_server(servicer, server):
                     servicer.Revoke,
                     request_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.RevokeRequest.FromString,
                     response_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.RevokeResponse.SerializeToString,
+            ),
+            'Suspend': grpc.unary_unary_rpc_method_handler(
+                    servicer.Suspend,
+                    request_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.SuspendRequest.FromString,
+                    response_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.SuspendResponse.SerializeToString,
+            ),
+            'Resume': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resume,
+                    request_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.ResumeRequest.FromString,
+                    response_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.ResumeResponse.SerializeToString,
+            ),
+            'Order': grpc.unary_unary_rpc_method_handler(
+                    servicer.Order,
+                    request_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.OrderRequest.FromString,
+                    response_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.OrderResponse.SerializeToString,
+            ),
+            'ListExpiring': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListExpiring,
+                    request_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.ListExpiringRequest.FromString,
+                    response_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.ListExpiringResponse.SerializeToString,
             ),
             'GetCrl': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCrl,
@@ -215,6 +283,114 @@ class CaService:
             '/finid.ca.v1.CaService/Revoke',
             finid_dot_ca_dot_v1_dot_ca__pb2.RevokeRequest.SerializeToString,
             finid_dot_ca_dot_v1_dot_ca__pb2.RevokeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Suspend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.ca.v1.CaService/Suspend',
+            finid_dot_ca_dot_v1_dot_ca__pb2.SuspendRequest.SerializeToString,
+            finid_dot_ca_dot_v1_dot_ca__pb2.SuspendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.ca.v1.CaService/Resume',
+            finid_dot_ca_dot_v1_dot_ca__pb2.ResumeRequest.SerializeToString,
+            finid_dot_ca_dot_v1_dot_ca__pb2.ResumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Order(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.ca.v1.CaService/Order',
+            finid_dot_ca_dot_v1_dot_ca__pb2.OrderRequest.SerializeToString,
+            finid_dot_ca_dot_v1_dot_ca__pb2.OrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListExpiring(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.ca.v1.CaService/ListExpiring',
+            finid_dot_ca_dot_v1_dot_ca__pb2.ListExpiringRequest.SerializeToString,
+            finid_dot_ca_dot_v1_dot_ca__pb2.ListExpiringResponse.FromString,
             options,
             channel_credentials,
             insecure,

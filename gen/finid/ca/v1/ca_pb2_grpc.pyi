@@ -35,6 +35,14 @@ class CaServiceStub:
     """Issues to the attested key only, once for each transaction."""
     Revoke: _grpc.UnaryUnaryMultiCallable[_ca_pb2.RevokeRequest, _ca_pb2.RevokeResponse]
     """Revokes the certificate that the transaction names."""
+    Suspend: _grpc.UnaryUnaryMultiCallable[_ca_pb2.SuspendRequest, _ca_pb2.SuspendResponse]
+    """Suspends the certificate that the transaction names (certificateHold). The face suffices."""
+    Resume: _grpc.UnaryUnaryMultiCallable[_ca_pb2.ResumeRequest, _ca_pb2.ResumeResponse]
+    """Ends a suspension of the person's own."""
+    Order: _grpc.UnaryUnaryMultiCallable[_ca_pb2.OrderRequest, _ca_pb2.OrderResponse]
+    """Revokes, suspends or resumes on an order of the Operator or of the authority. What counts is the order's signature."""
+    ListExpiring: _grpc.UnaryUnaryMultiCallable[_ca_pb2.ListExpiringRequest, _ca_pb2.ListExpiringResponse]
+    """Certificates in force that end soon, soonest first; names no person."""
     GetCrl: _grpc.UnaryUnaryMultiCallable[_ca_pb2.GetCrlRequest, _ca_pb2.GetCrlResponse]
     GetChain: _grpc.UnaryUnaryMultiCallable[_ca_pb2.GetChainRequest, _ca_pb2.GetChainResponse]
     """Issuing CA, then root."""
@@ -52,6 +60,14 @@ class CaServiceAsyncStub(CaServiceStub):
     """Issues to the attested key only, once for each transaction."""
     Revoke: _aio.UnaryUnaryMultiCallable[_ca_pb2.RevokeRequest, _ca_pb2.RevokeResponse]  # type: ignore[assignment]
     """Revokes the certificate that the transaction names."""
+    Suspend: _aio.UnaryUnaryMultiCallable[_ca_pb2.SuspendRequest, _ca_pb2.SuspendResponse]  # type: ignore[assignment]
+    """Suspends the certificate that the transaction names (certificateHold). The face suffices."""
+    Resume: _aio.UnaryUnaryMultiCallable[_ca_pb2.ResumeRequest, _ca_pb2.ResumeResponse]  # type: ignore[assignment]
+    """Ends a suspension of the person's own."""
+    Order: _aio.UnaryUnaryMultiCallable[_ca_pb2.OrderRequest, _ca_pb2.OrderResponse]  # type: ignore[assignment]
+    """Revokes, suspends or resumes on an order of the Operator or of the authority. What counts is the order's signature."""
+    ListExpiring: _aio.UnaryUnaryMultiCallable[_ca_pb2.ListExpiringRequest, _ca_pb2.ListExpiringResponse]  # type: ignore[assignment]
+    """Certificates in force that end soon, soonest first; names no person."""
     GetCrl: _aio.UnaryUnaryMultiCallable[_ca_pb2.GetCrlRequest, _ca_pb2.GetCrlResponse]  # type: ignore[assignment]
     GetChain: _aio.UnaryUnaryMultiCallable[_ca_pb2.GetChainRequest, _ca_pb2.GetChainResponse]  # type: ignore[assignment]
     """Issuing CA, then root."""
@@ -78,6 +94,38 @@ class CaServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ca_pb2.RevokeResponse, _abc.Awaitable[_ca_pb2.RevokeResponse]]:
         """Revokes the certificate that the transaction names."""
+
+    @_abc_1.abstractmethod
+    def Suspend(
+        self,
+        request: _ca_pb2.SuspendRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ca_pb2.SuspendResponse, _abc.Awaitable[_ca_pb2.SuspendResponse]]:
+        """Suspends the certificate that the transaction names (certificateHold). The face suffices."""
+
+    @_abc_1.abstractmethod
+    def Resume(
+        self,
+        request: _ca_pb2.ResumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ca_pb2.ResumeResponse, _abc.Awaitable[_ca_pb2.ResumeResponse]]:
+        """Ends a suspension of the person's own."""
+
+    @_abc_1.abstractmethod
+    def Order(
+        self,
+        request: _ca_pb2.OrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ca_pb2.OrderResponse, _abc.Awaitable[_ca_pb2.OrderResponse]]:
+        """Revokes, suspends or resumes on an order of the Operator or of the authority. What counts is the order's signature."""
+
+    @_abc_1.abstractmethod
+    def ListExpiring(
+        self,
+        request: _ca_pb2.ListExpiringRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ca_pb2.ListExpiringResponse, _abc.Awaitable[_ca_pb2.ListExpiringResponse]]:
+        """Certificates in force that end soon, soonest first; names no person."""
 
     @_abc_1.abstractmethod
     def GetCrl(
