@@ -65,12 +65,13 @@ _BINDINGS = {
 }
 # What the CA offers (services/ca/profiles.py): another one would fail only after the person has shown both factors.
 _PROFILES = frozenset({"individual-sign"})
-# The signer judges; the person need not show both factors to hear it. REVOKE goes through all states: it ends them.
-_NEEDED_STATE = {
-    Purpose.SIGN: "ACTIVE",
-    Purpose.REISSUE: "ACTIVE",
-    Purpose.SUSPEND: "ACTIVE",
-    Purpose.RESUME: "SUSPENDED",
+# By the signer's record, which judges again at the end: nobody need show both factors to hear it. REVOKE goes through all
+# states; SUSPEND once more, for a hold that was broken off between signer and CA.
+_NEEDED_STATES = {
+    Purpose.SIGN: ("ACTIVE",),
+    Purpose.REISSUE: ("ACTIVE",),
+    Purpose.SUSPEND: ("ACTIVE", "SUSPENDED"),
+    Purpose.RESUME: ("SUSPENDED",),
 }
 _TOO_MANY_INQUIRIES = "INQUIRY_LIMIT"
 # Longer than attesting a record takes, so that a person without one is not answered sooner.
@@ -111,8 +112,8 @@ class CertificateStateError(FinIdError):
     code = Code.FAILED_PRECONDITION
     reason = "CERTIFICATE_STATE"
 
-    def __init__(self, state: str, needed: str) -> None:
-        super().__init__(f"The certificate must be {needed}; it is {state}.", metadata={"state": state})
+    def __init__(self, state: str, needed: Sequence[str]) -> None:
+        super().__init__(f"The certificate must be {' or '.join(needed)}; it is {state}.", metadata={"state": state})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,13 +287,13 @@ class Creation:
         certificate = await self._records.certificate(name)
         if certificate is None or not hmac.compare_digest(certificate.subject, self._subject(iin)):
             raise CertificateNotFoundError("This person has no such certificate.")
-        needed = _NEEDED_STATE.get(purpose)
-        if needed is not None:
+        needed = _NEEDED_STATES.get(purpose)
+        if needed:
             try:
                 state = await self._signer.state(certificate.credential)
             except PeerError as error:
                 raise step_error(error) from error
-            if state != needed:
+            if state not in needed:
                 raise CertificateStateError(state, needed)
         return certificate
 

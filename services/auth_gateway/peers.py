@@ -251,6 +251,16 @@ class CaPeer:
         async with answers_of("ca"):
             await self._stub.Revoke(ca_pb2.RevokeRequest(request_id=request_id, bundle=_bundle(bundle)))
 
+    async def suspend(self, request_id: str, bundle: Bundle) -> None:
+        """See ports.Ca."""
+        async with answers_of("ca"):
+            await self._stub.Suspend(ca_pb2.SuspendRequest(request_id=request_id, bundle=_bundle(bundle)))
+
+    async def resume(self, request_id: str, bundle: Bundle) -> None:
+        """See ports.Ca."""
+        async with answers_of("ca"):
+            await self._stub.Resume(ca_pb2.ResumeRequest(request_id=request_id, bundle=_bundle(bundle)))
+
     async def stamp(self, digest_sha256: bytes) -> bytes:
         """See ports.Ca."""
         async with answers_of("ca"):

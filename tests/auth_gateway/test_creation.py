@@ -298,7 +298,7 @@ async def test_too_many_inquiries_about_somebody_are_said_so(room: Room) -> None
 STARTED: dict[str, tuple[frozenset[str], Callable[[Room, Certificate], Awaitable[Authentication]]]] = {
     "SIGN": (frozenset({"ACTIVE"}), lambda room, certificate: room.signing(certificate=certificate)),
     "REISSUE": (frozenset({"ACTIVE"}), lambda room, certificate: room.reissuing(certificate)),
-    "SUSPEND": (frozenset({"ACTIVE"}), lambda room, certificate: room.suspending(certificate)),
+    "SUSPEND": (frozenset({"ACTIVE", "SUSPENDED"}), lambda room, certificate: room.suspending(certificate)),
     "REVOKE": (frozenset({"ACTIVE", "SUSPENDED", "REVOKED"}), lambda room, certificate: room.revoking(certificate)),
 }
 

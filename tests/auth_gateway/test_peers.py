@@ -314,14 +314,21 @@ async def test_signer_tells_a_credentials_state(spokes: Spokes) -> None:
     assert found == "PENDING"
 
 
-async def test_ca_revokes(spokes: Spokes) -> None:
+@pytest.mark.parametrize(
+    ("method", "request_", "answer", "ask"),
+    [
+        ("Revoke", ca_pb2.RevokeRequest, ca_pb2.RevokeResponse(revoked_at=1), peers.CaPeer.revoke),
+        ("Suspend", ca_pb2.SuspendRequest, ca_pb2.SuspendResponse(suspended_at=1), peers.CaPeer.suspend),
+        ("Resume", ca_pb2.ResumeRequest, ca_pb2.ResumeResponse(resumed_at=1), peers.CaPeer.resume),
+    ],
+)
+async def test_ca_changes_a_certificates_state(
+    spokes: Spokes, method: str, request_: Any, answer: Any, ask: Any
+) -> None:
     asked, found = await exchanged(
-        spokes,
-        "Revoke",
-        ca_pb2.RevokeResponse(revoked_at=1),
-        lambda channel: peers.CaPeer(channel).revoke("request-1", BUNDLE),
+        spokes, method, answer, lambda channel: ask(peers.CaPeer(channel), "request-1", BUNDLE)
     )
-    assert asked == ca_pb2.RevokeRequest(request_id="request-1", bundle=WIRE_BUNDLE)
+    assert asked == request_(request_id="request-1", bundle=WIRE_BUNDLE)
     assert found is None
 
 
