@@ -65,8 +65,8 @@ _BINDINGS = {
 }
 # What the CA offers (services/ca/profiles.py): another one would fail only after the person has shown both factors.
 _PROFILES = frozenset({"individual-sign"})
-# By the signer's record, which judges again at the end: nobody need show both factors to hear it. REVOKE goes through all
-# states; SUSPEND once more, for a hold that was broken off between signer and CA.
+# By the signer's record, which judges again at the end: nobody need show both factors to hear it. REVOKE goes through
+# all states; SUSPEND once more, for a hold that was broken off between signer and CA.
 _NEEDED_STATES = {
     Purpose.SIGN: ("ACTIVE",),
     Purpose.REISSUE: ("ACTIVE",),
