@@ -17,6 +17,7 @@ from finid.signer.v1 import signer_pb2_grpc as rpc
 from bench.watch import Watch
 from mesh import precondition
 from mesh.channel import connect
+from mesh.hsm import KeyAlgorithm
 from mesh.postgres import Database, Row
 from mesh.server import Server, callers, validate
 from mesh.transaction import Purpose
@@ -55,8 +56,8 @@ class WatchedKeys:
     keys: SubjectKeys
     watch: Watch
 
-    async def generate(self) -> NewKey:
-        return await self.keys.generate()
+    async def generate(self, algorithm: KeyAlgorithm) -> NewKey:
+        return await self.keys.generate(algorithm)
 
     async def sign(self, wrapped_key: bytes, digests_sha256: Sequence[bytes]) -> Sequence[bytes]:
         with self.watch.on("HSM: unwrap, sign, destroy"):
@@ -65,7 +66,7 @@ class WatchedKeys:
 
 class _WatchedServicer(SignerServicer):
     def __init__(self, room: Room, watch: Watch) -> None:
-        super().__init__(room.enrolment, room.digest_signer)
+        super().__init__(room.enrolment, room.lifecycle, room.digest_signer)
         self._watch = watch
 
     async def SignDigests(self, request: pb.SignDigestsRequest, context: Any) -> pb.SignDigestsResponse:  # noqa: N802

@@ -16,13 +16,18 @@ from mesh.transaction import DIGEST_BYTES, Channel
 
 AUDIENCE_PRECONDITION = "finid-precondition"
 AUDIENCE_RELEASE = "finid-release"
+AUDIENCE_DESTRUCTION = "finid-destruction"
 PPM = 1_000_000
 _MAX_ITEMS = 64
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,15}")
 
 
 class Factor(StrEnum):
-    """What a receipt confirms. RELEASE is personal data for the CA, no factor of `precondition.authorize`."""
+    """What a receipt confirms.
+
+    RELEASE (personal data for the CA) and KEY_DESTRUCTION (a proof for auditors) are no factors of
+    `precondition.authorize`.
+    """
 
     PREPARATION = "PREPARATION"
     STATE_RECORD = "STATE_RECORD"
@@ -31,6 +36,7 @@ class Factor(StrEnum):
     SMS_OTP = "SMS_OTP"
     KEY_ATTESTATION = "KEY_ATTESTATION"
     RELEASE = "RELEASE"
+    KEY_DESTRUCTION = "KEY_DESTRUCTION"
 
     @property
     def typ(self) -> str:
@@ -188,8 +194,27 @@ class Release(Facts):
     email: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class KeyDestruction(Facts):
+    """The signer erased this credential's wrapped key: nobody can sign with it again.
+
+    `ending` is why it could go: REVOKED, SUPERSEDED, CANCELLED (before it had a certificate) or EXPIRED;
+    `destroyed_at` is in Unix seconds.
+    """
+
+    factor = Factor.KEY_DESTRUCTION
+    issuer = "signer"
+    audience = AUDIENCE_DESTRUCTION
+    credential: str
+    public_key_sha256: bytes
+    wrapped_sha256: bytes
+    ending: str
+    destroyed_at: int
+
+
 FACTS_OF: dict[Factor, type[Facts]] = {
-    kind.factor: kind for kind in (Preparation, StateRecord, Liveness, FaceMatch, SmsOtp, KeyAttestation, Release)
+    kind.factor: kind
+    for kind in (Preparation, StateRecord, Liveness, FaceMatch, SmsOtp, KeyAttestation, Release, KeyDestruction)
 }
 
 

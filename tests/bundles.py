@@ -28,6 +28,7 @@ from mesh.facts import (
     Factor,
     Facts,
     KeyAttestation,
+    KeyDestruction,
     Liveness,
     Preparation,
     Release,
@@ -66,6 +67,7 @@ ISSUER_OF = {
     Factor.SMS_OTP: "otp",
     Factor.KEY_ATTESTATION: "signer",
     Factor.RELEASE: "registry",
+    Factor.KEY_DESTRUCTION: "signer",
 }
 # When each factor was confirmed, in seconds before NOW.
 AGE_S = {
@@ -76,6 +78,7 @@ AGE_S = {
     Factor.SMS_OTP: 10,
     Factor.KEY_ATTESTATION: 5,
     Factor.RELEASE: 4,
+    Factor.KEY_DESTRUCTION: 3,
 }
 
 
@@ -449,6 +452,13 @@ def facts_of(factor: Factor, made: Transaction, *, now: int = NOW, **changed: An
             phone_hmac=digest_of("phone"),
             public_key_sha256=digest_of("public key"),
             wrapped_sha256=digest_of("wrapped"),
+        ),
+        Factor.KEY_DESTRUCTION: KeyDestruction(
+            credential=made.credential,
+            public_key_sha256=digest_of("public key"),
+            wrapped_sha256=digest_of("wrapped"),
+            ending="REVOKED",
+            destroyed_at=now - AGE_S[Factor.KEY_DESTRUCTION],
         ),
     }
     return replace(facts[factor], **changed)

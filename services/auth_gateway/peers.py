@@ -226,6 +226,16 @@ class SignerPeer:
         async with answers_of("signer"):
             await self._stub.Disable(signer_pb2.DisableRequest(request_id=request_id, bundle=_bundle(bundle)))
 
+    async def suspend(self, request_id: str, bundle: Bundle) -> None:
+        """See ports.Signer."""
+        async with answers_of("signer"):
+            await self._stub.Suspend(signer_pb2.SuspendRequest(request_id=request_id, bundle=_bundle(bundle)))
+
+    async def resume(self, request_id: str, bundle: Bundle) -> None:
+        """See ports.Signer."""
+        async with answers_of("signer"):
+            await self._stub.Resume(signer_pb2.ResumeRequest(request_id=request_id, bundle=_bundle(bundle)))
+
     async def state(self, credential: str) -> str:
         """See ports.Signer."""
         async with answers_of("signer"):

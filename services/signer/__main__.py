@@ -1,7 +1,7 @@
 """Wires the signer: settings, telemetry, token, keys, database, server."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from finid.signer.v1 import signer_pb2, signer_pb2_grpc
 
@@ -17,6 +17,7 @@ from mesh.transaction import Env
 from services.signer.credential import HolderMac
 from services.signer.enrolment import Enrolment
 from services.signer.issuing_ca import IssuingCa
+from services.signer.lifecycle import Lifecycle
 from services.signer.servicer import SignerServicer
 from services.signer.settings import SignerSettings
 from services.signer.signing import DigestSigner
@@ -48,15 +49,20 @@ async def serve(settings: SignerSettings) -> None:
     least = floors.parse(settings.floors_file.read_bytes())
     database = await Database.open(read_secret(settings.database_url_file), service="signer")
     credentials = CredentialStore(database)
+    attester = ReceiptSigner.from_pem(settings.receipt_key_file.read_bytes(), env)
     enrolment = Enrolment(
         credentials=credentials,
         keys=keys,
         holders=holders,
-        attester=ReceiptSigner.from_pem(settings.receipt_key_file.read_bytes(), env),
+        attester=attester,
         issuing_ca=IssuingCa.from_pem(settings.issuing_ca_file.read_bytes()),
         pins=pinned,
         floors=least,
         now=_now,
+        new_phone_wait=timedelta(seconds=settings.new_phone_wait_s),
+    )
+    lifecycle = Lifecycle(
+        credentials=credentials, holders=holders, attester=attester, pins=pinned, floors=least, now=_now
     )
     digest_signer = DigestSigner(
         credentials=credentials,
@@ -71,7 +77,8 @@ async def serve(settings: SignerSettings) -> None:
     service = file.services_by_name["SignerService"]
     probes = [Probe("database", database.probe), Probe("token", pool.probe)]
     server = Server("signer", settings, callers(service, "auth_gateway"), probes)
-    signer_pb2_grpc.add_SignerServiceServicer_to_server(SignerServicer(enrolment, digest_signer), server.grpc)
+    servicer = SignerServicer(enrolment, lifecycle, digest_signer)
+    signer_pb2_grpc.add_SignerServiceServicer_to_server(servicer, server.grpc)
     server.reflect(file)
     try:
         await server.run(digest_signer.abort_expired_intents)

@@ -12,6 +12,7 @@ from mesh.errors import Code, FinIdError
 from mesh.facts import KeyAttestation
 from mesh.pins import Pins
 from mesh.refusal import PreconditionError
+from mesh.transaction import Purpose
 
 
 class CredentialNotFoundError(FinIdError):
@@ -29,10 +30,31 @@ class CredentialExistsError(FinIdError):
 
 
 class CredentialNotActiveError(FinIdError):
-    """The credential has no certificate yet, or is disabled."""
+    """The credential has no certificate yet, is suspended, or is over."""
 
     code = Code.FAILED_PRECONDITION
     reason = "CREDENTIAL_NOT_ACTIVE"
+
+
+class CredentialNotSuspendedError(FinIdError):
+    """There is no pause to end: the credential is in use, not yet in use, or over."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "CREDENTIAL_NOT_SUSPENDED"
+
+
+class CredentialNotEndedError(FinIdError):
+    """The credential is or may come into use: its key is not destroyed."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "CREDENTIAL_NOT_ENDED"
+
+
+class CredentialWaitingError(FinIdError):
+    """The key was made for another phone than the person's last one; it may be activated later, unless they object."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "CREDENTIAL_WAITING"
 
 
 class CredentialRefusedError(FinIdError):
@@ -63,6 +85,13 @@ class AnotherCertificateError(FinIdError):
     reason = "CERTIFICATE_MISMATCH"
 
 
+class AnotherAlgorithmError(FinIdError):
+    """The transaction names another signature algorithm than the credential's key has."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "SIGNATURE_ALGORITHM_MISMATCH"
+
+
 class TransactionAlreadyUsedError(FinIdError):
     """The transaction was used before, under another request id. It counts once."""
 
@@ -71,18 +100,34 @@ class TransactionAlreadyUsedError(FinIdError):
 
 
 class State(StrEnum):
-    """PENDING: no certificate yet. ACTIVE: may sign. DISABLED: for good."""
+    """PENDING: no certificate yet. ACTIVE: may sign. SUSPENDED: until it is resumed. The others are for good.
+
+    EXPIRED is never stored: it is what ACTIVE and SUSPENDED become with time. DESTROYED: its wrapped key was erased.
+    """
 
     PENDING = "PENDING"
     ACTIVE = "ACTIVE"
-    DISABLED = "DISABLED"
+    SUSPENDED = "SUSPENDED"
+    REVOKED = "REVOKED"
+    EXPIRED = "EXPIRED"
+    DESTROYED = "DESTROYED"
+
+
+class Ending(StrEnum):
+    """Why a credential is over. CANCELLED: by its person, before it had a certificate."""
+
+    REVOKED = "REVOKED"
+    SUPERSEDED = "SUPERSEDED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
     """One row, as the database tells it; believed after `require_attested`.
 
-    `wrapped_key` is the envelope of `mesh.hsm`, `certificate_sha256` is empty until a certificate was taken.
+    `wrapped_key` is the envelope of `mesh.hsm`, empty when DESTROYED. `certificate_sha256` is empty and `not_after` is
+    None until a certificate was taken; before `activatable_from` none is. `ending` is '' while nobody ended it.
     """
 
     name: str
@@ -96,7 +141,26 @@ class Credential:
     csr_der: bytes
     key_attestation: str = field(repr=False)
     superseded: str
+    activatable_from: datetime
     certificate_sha256: bytes = b""
+    not_after: datetime | None = None
+    ending: str = ""
+    destruction_proof: str = ""
+
+    def state_at(self, now: datetime) -> State:
+        """Return the state, EXPIRED included."""
+        ran_out = self.not_after is not None and self.not_after <= now
+        return State.EXPIRED if ran_out and self.state in {State.ACTIVE, State.SUSPENDED} else self.state
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a person's transaction does to their credential; `purpose` is REVOKE, SUSPEND or RESUME."""
+
+    txn: bytes
+    request_id: str
+    credential: str
+    purpose: Purpose
 
 
 class Credentials(Protocol):
@@ -110,24 +174,39 @@ class Credentials(Protocol):
         """Return the credential that a transaction made."""
         ...
 
-    async def has_another_phone(self, subject_hmac: bytes, phone_hmac: bytes) -> bool:
-        """Tell whether the subject has an ACTIVE credential enrolled with another phone."""
+    async def has_another_phone(self, subject_hmac: bytes, phone_hmac: bytes, at: datetime) -> bool:
+        """Tell whether the subject has a credential, ACTIVE or SUSPENDED, enrolled with another phone."""
+        ...
+
+    async def last_phone(self, subject_hmac: bytes) -> bytes | None:
+        """Return the phone of the subject's credential that was activated last, whatever became of it."""
         ...
 
     async def add(self, credential: Credential, at: datetime) -> bool:
         """Record a new credential; False, changing nothing, when its name or transaction has one."""
         ...
 
-    async def activate(self, name: str, certificate_sha256: bytes, at: datetime) -> bool:
-        """Take a PENDING credential's certificate and disable what it supersedes; False when it is not PENDING."""
+    async def activate(self, name: str, certificate_sha256: bytes, not_after: datetime, at: datetime) -> bool:
+        """Take a PENDING credential's certificate and revoke what it supersedes, with its open intents.
+
+        False, changing nothing, when it is not PENDING, still waits, or supersedes what is not ACTIVE.
+        """
         ...
 
-    async def disable(self, name: str, txn: bytes, request_id: str, at: datetime) -> bool:
-        """Disable an ACTIVE credential and abort its open intents; False when it is not ACTIVE or `txn` was used."""
+    async def change(self, change: Change, at: datetime) -> bool:
+        """Change a credential's state and, unless it resumes, abort its open intents.
+
+        REVOKE ends PENDING, ACTIVE and SUSPENDED, SUSPEND pauses ACTIVE, RESUME ends SUSPENDED. False, changing
+        nothing, when the credential is in another state or has expired, or the transaction was used.
+        """
         ...
 
-    async def disabled_by(self, txn: bytes) -> str | None:
-        """Return the request id under which a transaction disabled its credential."""
+    async def changed_by(self, txn: bytes) -> str | None:
+        """Return the request id under which a transaction changed its credential."""
+        ...
+
+    async def destroy(self, name: str, wrapped_key: bytes, proof: str, at: datetime) -> bool:
+        """Erase exactly this wrapped key and keep the proof; False unless the credential is REVOKED or has expired."""
         ...
 
 
@@ -149,8 +228,11 @@ class HolderMac:
 def require_attested(credential: Credential, pins: Pins) -> None:
     """Refuse a row that differs in anything that matters from what the signer attested when it made the key.
 
-    A blob moved from another row, a swapped key, subject or phone all fail here.
+    A blob moved from another row, a swapped key, subject or phone all fail here. So does a key that is destroyed, with
+    the error of its state.
     """
+    if credential.state is State.DESTROYED:
+        raise CredentialNotActiveError("The credential's key is destroyed.")
     try:
         attested = receipts.verify(credential.key_attestation, KeyAttestation, pins, txn=credential.txn, now=None).facts
     except PreconditionError as error:
@@ -178,11 +260,19 @@ def require_phone(credential: Credential, phone_hmac: bytes) -> None:
         raise AnotherPhoneError("The credential was enrolled with another phone.")
 
 
-def require_certificate(credential: Credential, certificate_sha256: bytes) -> None:
-    """Refuse a transaction about another certificate than the credential's; PENDING credentials have none."""
-    if credential.state is not State.ACTIVE:
+def require_active(credential: Credential, now: datetime) -> None:
+    """Refuse a credential that is not in use now."""
+    if credential.state_at(now) is not State.ACTIVE:
         raise CredentialNotActiveError("The credential is not active.")
-    if credential.certificate_sha256 != certificate_sha256:
+
+
+def require_certificate(credential: Credential, certificate_sha256: bytes) -> None:
+    """Refuse a transaction about another certificate than the credential's.
+
+    A PENDING one has none yet: the SHA-256 of its public key stands in its place.
+    """
+    expected = credential.certificate_sha256 or hashlib.sha256(credential.public_key_der).digest()
+    if expected != certificate_sha256:
         raise AnotherCertificateError("The transaction names another certificate.")
 
 

@@ -1,9 +1,15 @@
-"""The life of a credential: its key is made, its certificate taken, and in the end it is disabled."""
+"""How a credential begins: its key is made for whoever passed the factors, and its certificate is taken.
+
+A key for another phone than the person's last one waits before it may be activated: a registry that lies about a phone
+after enrolment gains nothing at once, and its victim, whose old credential works on, can object meanwhile. They object
+by a REVOKE of the new credential, or by a SUSPEND of the old one, which takes no phone: no credential replaces another
+that is not ACTIVE. The gateway tells the old phone; the signer keeps the time.
+"""
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from mesh import base64url, precondition, telemetry
 from mesh import transaction as transactions
@@ -22,22 +28,23 @@ from services.signer.credential import (
     CredentialExistsError,
     CredentialNotActiveError,
     Credentials,
+    CredentialWaitingError,
     HolderMac,
     State,
     TransactionAlreadyUsedError,
     existing,
+    require_active,
     require_attested,
-    require_certificate,
     require_subject,
 )
 from services.signer.issuing_ca import CertificateRefusedError, IssuingCa
-from services.signer.subject_keys import SubjectKeys
+from services.signer.subject_keys import OFFERED, SubjectKeys
 
 _MAKES_KEY = frozenset({Purpose.ISSUE, Purpose.REISSUE})
 
 
 class KeyAlgorithmNotOfferedError(FinIdError):
-    """Subject keys are P-256: it is what SIGN's transactions can name."""
+    """Subject keys are on P-256 or P-384."""
 
     code = Code.FAILED_PRECONDITION
     reason = "KEY_ALGORITHM_NOT_OFFERED"
@@ -45,15 +52,16 @@ class KeyAlgorithmNotOfferedError(FinIdError):
 
 @dataclass(frozen=True, slots=True)
 class AttestedKey:
-    """A new key's name, PKCS#10 request (DER) and KEY_ATTESTATION."""
+    """A new key's name, PKCS#10 request (DER) and KEY_ATTESTATION; it may be activated from `activatable_from` on."""
 
     credential: str
     csr_der: bytes
     key_attestation: str
+    activatable_from: datetime
 
 
 class Enrolment:
-    """Makes, activates and disables credentials for whoever satisfies the signer's own pins and floors."""
+    """Makes and activates credentials for whoever satisfies the signer's own pins and floors."""
 
     def __init__(
         self,
@@ -66,6 +74,7 @@ class Enrolment:
         pins: Pins,
         floors: Floors,
         now: Callable[[], datetime],
+        new_phone_wait: timedelta = timedelta(hours=24),
     ) -> None:
         if pins.find(key_id(attester.public_key), Factor.KEY_ATTESTATION) is None:
             raise ValueError("the signer's own attestation key is not pinned: it could not use the keys it makes")
@@ -77,6 +86,7 @@ class Enrolment:
         self._pins = pins
         self._floors = floors
         self._now = now
+        self._new_phone_wait = new_phone_wait
 
     async def generate_key(
         self, request_id: str, transaction_bytes: bytes, openings: Openings, receipts: Sequence[str]
@@ -91,14 +101,14 @@ class Enrolment:
             return _repeat(earlier, request_id)
 
         grant = self._authorize(_purpose_of(transaction_bytes), transaction_bytes, openings, receipts)
-        if grant.transaction.key_algorithm != KeyAlgorithm.EC_P256.value:
-            raise KeyAlgorithmNotOfferedError("Subject keys are EC_P256.")
+        algorithm = _algorithm_of(grant.transaction.key_algorithm)
         subject_hmac, phone_hmac = self._holders.subject(grant.iin), self._holders.phone(grant.phone)
         await self._require_may_enrol(grant, subject_hmac, phone_hmac)
         if await self._credentials.find(grant.transaction.credential) is not None:
             raise CredentialExistsError("There is a credential of this name.")
 
-        key = await self._keys.generate()
+        last_phone = await self._credentials.last_phone(subject_hmac)
+        key = await self._keys.generate(algorithm)
         now = self._now()
         stated = KeyAttestation(
             credential=grant.transaction.credential,
@@ -121,10 +131,11 @@ class Enrolment:
                 stated, txn=grant.txn, policy=grant.transaction.policy, now=int(now.timestamp())
             ),
             superseded=grant.transaction.superseded,
+            activatable_from=now if last_phone in {None, phone_hmac} else now + self._new_phone_wait,
         )
         if await self._credentials.add(made, now):
             telemetry.logger().info("key made", txn=base64url.encode(made.txn), credential=made.name)
-            return AttestedKey(made.name, made.csr_der, made.key_attestation)
+            return _attested_key(made)
         # Another call was faster; the key just made is dropped, and nothing but its wrapped form ever existed.
         earlier = await self._credentials.made_by(grant.txn)
         if earlier is None:
@@ -134,45 +145,30 @@ class Enrolment:
     async def activate(self, name: str, certificate_der: bytes) -> None:
         """Take the certificate of a PENDING credential; the same one again changes nothing.
 
-        Raises CertificateRefusedError, CredentialNotFoundError, CredentialNotActiveError, CredentialRefusedError.
+        Raises CertificateRefusedError, CredentialNotFoundError, CredentialNotActiveError, CredentialWaitingError,
+        CredentialRefusedError.
         """
+        now = self._now()
         credential = existing(await self._credentials.find(name))
         require_attested(credential, self._pins)
-        certificate_sha256 = self._issuing_ca.accept(certificate_der, credential.public_key_der, self._now())
-        if await self._credentials.activate(name, certificate_sha256, self._now()):
-            telemetry.logger().info("credential active", credential=name, sha256=certificate_sha256.hex())
+        accepted = self._issuing_ca.accept(certificate_der, credential.public_key_der, now)
+        if await self._credentials.activate(name, accepted.sha256, accepted.not_after, now):
+            telemetry.logger().info("credential active", credential=name, sha256=accepted.sha256.hex())
             return
         current = existing(await self._credentials.find(name))
-        if current.state is not State.ACTIVE:
-            raise CredentialNotActiveError("The credential is disabled.")
-        if current.certificate_sha256 != certificate_sha256:
+        if current.state is State.PENDING:
+            if current.activatable_from > now:
+                wait_s = (current.activatable_from - now).total_seconds()
+                raise CredentialWaitingError("The credential waits for objections.", retry_after_s=wait_s)
+            raise CredentialNotActiveError("The credential to replace is not active.")
+        require_active(current, now)
+        if current.certificate_sha256 != accepted.sha256:
             raise CertificateRefusedError("The credential has another certificate.")
 
-    async def disable(
-        self, request_id: str, transaction_bytes: bytes, openings: Openings, receipts: Sequence[str]
-    ) -> None:
-        """Disable the transaction's credential for good (REVOKE). A repeat with the same request id changes nothing.
-
-        Raises PreconditionError, the errors of `credential`, DependencyUnavailableError.
-        """
-        txn = txn_of(transaction_bytes)
-        if await self._was_disabled_by(txn, request_id):
-            return
-        grant = self._authorize(Purpose.REVOKE, transaction_bytes, openings, receipts)
-        credential = existing(await self._credentials.find(grant.transaction.credential))
-        require_attested(credential, self._pins)
-        # Not the phone: who lost it needs this most, and REVOKE's floor says whether it must be the trusted one.
-        require_subject(credential, self._holders.subject(grant.iin))
-        require_certificate(credential, grant.transaction.certificate_sha256)
-        if await self._credentials.disable(credential.name, txn, request_id, self._now()):
-            telemetry.logger().info("credential disabled", txn=base64url.encode(txn), credential=credential.name)
-            return
-        if not await self._was_disabled_by(txn, request_id):
-            raise CredentialNotActiveError("The credential is not active.")
-
     async def get(self, name: str) -> Credential:
-        """Return a credential. Raises CredentialNotFoundError."""
-        return existing(await self._credentials.find(name))
+        """Return a credential in the state that it has now. Raises CredentialNotFoundError."""
+        credential = existing(await self._credentials.find(name))
+        return replace(credential, state=credential.state_at(self._now()))
 
     def _authorize(
         self, purpose: Purpose, transaction_bytes: bytes, openings: Openings, receipts: Sequence[str]
@@ -190,16 +186,9 @@ class Enrolment:
             replaced = existing(await self._credentials.find(grant.transaction.superseded))
             require_attested(replaced, self._pins)
             require_subject(replaced, subject_hmac)
-            if replaced.state is not State.ACTIVE:
-                raise CredentialNotActiveError("The credential to replace is not active.")
-        elif await self._credentials.has_another_phone(subject_hmac, phone_hmac):
+            require_active(replaced, self._now())
+        elif await self._credentials.has_another_phone(subject_hmac, phone_hmac, self._now()):
             raise AnotherPhoneError("The person enrolled with another phone; use REISSUE.")
-
-    async def _was_disabled_by(self, txn: bytes, request_id: str) -> bool:
-        earlier = await self._credentials.disabled_by(txn)
-        if earlier is not None and earlier != request_id:
-            raise TransactionAlreadyUsedError("The transaction was used before.")
-        return earlier is not None
 
 
 def _purpose_of(transaction_bytes: bytes) -> Purpose:
@@ -216,4 +205,15 @@ def _purpose_of(transaction_bytes: bytes) -> Purpose:
 def _repeat(earlier: Credential, request_id: str) -> AttestedKey:
     if earlier.request_id != request_id:
         raise TransactionAlreadyUsedError("The transaction was used before.")
-    return AttestedKey(earlier.name, earlier.csr_der, earlier.key_attestation)
+    return _attested_key(earlier)
+
+
+def _attested_key(made: Credential) -> AttestedKey:
+    return AttestedKey(made.name, made.csr_der, made.key_attestation, made.activatable_from)
+
+
+def _algorithm_of(name: str) -> KeyAlgorithm:
+    for algorithm in OFFERED:
+        if algorithm.value == name:
+            return algorithm
+    raise KeyAlgorithmNotOfferedError("Subject keys are EC_P256 or EC_P384.")

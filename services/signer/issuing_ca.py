@@ -1,6 +1,7 @@
 """The one CA whose certificates this signer takes: pinned by its certificate, from a file."""
 
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
@@ -17,6 +18,14 @@ class CertificateRefusedError(FinIdError):
     reason = "CERTIFICATE_REFUSED"
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A certificate that was accepted: its SHA-256, and until when it is valid."""
+
+    sha256: bytes
+    not_after: datetime
+
+
 class IssuingCa:
     """Checks certificates against the pinned issuing CA."""
 
@@ -28,8 +37,8 @@ class IssuingCa:
         """Return the CA of the first certificate in a PEM file. Raises ValueError when there is none."""
         return cls(x509.load_pem_x509_certificates(pem)[0])
 
-    def accept(self, certificate_der: bytes, public_key_der: bytes, now: datetime) -> bytes:
-        """Return the SHA-256 of a certificate for this key, valid now, signed by the CA.
+    def accept(self, certificate_der: bytes, public_key_der: bytes, now: datetime) -> Accepted:
+        """Accept a certificate for this key, valid now, signed by the CA.
 
         Raises CertificateRefusedError.
         """
@@ -43,4 +52,4 @@ class IssuingCa:
             raise CertificateRefusedError("The certificate is for another key.")
         if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
             raise CertificateRefusedError("The certificate is not valid now.")
-        return hashlib.sha256(certificate_der).digest()
+        return Accepted(hashlib.sha256(certificate_der).digest(), certificate.not_valid_after_utc)

@@ -21,18 +21,20 @@ from mesh.pins import Pins
 from mesh.precondition import Grant
 from mesh.transaction import Openings, Purpose, txn_of
 from services.signer.credential import (
+    AnotherAlgorithmError,
     Credential,
     CredentialNotActiveError,
     Credentials,
     HolderMac,
     TransactionAlreadyUsedError,
     existing,
+    require_active,
     require_attested,
     require_certificate,
     require_phone,
     require_subject,
 )
-from services.signer.subject_keys import SubjectKeys, all_verify
+from services.signer.subject_keys import SubjectKeys, all_verify, signature_algorithm
 
 LEASE_S = 30
 
@@ -87,7 +89,7 @@ class Signings(Protocol):
         ...
 
     async def intend(self, signing: Signing, certificate_sha256: bytes, at: datetime) -> bool:
-        """Store the intent; False, changing nothing, unless the transaction is unused and the credential ACTIVE."""
+        """Store the intent; False, changing nothing, unless the transaction is new and the credential ACTIVE then."""
         ...
 
     async def record(self, txn: bytes, signatures: Sequence[bytes], at: datetime) -> bool:
@@ -155,7 +157,7 @@ class DigestSigner:
         if earlier is not None:
             raise TransactionAlreadyUsedError("The transaction was used before.")
         credential = existing(await self._credentials.find(grant.transaction.credential))
-        self._require_usable(credential, grant)
+        self._require_usable(credential, grant, now)
 
         intent = Signing(
             txn=grant.txn,
@@ -167,7 +169,7 @@ class DigestSigner:
             lease_ends_at=now + timedelta(seconds=LEASE_S),
         )
         if not await self._signings.intend(intent, grant.transaction.certificate_sha256, now):
-            # Between the look and the intent another call took the transaction, or the credential was disabled.
+            # Between the look and the intent another call took the transaction, or the credential's state changed.
             earlier = await self._signings.find(grant.txn)
             if earlier is None:
                 raise CredentialNotActiveError("The credential is not active.")
@@ -184,11 +186,14 @@ class DigestSigner:
                     telemetry.logger().warning("intents without a record aborted", count=aborted)
             await asyncio.sleep(self._sweep_every_s)
 
-    def _require_usable(self, credential: Credential, grant: Grant) -> None:
+    def _require_usable(self, credential: Credential, grant: Grant, now: datetime) -> None:
         require_attested(credential, self._pins)
         require_subject(credential, self._holders.subject(grant.iin))
         require_phone(credential, self._holders.phone(grant.phone))
+        require_active(credential, now)
         require_certificate(credential, grant.transaction.certificate_sha256)
+        if grant.transaction.signature_algorithm != signature_algorithm(credential.public_key_der):
+            raise AnotherAlgorithmError("The transaction names another signature algorithm.")
 
     async def _sign_and_record(self, intent: Signing, credential: Credential) -> tuple[bytes, ...]:
         try:

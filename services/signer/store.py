@@ -1,10 +1,13 @@
 """All of the signer's SQL. Whatever changes a state checks in the same statement the state that it leaves."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import ClassVar
 
 from mesh.postgres import Database, Row
-from services.signer.credential import Credential, State
+from mesh.transaction import Purpose
+from services.signer.credential import Change, Credential, State
 from services.signer.signing import Phase, Signing
 
 
@@ -16,7 +19,7 @@ class CredentialStore:
 
     _FIND = """
         SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
-               key_attestation, superseded, certificate_sha256
+               key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof
         FROM signer.credentials WHERE credential = $1"""
 
     async def find(self, name: str) -> Credential | None:
@@ -26,7 +29,7 @@ class CredentialStore:
 
     _MADE_BY = """
         SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
-               key_attestation, superseded, certificate_sha256
+               key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof
         FROM signer.credentials WHERE txn = $1"""
 
     async def made_by(self, txn: bytes) -> Credential | None:
@@ -36,17 +39,26 @@ class CredentialStore:
 
     _HAS_ANOTHER_PHONE = """
         SELECT 1 FROM signer.credentials
-        WHERE subject_hmac = $1 AND phone_hmac <> $2 AND state = 'ACTIVE' LIMIT 1"""
+        WHERE subject_hmac = $1 AND phone_hmac <> $2 AND state IN ('ACTIVE', 'SUSPENDED') AND not_after > $3 LIMIT 1"""
 
-    async def has_another_phone(self, subject_hmac: bytes, phone_hmac: bytes) -> bool:
+    async def has_another_phone(self, subject_hmac: bytes, phone_hmac: bytes, at: datetime) -> bool:
         """See `Credentials`."""
-        return await self._database.one(self._HAS_ANOTHER_PHONE, subject_hmac, phone_hmac) is not None
+        return await self._database.one(self._HAS_ANOTHER_PHONE, subject_hmac, phone_hmac, at) is not None
+
+    _LAST_PHONE = """
+        SELECT phone_hmac FROM signer.credentials
+        WHERE subject_hmac = $1 AND activated_at IS NOT NULL ORDER BY activated_at DESC LIMIT 1"""
+
+    async def last_phone(self, subject_hmac: bytes) -> bytes | None:
+        """See `Credentials`."""
+        row = await self._database.one(self._LAST_PHONE, subject_hmac)
+        return None if row is None else row["phone_hmac"]
 
     _ADD = """
         INSERT INTO signer.credentials (
             credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
-            key_attestation, superseded, created_at
-        ) VALUES ($1, $2, $3, 'PENDING', $4, $5, $6, $7, $8, $9, $10, $11)
+            key_attestation, superseded, activatable_from, created_at
+        ) VALUES ($1, $2, $3, 'PENDING', $4, $5, $6, $7, $8, $9, $10, $11, $12)
         ON CONFLICT DO NOTHING"""
 
     async def add(self, credential: Credential, at: datetime) -> bool:
@@ -63,58 +75,96 @@ class CredentialStore:
             credential.csr_der,
             credential.key_attestation,
             credential.superseded,
+            credential.activatable_from,
             at,
         )
         return added == 1
 
     _ACTIVATE = """
-        UPDATE signer.credentials SET state = 'ACTIVE', certificate_sha256 = $2, activated_at = $3
-        WHERE credential = $1 AND state = 'PENDING'
+        UPDATE signer.credentials SET state = 'ACTIVE', certificate_sha256 = $2, not_after = $3, activated_at = $4
+        WHERE credential = $1 AND state = 'PENDING' AND activatable_from <= $4
         RETURNING superseded"""
 
-    async def activate(self, name: str, certificate_sha256: bytes, at: datetime) -> bool:
-        """See `Credentials`."""
-        async with self._database.transaction() as transaction:
-            activated = await transaction.one(self._ACTIVATE, name, certificate_sha256, at)
-            if activated is None:
-                return False
-            superseded = activated["superseded"]
-            await transaction.run(self._SUPERSEDE, superseded, at)
-            await transaction.run(self._ABORT_OPEN, superseded, at)
-            return True
-
+    # Only what is ACTIVE is replaced: of two that would replace the same one the second stays PENDING, and so does one
+    # whose person has suspended or revoked the old one meanwhile.
     _SUPERSEDE = """
-        UPDATE signer.credentials SET state = 'DISABLED', disabled_at = $2
+        UPDATE signer.credentials SET state = 'REVOKED', ending = 'SUPERSEDED', disabled_at = $2
         WHERE credential = $1 AND state = 'ACTIVE'"""
 
-    # A statement of its own, after the one that disables: that one has waited for intents that were just being stored
-    # (they share the credential's lock, see _INTEND), and only a later snapshot sees them.
+    # A statement of its own, after the one that ends or pauses: that one has waited for intents that were just being
+    # stored (they share the credential's lock, see _INTEND), and only a later snapshot sees them.
     _ABORT_OPEN = """
         UPDATE signer.signatures SET state = 'ABORTED', ended_at = $2
         WHERE credential = $1 AND state = 'INTENT'"""
 
-    _DISABLE = """
-        WITH disabled AS (
-            UPDATE signer.credentials SET state = 'DISABLED', disabled_at = $4
-            WHERE credential = $3 AND state = 'ACTIVE'
-            RETURNING credential
-        )
-        INSERT INTO signer.revocations (txn, request_id, credential, disabled_at)
-        SELECT $1, $2, credential, $4 FROM disabled"""
-
-    async def disable(self, name: str, txn: bytes, request_id: str, at: datetime) -> bool:
+    async def activate(self, name: str, certificate_sha256: bytes, not_after: datetime, at: datetime) -> bool:
         """See `Credentials`."""
-        async with self._database.transaction() as transaction:
-            disabled = await transaction.run(self._DISABLE, txn, request_id, name, at)
-            await transaction.run(self._ABORT_OPEN, name, at)
-            return disabled == 1
+        with contextlib.suppress(_NothingChangedError):
+            async with self._database.transaction() as transaction:
+                activated = await transaction.one(self._ACTIVATE, name, certificate_sha256, not_after, at)
+                if activated is None:
+                    return False
+                superseded = activated["superseded"]
+                if superseded:
+                    if await transaction.run(self._SUPERSEDE, superseded, at) == 0:
+                        raise _NothingChangedError
+                    await transaction.run(self._ABORT_OPEN, superseded, at)
+                return True
+        return False
 
-    _DISABLED_BY = "SELECT request_id FROM signer.revocations WHERE txn = $1"
+    # not_after: an expired credential changes no more; a PENDING one has none.
+    _CHANGE: ClassVar[Mapping[Purpose, str]] = {
+        Purpose.REVOKE: """
+            UPDATE signer.credentials
+            SET state = 'REVOKED', disabled_at = $2, suspended_at = NULL,
+                ending = CASE WHEN state = 'PENDING' THEN 'CANCELLED' ELSE 'REVOKED' END
+            WHERE credential = $1 AND state IN ('PENDING', 'ACTIVE', 'SUSPENDED')
+              AND (not_after IS NULL OR not_after > $2)""",
+        Purpose.SUSPEND: """
+            UPDATE signer.credentials SET state = 'SUSPENDED', suspended_at = $2
+            WHERE credential = $1 AND state = 'ACTIVE' AND not_after > $2""",
+        Purpose.RESUME: """
+            UPDATE signer.credentials SET state = 'ACTIVE', suspended_at = NULL
+            WHERE credential = $1 AND state = 'SUSPENDED' AND not_after > $2""",
+    }
 
-    async def disabled_by(self, txn: bytes) -> str | None:
+    _USE = """
+        INSERT INTO signer.changes (txn, request_id, credential, purpose, changed_at)
+        VALUES ($1, $2, $3, $4, $5) ON CONFLICT (txn) DO NOTHING"""
+
+    async def change(self, change: Change, at: datetime) -> bool:
         """See `Credentials`."""
-        row = await self._database.one(self._DISABLED_BY, txn)
+        with contextlib.suppress(_NothingChangedError):
+            async with self._database.transaction() as transaction:
+                if await transaction.run(self._CHANGE[change.purpose], change.credential, at) == 0:
+                    return False
+                used = (change.txn, change.request_id, change.credential, change.purpose.value, at)
+                if await transaction.run(self._USE, *used) == 0:
+                    raise _NothingChangedError
+                if change.purpose is not Purpose.RESUME:
+                    await transaction.run(self._ABORT_OPEN, change.credential, at)
+                return True
+        return False
+
+    _CHANGED_BY = "SELECT request_id FROM signer.changes WHERE txn = $1"
+
+    async def changed_by(self, txn: bytes) -> str | None:
+        """See `Credentials`."""
+        row = await self._database.one(self._CHANGED_BY, txn)
         return None if row is None else row["request_id"]
+
+    # A function of the owner's (migration 0002), guarded in its one statement: the signer's own role cannot overwrite a
+    # wrapped key.
+    _DESTROY = "SELECT signer.destroy_key($1, $2, $3, $4) AS destroyed"
+
+    async def destroy(self, name: str, wrapped_key: bytes, proof: str, at: datetime) -> bool:
+        """See `Credentials`."""
+        row = await self._database.one(self._DESTROY, name, wrapped_key, at, proof)
+        return row is not None and row["destroyed"] is True
+
+
+class _NothingChangedError(Exception):
+    """Rolls a transaction back whose guards did not all hold."""
 
 
 class SigningStore:
@@ -142,13 +192,14 @@ class SigningStore:
             lease_ends_at=row["lease_ends_at"],
         )
 
-    # FOR SHARE: who disables the credential at this moment waits until the intent is stored, and then aborts it.
+    # FOR SHARE: who ends or pauses the credential at this moment waits until the intent is stored, and then aborts it.
     _INTEND = """
         INSERT INTO signer.signatures
             (txn, request_id, credential, state, digests_sha256, intended_at, lease_ends_at)
         SELECT $1, $2, known.credential, 'INTENT', $4, $6, $7
         FROM signer.credentials AS known
-        WHERE known.credential = $3 AND known.state = 'ACTIVE' AND known.certificate_sha256 = $5
+        WHERE known.credential = $3 AND known.state = 'ACTIVE' AND known.not_after > $6
+          AND known.certificate_sha256 = $5
         FOR SHARE OF known
         ON CONFLICT (txn) DO NOTHING"""
 
@@ -204,5 +255,9 @@ def _credential(row: Row) -> Credential:
         csr_der=row["csr_der"],
         key_attestation=row["key_attestation"],
         superseded=row["superseded"],
+        activatable_from=row["activatable_from"],
         certificate_sha256=row["certificate_sha256"],
+        not_after=row["not_after"],
+        ending=row["ending"],
+        destruction_proof=row["destruction_proof"],
     )

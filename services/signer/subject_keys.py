@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_der_publ
 from mesh.hsm import KekName, KeyAlgorithm, Token, TokenPool, TokenPrivateKey, WrappedKey
 
 KEK_LABEL = "subject-kek"
+OFFERED = (KeyAlgorithm.EC_P256, KeyAlgorithm.EC_P384)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class NewKey:
 class SubjectKeys(Protocol):
     """The token, as far as this room uses it. Every method raises `mesh.hsm.TokenError`."""
 
-    async def generate(self) -> NewKey:
-        """Make a P-256 key."""
+    async def generate(self, algorithm: KeyAlgorithm) -> NewKey:
+        """Make a key on a curve."""
         ...
 
     async def sign(self, wrapped_key: bytes, digests_sha256: Sequence[bytes]) -> Sequence[bytes]:
@@ -44,9 +45,9 @@ class TokenSubjectKeys:
         self._pool = pool
         self._kek = kek
 
-    async def generate(self) -> NewKey:
+    async def generate(self, algorithm: KeyAlgorithm) -> NewKey:
         """See `SubjectKeys`."""
-        return await self._pool.call(_generate, self._pool.token, self._kek)
+        return await self._pool.call(_generate, self._pool.token, self._kek, algorithm)
 
     async def sign(self, wrapped_key: bytes, digests_sha256: Sequence[bytes]) -> Sequence[bytes]:
         """See `SubjectKeys`."""
@@ -54,21 +55,22 @@ class TokenSubjectKeys:
         return await self._pool.call(self._pool.token.sign_with_wrapped, key, digests_sha256)
 
 
-def _generate(token: Token, kek: KekName) -> NewKey:
-    pair = token.generate_wrapped(kek, KeyAlgorithm.EC_P256)
+def _generate(token: Token, kek: KekName, algorithm: KeyAlgorithm) -> NewKey:
+    pair = token.generate_wrapped(kek, algorithm)
     key = TokenPrivateKey(
-        _p256(pair.public_key_der), lambda digest: token.sign_with_wrapped(pair.private_key, [digest])[0]
+        _on_curve(pair.public_key_der), lambda digest: token.sign_with_wrapped(pair.private_key, [digest])[0]
     )
+    # SHA-256 with either curve, as for everything that subject keys sign (RFC 5758, 3.2 joins any curve with any hash).
     # No subject: the CA takes it from the opened commitments and the registry's release.
     request = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(key, hashes.SHA256())
     return NewKey(pair.public_key_der, pair.private_key.to_bytes(), request.public_bytes(Encoding.DER))
 
 
 def all_verify(public_key_der: bytes, digests_sha256: Sequence[bytes], signatures: Sequence[bytes]) -> bool:
-    """Tell whether there is exactly one signature for each digest, in order, each of this P-256 key."""
+    """Tell whether there is exactly one signature for each digest, in order, each of this key."""
     if len(signatures) != len(digests_sha256):
         return False
-    key = _p256(public_key_der)
+    key = _on_curve(public_key_der)
     try:
         for digest, signature in zip(digests_sha256, signatures, strict=True):
             key.verify(signature, digest, ec.ECDSA(Prehashed(hashes.SHA256())))
@@ -77,8 +79,13 @@ def all_verify(public_key_der: bytes, digests_sha256: Sequence[bytes], signature
     return True
 
 
-def _p256(public_key_der: bytes) -> ec.EllipticCurvePublicKey:
+def signature_algorithm(public_key_der: bytes) -> str:
+    """Return how transactions name what this key signs with."""
+    return f"ECDSA_{KeyAlgorithm.of(public_key_der).value.removeprefix('EC_')}_SHA256"
+
+
+def _on_curve(public_key_der: bytes) -> ec.EllipticCurvePublicKey:
     key = load_der_public_key(public_key_der)
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise ValueError("not a P-256 public key")  # noqa: TRY004  the bytes are wrong, not a type
+    if KeyAlgorithm.of(public_key_der) not in OFFERED or not isinstance(key, ec.EllipticCurvePublicKey):
+        raise ValueError("not a public key of a subject")
     return key

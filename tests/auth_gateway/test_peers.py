@@ -292,14 +292,21 @@ async def test_signer_signs_in_order(spokes: Spokes) -> None:
     assert found == (b"1", b"2")
 
 
-async def test_signer_disables(spokes: Spokes) -> None:
+@pytest.mark.parametrize(
+    ("method", "request_", "answer", "ask"),
+    [
+        ("Disable", signer_pb2.DisableRequest, signer_pb2.DisableResponse(), peers.SignerPeer.disable),
+        ("Suspend", signer_pb2.SuspendRequest, signer_pb2.SuspendResponse(), peers.SignerPeer.suspend),
+        ("Resume", signer_pb2.ResumeRequest, signer_pb2.ResumeResponse(), peers.SignerPeer.resume),
+    ],
+)
+async def test_signer_changes_a_credentials_state(
+    spokes: Spokes, method: str, request_: Any, answer: Any, ask: Any
+) -> None:
     asked, found = await exchanged(
-        spokes,
-        "Disable",
-        signer_pb2.DisableResponse(),
-        lambda channel: peers.SignerPeer(channel).disable("request-1", BUNDLE),
+        spokes, method, answer, lambda channel: ask(peers.SignerPeer(channel), "request-1", BUNDLE)
     )
-    assert asked == signer_pb2.DisableRequest(request_id="request-1", bundle=WIRE_BUNDLE)
+    assert asked == request_(request_id="request-1", bundle=WIRE_BUNDLE)
     assert found is None
 
 

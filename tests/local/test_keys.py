@@ -46,7 +46,7 @@ def test_pins_are_kept_renewed_before_they_run_out_and_remade_for_another_key(ow
 @pytest.mark.parametrize(
     ("consumer", "refused"),
     [
-        ("registry", {Purpose.SIGN, Purpose.REVOKE}),
+        ("registry", {Purpose.SIGN, Purpose.REVOKE, Purpose.SUSPEND, Purpose.RESUME}),
         ("signer", {Purpose.IDENTIFY}),
         ("ca", {Purpose.IDENTIFY, Purpose.SIGN}),
     ],

@@ -82,11 +82,13 @@ def test_header_and_claims_are_those_of_the_contract(factor: Factor) -> None:
         "quality_single_face_present",
         Factor.SMS_OTP: "phone_commitment text_sha256 sent_at verified_at",
         Factor.KEY_ATTESTATION: "credential subject_hmac phone_hmac public_key_sha256 wrapped_sha256",
+        Factor.KEY_DESTRUCTION: "credential public_key_sha256 wrapped_sha256 ending destroyed_at",
         Factor.RELEASE: "iin family_name given_name patronymic family_name_latin given_name_latin birth_date email",
     }
     assert set(claims) == common | set(facts[factor].split())
     assert all(type(value) in {str, int} for value in claims.values())
-    assert claims["aud"] == ("finid-release" if factor is Factor.RELEASE else "finid-precondition")
+    apart = {Factor.RELEASE: "finid-release", Factor.KEY_DESTRUCTION: "finid-destruction"}
+    assert claims["aud"] == apart.get(factor, "finid-precondition")
 
 
 def test_lists_are_joined_by_one_space() -> None:

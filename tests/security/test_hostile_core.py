@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mesh.errors import FinIdError
 from mesh.facts import Factor
-from mesh.hsm import KekName, TokenPool, WrappedKey, WrappedKeyRefusedError
+from mesh.hsm import KekName, KeyAlgorithm, TokenPool, WrappedKey, WrappedKeyRefusedError
 from mesh.transaction import Purpose
 from services.signer.subject_keys import KEK_LABEL, TokenSubjectKeys, all_verify
 from tests.bundles import NOW, POLICY, digest_of, facts_of
@@ -67,7 +67,7 @@ def token_of_the_signer(softhsm: SoftHsm) -> TokenPlace:
 async def test_whoever_has_pin_token_and_blob_signs_anything(token_of_the_signer: TokenPlace) -> None:
     """A gain of the operator: the precondition stands in the signer, not in the token."""
     pool = TokenPool(token_of_the_signer.open())
-    key = await TokenSubjectKeys(pool, KEK).generate()
+    key = await TokenSubjectKeys(pool, KEK).generate(KeyAlgorithm.EC_P256)
     pool.close()
 
     operator = token_of_the_signer.open()
@@ -82,7 +82,7 @@ async def test_without_the_token_pin_and_blob_are_worth_nothing(
 ) -> None:
     """A stolen database, and even another token whose key has the same name, open no blob."""
     pool = TokenPool(token_of_the_signer.open())
-    key = await TokenSubjectKeys(pool, KEK).generate()
+    key = await TokenSubjectKeys(pool, KEK).generate(KeyAlgorithm.EC_P256)
     pool.close()
 
     elsewhere = softhsm.new_token().open(writable=True)

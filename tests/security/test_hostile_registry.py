@@ -9,6 +9,7 @@ import pytest
 
 from mesh.errors import FinIdError
 from mesh.transaction import Purpose
+from services.signer.credential import State
 from tests.security.scene import ATTACKERS_PHONE, DONE, VICTIM, Plan, Scene
 
 WITH_MY_FACE = Plan(lies_about_photo=True)
@@ -41,9 +42,27 @@ async def test_a_first_certificate_is_the_registrys_word() -> None:
 
 
 async def test_a_reissue_to_another_phone_is_the_registrys_word() -> None:
-    """A gain: people do change phones. The old key stops at once, which its owner notices at the next signature."""
+    """A gain: people do change phones. The key is made and certified; it cannot be used for a day (below)."""
     scene = await Scene.create({"registry"})
     assert await scene.outcome(Purpose.REISSUE, WITH_BOTH) == DONE
+
+
+async def test_a_key_for_another_phone_is_of_no_use_until_its_victim_could_object() -> None:
+    scene = await Scene.create({"registry"})
+    assert await scene.outcome(Purpose.REISSUE, WITH_BOTH) == DONE
+    room, old = scene.room, scene.credential
+    (made,) = (row for row in room.rows.values() if row.state is State.PENDING)
+    certificate = room.ca.certify(made.csr_der)
+    with pytest.raises(FinIdError) as waits:
+        await room.enrolment.activate(made.name, certificate)
+    assert waits.value.reason == "CREDENTIAL_WAITING"
+
+    assert old is not None
+    await room.change(room.bundle(old, Purpose.SUSPEND), "the-victims-face-alone")
+    room.clock.unix_s += 24 * 3600
+    with pytest.raises(FinIdError) as refused:
+        await room.enrolment.activate(made.name, certificate)
+    assert refused.value.reason == "CREDENTIAL_NOT_ACTIVE"
 
 
 async def test_the_ca_certifies_nobody_but_the_person_of_the_transaction() -> None:

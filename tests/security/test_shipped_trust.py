@@ -35,6 +35,7 @@ def test_only_six_services_have_keys_that_count_and_each_for_its_own_word(tmp_pa
         (Factor.FACE_MATCH, "facematch"),
         (Factor.SMS_OTP, "otp"),
         (Factor.KEY_ATTESTATION, "signer"),
+        (Factor.KEY_DESTRUCTION, "signer"),
     }
     assert len({pin.kid for pin in pinned}) == len({pin.issuer for pin in pinned})
 
@@ -42,7 +43,7 @@ def test_only_six_services_have_keys_that_count_and_each_for_its_own_word(tmp_pa
 def test_everything_but_a_revocation_needs_the_trusted_phone(tmp_path: Path) -> None:
     for path in floors_files(State.open(tmp_path)).values():
         for purpose, floor in floors.parse(path.read_bytes()).items():
-            assert floor.phone_trusted == (purpose is not Purpose.REVOKE)
+            assert floor.phone_trusted == (purpose not in {Purpose.REVOKE, Purpose.SUSPEND})
 
 
 def test_policies_that_are_accepted_are_known_to_everybody_who_names_or_judges_by_one(tmp_path: Path) -> None:

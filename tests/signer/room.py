@@ -13,15 +13,17 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mesh.floors import Floors
+from mesh.hsm import KeyAlgorithm
 from mesh.names import new_id
 from mesh.pins import Pins
 from mesh.receipts import ReceiptSigner
 from mesh.transaction import Document, Openings, Purpose
-from services.signer.credential import Credential, Credentials, HolderMac, State
+from services.signer.credential import Change, Credential, Credentials, HolderMac, State
 from services.signer.enrolment import AttestedKey, Enrolment
 from services.signer.issuing_ca import IssuingCa
+from services.signer.lifecycle import Lifecycle
 from services.signer.signing import DigestSigner, Phase, Signing, Signings
-from services.signer.subject_keys import NewKey, SubjectKeys
+from services.signer.subject_keys import NewKey, SubjectKeys, signature_algorithm
 from tests.bundles import NOW, SentBundle, World, digest_of, document, sandbox_openings
 
 WORLD = World()
@@ -48,9 +50,9 @@ class FakeKeys:
         self.answer: Callable[[list[bytes]], Sequence[bytes]] = lambda signatures: signatures
         self._keys: dict[bytes, ec.EllipticCurvePrivateKey] = {}
 
-    async def generate(self) -> NewKey:
+    async def generate(self, algorithm: KeyAlgorithm) -> NewKey:
         self.calls.append("generate")
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = ec.generate_private_key(algorithm.curve)
         wrapped = f"wrapped {new_id()}".encode()
         self._keys[wrapped] = key
         request = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(key, hashes.SHA256())
@@ -70,7 +72,8 @@ class MemoryCredentials:
 
     def __init__(self, signings: "MemorySignings") -> None:
         self.rows: dict[str, Credential] = {}
-        self.revocations: dict[bytes, str] = {}
+        self.changes: dict[bytes, str] = {}
+        self.activated: list[str] = []
         self._signings = signings
         signings.credentials = self
 
@@ -80,42 +83,69 @@ class MemoryCredentials:
     async def made_by(self, txn: bytes) -> Credential | None:
         return next((row for row in self.rows.values() if row.txn == txn), None)
 
-    async def has_another_phone(self, subject_hmac: bytes, phone_hmac: bytes) -> bool:
+    async def has_another_phone(self, subject_hmac: bytes, phone_hmac: bytes, at: datetime) -> bool:
         return any(
-            row.subject_hmac == subject_hmac and row.phone_hmac != phone_hmac and row.state is State.ACTIVE
+            row.subject_hmac == subject_hmac
+            and row.phone_hmac != phone_hmac
+            and row.state_at(at) in {State.ACTIVE, State.SUSPENDED}
             for row in self.rows.values()
         )
+
+    async def last_phone(self, subject_hmac: bytes) -> bytes | None:
+        phones = [self.rows[name].phone_hmac for name in self.activated if self.rows[name].subject_hmac == subject_hmac]
+        return phones[-1] if phones else None
 
     async def add(self, credential: Credential, at: datetime) -> bool:
         if credential.name in self.rows or await self.made_by(credential.txn) is not None:
             return False
-        self.rows[credential.name] = replace(credential, state=State.PENDING, certificate_sha256=b"")
+        self.rows[credential.name] = replace(credential, state=State.PENDING, certificate_sha256=b"", not_after=None)
         return True
 
-    async def activate(self, name: str, certificate_sha256: bytes, at: datetime) -> bool:
+    async def activate(self, name: str, certificate_sha256: bytes, not_after: datetime, at: datetime) -> bool:
         row = self.rows.get(name)
-        if row is None or row.state is not State.PENDING:
+        if row is None or row.state is not State.PENDING or row.activatable_from > at:
             return False
-        self.rows[name] = replace(row, state=State.ACTIVE, certificate_sha256=certificate_sha256)
-        self._disable(row.superseded)
+        old = self.rows.get(row.superseded)
+        if row.superseded and (old is None or old.state is not State.ACTIVE):
+            return False
+        self.rows[name] = replace(row, state=State.ACTIVE, certificate_sha256=certificate_sha256, not_after=not_after)
+        self.activated.append(name)
+        if old is not None:
+            self.rows[old.name] = replace(old, state=State.REVOKED, ending="SUPERSEDED")
+            self._signings.abort_of(old.name)
         return True
 
-    async def disable(self, name: str, txn: bytes, request_id: str, at: datetime) -> bool:
-        disabled = self._disable(name)
-        if disabled:
-            self.revocations[txn] = request_id
-        return disabled
+    async def change(self, change: Change, at: datetime) -> bool:
+        row = self.rows.get(change.credential)
+        states = {
+            Purpose.REVOKE: {State.PENDING, State.ACTIVE, State.SUSPENDED},
+            Purpose.SUSPEND: {State.ACTIVE},
+            Purpose.RESUME: {State.SUSPENDED},
+        }[change.purpose]
+        if row is None or row.state_at(at) not in states or change.txn in self.changes:
+            return False
+        if change.purpose is Purpose.REVOKE:
+            ending = "CANCELLED" if row.state is State.PENDING else "REVOKED"
+            self.rows[row.name] = replace(row, state=State.REVOKED, ending=ending)
+        else:
+            paused = change.purpose is Purpose.SUSPEND
+            self.rows[row.name] = replace(row, state=State.SUSPENDED if paused else State.ACTIVE)
+        self.changes[change.txn] = change.request_id
+        if change.purpose is not Purpose.RESUME:
+            self._signings.abort_of(row.name)
+        return True
 
-    async def disabled_by(self, txn: bytes) -> str | None:
-        return self.revocations.get(txn)
+    async def changed_by(self, txn: bytes) -> str | None:
+        return self.changes.get(txn)
 
-    def _disable(self, name: str) -> bool:
+    async def destroy(self, name: str, wrapped_key: bytes, proof: str, at: datetime) -> bool:
         row = self.rows.get(name)
-        disabled = row is not None and row.state is State.ACTIVE
-        if row is not None and disabled:
-            self.rows[name] = replace(row, state=State.DISABLED)
-        self._signings.abort_of(name)
-        return disabled
+        if row is None or row.wrapped_key != wrapped_key:
+            return False
+        if row.state_at(at) not in {State.REVOKED, State.EXPIRED}:
+            return False
+        self.rows[name] = replace(row, state=State.DESTROYED, wrapped_key=b"", destruction_proof=proof)
+        return True
 
 
 class MemorySignings:
@@ -131,7 +161,7 @@ class MemorySignings:
     async def intend(self, signing: Signing, certificate_sha256: bytes, at: datetime) -> bool:
         assert self.credentials is not None
         credential = self.credentials.rows.get(signing.credential)
-        if signing.txn in self.rows or credential is None or credential.state is not State.ACTIVE:
+        if signing.txn in self.rows or credential is None or credential.state_at(at) is not State.ACTIVE:
             return False
         if credential.certificate_sha256 != certificate_sha256:
             return False
@@ -213,11 +243,20 @@ class Room:
             assert isinstance(self.signings, MemorySignings)
             self.credentials = MemoryCredentials(self.signings)
         holders = HolderMac(HMAC_KEY)
+        attester = ReceiptSigner(self.world.keys["signer"], self.world.env)
+        self.lifecycle = Lifecycle(
+            credentials=self.credentials,
+            holders=holders,
+            attester=attester,
+            pins=self.pins,
+            floors=self.floors,
+            now=self.clock,
+        )
         self.enrolment = Enrolment(
             credentials=self.credentials,
             keys=self.keys,
             holders=holders,
-            attester=ReceiptSigner(self.world.keys["signer"], self.world.env),
+            attester=attester,
             issuing_ca=IssuingCa.from_pem(self.ca.pem),
             pins=self.pins,
             floors=self.floors,
@@ -246,9 +285,12 @@ class Room:
     async def generate(self, bundle: SentBundle, request_id: str = REQUEST) -> AttestedKey:
         return await self.enrolment.generate_key(request_id, bundle.transaction_bytes, bundle.openings, bundle.tokens)
 
-    async def enrol(self, *, openings: Openings | None = None, activate: bool = True) -> Credential:
+    async def enrol(
+        self, *, openings: Openings | None = None, activate: bool = True, key_algorithm: str = "EC_P256"
+    ) -> Credential:
         """Return a credential of the person of `openings`, made as everybody's is."""
-        bundle = self.world.bundle(Purpose.ISSUE, openings=openings, now=self.clock.unix_s)
+        chosen = {"key_algorithm": key_algorithm}
+        bundle = self.world.bundle(Purpose.ISSUE, openings=openings, now=self.clock.unix_s, transaction=chosen)
         key = await self.generate(bundle)
         if activate:
             await self.enrolment.activate(key.credential, self.ca.certify(key.csr_der, now=self.clock.unix_s))
@@ -256,15 +298,19 @@ class Room:
 
     def bundle(self, credential: Credential, purpose: Purpose = Purpose.SIGN, **knobs: Any) -> SentBundle:
         """A valid bundle of `purpose` for a credential and its certificate."""
-        named = {"credential": credential.name, "certificate_sha256": credential.certificate_sha256 or digest_of("x")}
+        named: dict[str, Any] = {
+            "credential": credential.name,
+            "certificate_sha256": credential.certificate_sha256 or hashlib.sha256(credential.public_key_der).digest(),
+        }
         if purpose is Purpose.SIGN:
-            named |= {"documents": self.documents(credential)}
+            algorithm = signature_algorithm(credential.public_key_der)
+            named |= {"documents": self.documents(credential), "signature_algorithm": algorithm}
         knobs["transaction"] = named | dict(knobs.get("transaction", {}))
         return self.world.bundle(purpose, now=self.clock.unix_s, **knobs)
 
     def documents(self, credential: Credential, *titles: str) -> tuple[Document, ...]:
         """Documents (CAdES) under the credential's certificate."""
-        certificate = credential.certificate_sha256 or digest_of("x")
+        certificate = credential.certificate_sha256 or hashlib.sha256(credential.public_key_der).digest()
         signing_time = self.clock.unix_s - 121
         return tuple(
             document(title, signing_time=signing_time, certificate_sha256=certificate)
@@ -279,8 +325,16 @@ class Room:
             request_id, bundle.transaction_bytes, bundle.openings, bundle.tokens, wanted
         )
 
+    async def change(self, bundle: SentBundle, request_id: str = REQUEST) -> None:
+        """Have a credential revoked, suspended or resumed, as the bundle's purpose says."""
+        await self.lifecycle.change(
+            bundle.purpose, request_id, bundle.transaction_bytes, bundle.openings, bundle.tokens
+        )
+
     async def disable(self, bundle: SentBundle, request_id: str = REQUEST) -> None:
-        await self.enrolment.disable(request_id, bundle.transaction_bytes, bundle.openings, bundle.tokens)
+        await self.lifecycle.change(
+            Purpose.REVOKE, request_id, bundle.transaction_bytes, bundle.openings, bundle.tokens
+        )
 
 
 def another_person() -> Openings:

@@ -64,7 +64,7 @@ async def test_keys_of_an_earlier_generation_still_sign(softhsm: SoftHsm) -> Non
     pool = TokenPool(place.open())
     earlier, now = TokenSubjectKeys(pool, one), TokenSubjectKeys(pool, two)
     digests = (digest_of("one"), digest_of("two"))
-    for key in (await earlier.generate(), await now.generate()):
+    for key in (await earlier.generate(KeyAlgorithm.EC_P256), await now.generate(KeyAlgorithm.EC_P256)):
         assert KeyAlgorithm.of(key.public_key_der) is KeyAlgorithm.EC_P256
         assert all_verify(key.public_key_der, digests, await now.sign(key.wrapped_key, digests))
     pool.close()

@@ -86,7 +86,7 @@ async def test_a_disabled_credential_stays_disabled() -> None:
     bundle = room.bundle(credential, Purpose.REVOKE)
     for _ in range(2):
         await room.disable(bundle)
-        assert (await room.enrolment.get(credential.name)).state is State.DISABLED
+        assert (await room.enrolment.get(credential.name)).state is State.REVOKED
     certificate = room.ca.certify(credential.csr_der)
     attempt: Attack = lambda room: room.enrolment.activate(credential.name, certificate)  # noqa: E731
     assert await refusal_of(room, attempt) == "CREDENTIAL_NOT_ACTIVE"
@@ -104,18 +104,16 @@ async def test_who_lost_the_phone_can_still_disable() -> None:
     credential = await room.enrol()
     new_phone = replace(sandbox_openings(), phone="+77079999999")
     await room.disable(room.bundle(credential, Purpose.REVOKE, openings=new_phone))
-    assert (await room.enrolment.get(credential.name)).state is State.DISABLED
+    assert (await room.enrolment.get(credential.name)).state is State.REVOKED
 
 
 async def test_a_reissued_credential_replaces_the_old_one_when_its_certificate_is_there() -> None:
     room = Room()
     old = await room.enrol()
-    new_phone = replace(sandbox_openings(), phone="+77079999999")
-    bundle = WORLD.bundle(Purpose.REISSUE, transaction={"superseded": old.name}, openings=new_phone)
-    made = await room.generate(bundle)
+    made = await room.generate(WORLD.bundle(Purpose.REISSUE, transaction={"superseded": old.name}))
     assert (await room.enrolment.get(old.name)).state is State.ACTIVE
     await room.enrolment.activate(made.credential, room.ca.certify(made.csr_der))
-    assert (await room.enrolment.get(old.name)).state is State.DISABLED
+    assert (await room.enrolment.get(old.name)).state is State.REVOKED
     assert (await room.enrolment.get(made.credential)).state is State.ACTIVE
 
 
@@ -177,7 +175,7 @@ GENERATE_ROWS = (
             lambda room, purpose=purpose: room.generate(WORLD.bundle(purpose)),  # type: ignore[misc]
             "PURPOSE_MISMATCH",
         )
-        for purpose in (Purpose.IDENTIFY, Purpose.SIGN, Purpose.REVOKE)
+        for purpose in (Purpose.IDENTIFY, Purpose.SIGN, Purpose.REVOKE, Purpose.SUSPEND, Purpose.RESUME)
     ),
     Row("a code left out", receipt_missing, "FACTOR_MISSING"),
     Row("a transaction that does not parse", transaction_that_does_not_parse, "TRANSACTION_INVALID"),
@@ -277,8 +275,10 @@ async def disable_under_another_certificate(room: Room) -> None:
     await room.disable(room.bundle(other, Purpose.REVOKE))
 
 
-async def disable_what_is_pending(room: Room) -> None:
-    await room.disable(room.bundle(await room.enrol(activate=False), Purpose.REVOKE))
+async def cancel_another_pending_key(room: Room) -> None:
+    """A pending credential has no certificate: the digest of its public key stands there, and no other."""
+    pending = await room.enrol(activate=False)
+    await room.disable(room.bundle(pending, Purpose.REVOKE, transaction={"certificate_sha256": digest_of("x")}))
 
 
 async def disable_by_a_signature(room: Room) -> None:
@@ -294,7 +294,7 @@ async def disable_what_is_disabled(room: Room) -> None:
 DISABLE_ROWS = (
     Row("another person's credential", disable_another_persons, "CREDENTIAL_OF_ANOTHER_SUBJECT"),
     Row("under another certificate", disable_under_another_certificate, "CERTIFICATE_MISMATCH"),
-    Row("a pending credential", disable_what_is_pending, "CREDENTIAL_NOT_ACTIVE"),
+    Row("a pending credential, under another key", cancel_another_pending_key, "CERTIFICATE_MISMATCH"),
     Row("confirmed as a signature", disable_by_a_signature, "PURPOSE_MISMATCH"),
     Row("a disabled credential", disable_what_is_disabled, "CREDENTIAL_NOT_ACTIVE"),
 )

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ async def enrol(stub: "rpc.SignerServiceAsyncStub", ca: TestCa) -> Credential:
         csr_der=made.csr_der,
         key_attestation=made.key_attestation,
         superseded="",
+        activatable_from=told.activatable_time.ToDatetime(UTC),
         certificate_sha256=told.certificate_sha256,
     )
 

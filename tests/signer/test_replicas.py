@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from deploy.local.database import Database as Provisioned
 from mesh import signed_attributes
 from mesh.errors import FinIdError
-from mesh.hsm import TokenPool
+from mesh.hsm import KeyAlgorithm, TokenPool
 from mesh.postgres import Database
-from mesh.transaction import Purpose
+from mesh.transaction import Purpose, TransactionError
 from services.signer.credential import State
 from services.signer.signing import Phase
 from services.signer.store import CredentialStore, SigningStore
-from services.signer.subject_keys import NewKey, SubjectKeys, TokenSubjectKeys
+from services.signer.subject_keys import NewKey, SubjectKeys, TokenSubjectKeys, all_verify
 from tests.signer.conftest import KEK
 from tests.signer.room import WORLD, Clock, Room, TestCa, another_person
 from tests.softhsm import TokenPlace
@@ -35,8 +35,8 @@ class CountedKeys:
         self._keys = keys
         self.signed = 0
 
-    async def generate(self) -> NewKey:
-        return await self._keys.generate()
+    async def generate(self, algorithm: KeyAlgorithm) -> NewKey:
+        return await self._keys.generate(algorithm)
 
     async def sign(self, wrapped_key: bytes, digests_sha256: Sequence[bytes]) -> Sequence[bytes]:
         self.signed += 1
@@ -93,8 +93,52 @@ async def test_the_token_signs_what_openssl_accepts(replicas: Replicas, tmp_path
         await asyncio.to_thread(subprocess.run, command.split(), cwd=tmp_path, check=True, capture_output=True)
 
 
+async def verified_by_openssl(folder: Path, public_key_der: bytes, signature: bytes, signed: bytes) -> bool:
+    for name, data in (("key.der", public_key_der), ("signature", signature), ("signed", signed)):
+        (folder / name).write_bytes(data)
+    command = "openssl dgst -sha256 -verify key.der -keyform DER -signature signature signed"
+    done = await asyncio.to_thread(subprocess.run, command.split(), cwd=folder, check=False, capture_output=True)
+    return done.returncode == 0
+
+
+@pytest.mark.parametrize("algorithm", ["EC_P256", "EC_P384"])
+async def test_a_hundred_documents_are_signed_in_one_transaction_in_the_order_they_came(
+    replicas: Replicas, tmp_path: Path, algorithm: str
+) -> None:
+    room = replicas.one
+    credential = await room.enrol(key_algorithm=algorithm)
+    titles = [f"contract {number:03}" for number in range(100)]
+    bundle = room.bundle(credential, transaction={"documents": room.documents(credential, *titles[::-1])})
+    signatures = await room.sign(bundle)
+    digests = [document.digest_sha256 for document in bundle.transaction.documents]
+    assert all_verify(credential.public_key_der, digests, signatures)
+    # Each is of its own place: moved by one, none verifies.
+    for moved in (digests[1:] + digests[:1], digests[::-1]):
+        assert not any(
+            all_verify(credential.public_key_der, [digest], [signature])
+            for digest, signature in zip(moved, signatures, strict=True)
+        )
+    for place in (0, 57, 99):
+        document, transaction = bundle.transaction.documents[place], bundle.transaction
+        signed = signed_attributes.encode(
+            document.content_sha256, transaction.certificate_sha256, transaction.signing_time
+        )
+        assert await verified_by_openssl(tmp_path, credential.public_key_der, signatures[place], signed)
+        assert not await verified_by_openssl(tmp_path, credential.public_key_der, signatures[place - 1], signed)
+    assert replicas.signed == 1
+    assert await replicas.other.sign(bundle) == signatures
+
+
+async def test_more_than_a_hundred_documents_are_refused(replicas: Replicas) -> None:
+    credential = await replicas.one.enrol()
+    with pytest.raises(TransactionError):
+        replicas.one.bundle(
+            credential, transaction={"documents": replicas.one.documents(credential, *map(str, range(101)))}
+        )
+
+
 async def test_a_new_key_proves_its_possession_and_stays_wrapped(replicas: Replicas) -> None:
-    key = await replicas.one.keys.generate()
+    key = await replicas.one.keys.generate(KeyAlgorithm.EC_P256)
     request = x509.load_der_x509_csr(key.csr_der)
     assert request.is_signature_valid
     public = request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -132,8 +176,8 @@ async def test_a_slow_replica_whose_intent_another_aborted_neither_records_nor_r
     keys = replicas.one.keys
 
     class Slow:
-        async def generate(self) -> NewKey:
-            return await keys.generate()
+        async def generate(self, algorithm: KeyAlgorithm) -> NewKey:
+            return await keys.generate(algorithm)
 
         async def sign(self, wrapped_key: bytes, digests_sha256: Sequence[bytes]) -> Sequence[bytes]:
             signatures = await keys.sign(wrapped_key, digests_sha256)
@@ -178,4 +222,4 @@ async def test_a_new_certificate_replaces_the_old_credential(replicas: Replicas)
     old = await room.enrol()
     made = await room.generate(WORLD.bundle(Purpose.REISSUE, transaction={"superseded": old.name}), "request-2")
     await room.enrolment.activate(made.credential, room.ca.certify(made.csr_der))
-    assert (await replicas.other.enrolment.get(old.name)).state is State.DISABLED
+    assert (await replicas.other.enrolment.get(old.name)).state is State.REVOKED

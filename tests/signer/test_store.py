@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import asyncpg
 import pytest
@@ -11,7 +11,8 @@ import pytest
 from deploy.local.database import Database as Provisioned
 from mesh.names import new_id
 from mesh.postgres import Database
-from services.signer.credential import Credential, Credentials, State
+from mesh.transaction import Purpose
+from services.signer.credential import Change, Credential, Credentials, State
 from services.signer.signing import Phase, Signing, Signings
 from services.signer.store import CredentialStore, SigningStore
 from tests.bundles import digest_of
@@ -19,6 +20,7 @@ from tests.signer.room import Clock, MemoryCredentials, MemorySignings
 
 AT = Clock()()
 LATER = AT + timedelta(seconds=60)
+NOT_AFTER = AT + timedelta(days=365)
 CERTIFICATE = digest_of("certificate")
 DIGESTS = (digest_of("one"), digest_of("two"))
 SIGNATURES = (b"signature one", b"signature two")
@@ -32,7 +34,7 @@ class Stores:
     async def active(self, *, superseded: str = "") -> Credential:
         made = credential(superseded=superseded)
         assert await self.credentials.add(made, AT)
-        assert await self.credentials.activate(made.name, CERTIFICATE, AT)
+        assert await self.credentials.activate(made.name, CERTIFICATE, NOT_AFTER, AT)
         return made
 
 
@@ -50,7 +52,12 @@ def credential(*, superseded: str = "", subject: str = "", phone: str = "phone")
         csr_der=b"csr",
         key_attestation="attestation",
         superseded=superseded,
+        activatable_from=AT,
     )
+
+
+def revoking(of: Credential, txn: bytes | None = None, request_id: str = "request-1") -> Change:
+    return Change(txn or digest_of(new_id()), request_id, of.name, Purpose.REVOKE)
 
 
 def signing(of: Credential, txn: bytes | None = None) -> Signing:
@@ -102,11 +109,11 @@ async def test_one_transaction_makes_one_credential_and_one_name_is_given_once(s
 async def test_a_pending_credential_is_activated_once(stores: Stores) -> None:
     made = credential()
     await stores.credentials.add(made, AT)
-    assert await stores.credentials.activate(made.name, CERTIFICATE, AT)
-    assert not await stores.credentials.activate(made.name, digest_of("another"), AT)
-    assert not await stores.credentials.activate(f"credentials/{new_id()}", CERTIFICATE, AT)
+    assert await stores.credentials.activate(made.name, CERTIFICATE, NOT_AFTER, AT)
+    assert not await stores.credentials.activate(made.name, digest_of("another"), NOT_AFTER, AT)
+    assert not await stores.credentials.activate(f"credentials/{new_id()}", CERTIFICATE, NOT_AFTER, AT)
     found = await stores.credentials.find(made.name)
-    assert found == replace(made, state=State.ACTIVE, certificate_sha256=CERTIFICATE)
+    assert found == replace(made, state=State.ACTIVE, certificate_sha256=CERTIFICATE, not_after=NOT_AFTER)
 
 
 async def test_activation_disables_what_is_superseded_and_aborts_its_intents(stores: Stores) -> None:
@@ -117,7 +124,7 @@ async def test_activation_disables_what_is_superseded_and_aborts_its_intents(sto
     found, signed = await stores.credentials.find(old.name), await stores.signings.find(intent.txn)
     assert found is not None
     assert signed is not None
-    assert (found.state, signed.phase) == (State.DISABLED, Phase.ABORTED)
+    assert (found.state, signed.phase) == (State.REVOKED, Phase.ABORTED)
 
 
 async def test_an_active_credential_is_disabled_once_and_stays_so(stores: Stores) -> None:
@@ -125,20 +132,148 @@ async def test_an_active_credential_is_disabled_once_and_stays_so(stores: Stores
     intent = signing(made)
     assert await stores.signings.intend(intent, CERTIFICATE, AT)
     txn = digest_of(new_id())
-    assert await stores.credentials.disable(made.name, txn, "request-1", AT)
-    assert not await stores.credentials.disable(made.name, digest_of(new_id()), "request-2", AT)
-    assert await stores.credentials.disabled_by(txn) == "request-1"
-    assert await stores.credentials.disabled_by(digest_of("unknown")) is None
+    assert await stores.credentials.change(revoking(made, txn), AT)
+    assert not await stores.credentials.change(revoking(made, request_id="request-2"), AT)
+    assert await stores.credentials.changed_by(txn) == "request-1"
+    assert await stores.credentials.changed_by(digest_of("unknown")) is None
     assert not await stores.signings.record(intent.txn, SIGNATURES, AT)
-    assert not await stores.credentials.activate(made.name, CERTIFICATE, AT)
+    assert not await stores.credentials.activate(made.name, CERTIFICATE, NOT_AFTER, AT)
 
 
-async def test_a_pending_credential_is_not_disabled(stores: Stores) -> None:
+PURPOSES = (Purpose.REVOKE, Purpose.SUSPEND, Purpose.RESUME)
+# What becomes of a credential in each state by each purpose; nothing where nothing is said. EXPIRED is by the clock.
+BECOMES = {
+    (State.PENDING, Purpose.REVOKE): State.REVOKED,
+    (State.ACTIVE, Purpose.REVOKE): State.REVOKED,
+    (State.SUSPENDED, Purpose.REVOKE): State.REVOKED,
+    (State.ACTIVE, Purpose.SUSPEND): State.SUSPENDED,
+    (State.SUSPENDED, Purpose.RESUME): State.ACTIVE,
+}
+
+
+async def in_state(stores: Stores, state: State) -> tuple[Credential, datetime]:
+    """A credential, and the time at which it is in `state`."""
     made = credential()
     await stores.credentials.add(made, AT)
-    txn = digest_of(new_id())
-    assert not await stores.credentials.disable(made.name, txn, "request-1", AT)
-    assert await stores.credentials.disabled_by(txn) is None
+    if state is State.PENDING:
+        return made, AT
+    await stores.credentials.activate(made.name, CERTIFICATE, NOT_AFTER, AT)
+    if state is State.EXPIRED:
+        return made, NOT_AFTER
+    if state is State.SUSPENDED:
+        assert await stores.credentials.change(replace(revoking(made), purpose=Purpose.SUSPEND), AT)
+    if state in {State.REVOKED, State.DESTROYED}:
+        assert await stores.credentials.change(revoking(made), AT)
+    if state is State.DESTROYED:
+        assert await stores.credentials.destroy(made.name, made.wrapped_key, "proof", AT)
+    return made, AT
+
+
+async def state_of(stores: Stores, made: Credential, at: datetime) -> State:
+    found = await stores.credentials.find(made.name)
+    assert found is not None
+    return found.state_at(at)
+
+
+@pytest.mark.parametrize("purpose", PURPOSES)
+@pytest.mark.parametrize("state", State)
+async def test_a_credential_changes_as_its_state_allows(stores: Stores, state: State, purpose: Purpose) -> None:
+    made, at = await in_state(stores, state)
+    change = replace(revoking(made), purpose=purpose)
+    assert await stores.credentials.change(change, at) is ((state, purpose) in BECOMES)
+    assert await state_of(stores, made, at) is BECOMES.get((state, purpose), state)
+    assert await stores.credentials.changed_by(change.txn) == ("request-1" if (state, purpose) in BECOMES else None)
+
+
+@pytest.mark.parametrize("state", State)
+async def test_an_intent_is_stored_for_an_active_credential_alone(stores: Stores, state: State) -> None:
+    made, at = await in_state(stores, state)
+    certificate = b"" if state is State.PENDING else CERTIFICATE
+    assert await stores.signings.intend(signing(made), certificate, at) is (state is State.ACTIVE)
+
+
+@pytest.mark.parametrize("state", State)
+async def test_a_key_is_destroyed_when_its_credential_is_over(stores: Stores, state: State) -> None:
+    made, at = await in_state(stores, state)
+    over = state in {State.REVOKED, State.EXPIRED}
+    assert not await stores.credentials.destroy(made.name, b"another key", "proof", at)
+    assert await stores.credentials.destroy(made.name, made.wrapped_key, "the proof", at) is over
+    found = await stores.credentials.find(made.name)
+    assert found is not None
+    if over:
+        assert (found.state, found.wrapped_key, found.destruction_proof) == (State.DESTROYED, b"", "the proof")
+    else:
+        assert found.wrapped_key == (b"" if state is State.DESTROYED else made.wrapped_key)
+
+
+@pytest.mark.parametrize("state", State)
+async def test_only_what_is_pending_is_activated(stores: Stores, state: State) -> None:
+    made, at = await in_state(stores, state)
+    assert await stores.credentials.activate(made.name, CERTIFICATE, NOT_AFTER, at) is (state is State.PENDING)
+
+
+@pytest.mark.parametrize("state", State)
+async def test_only_what_is_active_is_superseded(stores: Stores, state: State) -> None:
+    """EXPIRED is for the clock: who asked for the new key in time gets it."""
+    old, at = await in_state(stores, state)
+    new = credential(superseded=old.name)
+    await stores.credentials.add(new, AT)
+    replaced = state in {State.ACTIVE, State.EXPIRED}
+    assert await stores.credentials.activate(new.name, CERTIFICATE, NOT_AFTER + timedelta(days=1), at) is replaced
+    assert await state_of(stores, new, at) is (State.ACTIVE if replaced else State.PENDING)
+    found = await stores.credentials.find(old.name)
+    assert found is not None
+    assert (found.ending == "SUPERSEDED") is replaced
+
+
+async def test_of_two_that_supersede_the_same_one_is_activated(stores: Stores) -> None:
+    old = await stores.active()
+    one, other = credential(superseded=old.name), credential(superseded=old.name)
+    for made in (one, other):
+        await stores.credentials.add(made, AT)
+    results = [await stores.credentials.activate(made.name, CERTIFICATE, NOT_AFTER, AT) for made in (one, other)]
+    assert results == [True, False]
+    assert await state_of(stores, other, AT) is State.PENDING
+
+
+async def test_a_credential_waits_until_its_time(stores: Stores) -> None:
+    made = replace(credential(), activatable_from=LATER)
+    await stores.credentials.add(made, AT)
+    assert not await stores.credentials.activate(made.name, CERTIFICATE, NOT_AFTER, LATER - timedelta(microseconds=1))
+    assert await stores.credentials.activate(made.name, CERTIFICATE, NOT_AFTER, LATER)
+
+
+async def test_a_transaction_changes_one_credential_once(stores: Stores) -> None:
+    one, other = await stores.active(), await stores.active()
+    change = replace(revoking(one), purpose=Purpose.SUSPEND)
+    assert await stores.credentials.change(change, AT)
+    assert await stores.credentials.change(replace(revoking(one), purpose=Purpose.RESUME), AT)
+    assert not await stores.credentials.change(change, AT)
+    assert not await stores.credentials.change(replace(change, credential=other.name), AT)
+    assert [await state_of(stores, made, AT) for made in (one, other)] == [State.ACTIVE, State.ACTIVE]
+
+
+async def test_a_pause_aborts_open_intents_and_its_end_brings_none_back(stores: Stores) -> None:
+    made = await stores.active()
+    intent = signing(made)
+    assert await stores.signings.intend(intent, CERTIFICATE, AT)
+    assert await stores.credentials.change(replace(revoking(made), purpose=Purpose.SUSPEND), AT)
+    assert await stores.credentials.change(replace(revoking(made), purpose=Purpose.RESUME), AT)
+    assert not await stores.signings.record(intent.txn, SIGNATURES, AT)
+    assert await stores.signings.intend(signing(made), CERTIFICATE, AT)
+
+
+async def test_the_last_phone_is_of_what_was_activated_last(stores: Stores) -> None:
+    subject = new_id()
+    one, other, pending = (credential(subject=subject, phone=phone) for phone in ("one", "other", "pending"))
+    assert await stores.credentials.last_phone(one.subject_hmac) is None
+    for number, made in enumerate((one, other, pending)):
+        await stores.credentials.add(made, AT)
+        if made is not pending:
+            await stores.credentials.activate(made.name, CERTIFICATE, NOT_AFTER, AT + timedelta(seconds=number))
+    assert await stores.credentials.last_phone(one.subject_hmac) == digest_of("other")
+    await stores.credentials.change(revoking(other), LATER)
+    assert await stores.credentials.last_phone(one.subject_hmac) == digest_of("other")
 
 
 async def test_another_phone_counts_while_its_credential_is_active(stores: Stores) -> None:
@@ -146,13 +281,13 @@ async def test_another_phone_counts_while_its_credential_is_active(stores: Store
     made = credential(subject=subject, phone="old")
     await stores.credentials.add(made, AT)
     old, new = digest_of("old"), digest_of("new")
-    assert not await stores.credentials.has_another_phone(made.subject_hmac, new)
-    await stores.credentials.activate(made.name, CERTIFICATE, AT)
-    assert await stores.credentials.has_another_phone(made.subject_hmac, new)
-    assert not await stores.credentials.has_another_phone(made.subject_hmac, old)
-    assert not await stores.credentials.has_another_phone(digest_of("somebody else"), new)
-    await stores.credentials.disable(made.name, digest_of(new_id()), "request-1", AT)
-    assert not await stores.credentials.has_another_phone(made.subject_hmac, new)
+    assert not await stores.credentials.has_another_phone(made.subject_hmac, new, AT)
+    await stores.credentials.activate(made.name, CERTIFICATE, NOT_AFTER, AT)
+    assert await stores.credentials.has_another_phone(made.subject_hmac, new, AT)
+    assert not await stores.credentials.has_another_phone(made.subject_hmac, old, AT)
+    assert not await stores.credentials.has_another_phone(digest_of("somebody else"), new, AT)
+    await stores.credentials.change(revoking(made), AT)
+    assert not await stores.credentials.has_another_phone(made.subject_hmac, new, AT)
 
 
 async def test_an_intent_is_recorded_once(stores: Stores) -> None:
@@ -177,7 +312,7 @@ async def test_a_transaction_has_one_intent(stores: Stores) -> None:
 async def test_no_intent_without_an_active_credential_of_this_certificate(stores: Stores) -> None:
     pending, disabled, active = credential(), await stores.active(), await stores.active()
     await stores.credentials.add(pending, AT)
-    await stores.credentials.disable(disabled.name, digest_of(new_id()), "request-1", AT)
+    await stores.credentials.change(revoking(disabled), AT)
     assert not await stores.signings.intend(signing(pending), b"", AT)
     assert not await stores.signings.intend(signing(disabled), CERTIFICATE, AT)
     assert not await stores.signings.intend(signing(credential()), CERTIFICATE, AT)
@@ -274,9 +409,7 @@ async def test_an_intent_stored_while_its_credential_is_disabled_is_aborted(
             AT,
             intent.lease_ends_at,
         )
-        disabling = asyncio.ensure_future(
-            replicas[0].credentials.disable(made.name, digest_of(new_id()), "request-1", AT)
-        )
+        disabling = asyncio.ensure_future(replicas[0].credentials.change(revoking(made), AT))
         await asyncio.sleep(0.3)
         assert not disabling.done()
     assert await disabling
@@ -295,7 +428,7 @@ async def test_an_intent_stored_while_its_credential_is_disabled_is_aborted(
         "UPDATE signer.signatures SET txn = ''",
         "UPDATE signer.credentials SET wrapped_key = ''",
         "UPDATE signer.credentials SET subject_hmac = ''",
-        "UPDATE signer.revocations SET request_id = ''",
+        "UPDATE signer.changes SET request_id = ''",
         "TRUNCATE signer.signatures",
         "CREATE TABLE signer.mine ()",
     ],

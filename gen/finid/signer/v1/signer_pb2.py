@@ -24,15 +24,18 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from finid.factor.v1 import bundle_pb2 as finid_dot_factor_dot_v1_dot_bundle__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66inid/signer/v1/signer.proto\x12\x0f\x66inid.signer.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1c\x66inid/factor/v1/bundle.proto\"w\n\x12GenerateKeyRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x17.finid.factor.v1.BundleB\x06\xbaH\x03\xc8\x01\x01\"S\n\x13GenerateKeyResponse\x12\x12\n\ncredential\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0c\x12\x17\n\x0fkey_attestation\x18\x03 \x01(\t\"n\n\x0f\x41\x63tivateRequest\x12\x35\n\ncredential\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^credentials/[a-z2-7]{26}$\x12$\n\x0f\x63\x65rtificate_der\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80\x01\"\x12\n\x10\x41\x63tivateResponse\"\xa1\x01\n\x12SignDigestsRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x17.finid.factor.v1.BundleB\x06\xbaH\x03\xc8\x01\x01\x12(\n\x0e\x64igests_sha256\x18\x03 \x03(\x0c\x42\x10\xbaH\r\x92\x01\n\x08\x01\x10\x64\"\x04z\x02h \")\n\x13SignDigestsResponse\x12\x12\n\nsignatures\x18\x01 \x03(\x0c\"s\n\x0e\x44isableRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x17.finid.factor.v1.BundleB\x06\xbaH\x03\xc8\x01\x01\"\x11\n\x0f\x44isableResponse\"M\n\x14GetCredentialRequest\x12\x35\n\ncredential\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^credentials/[a-z2-7]{26}$\"|\n\x15GetCredentialResponse\x12/\n\x05state\x18\x01 \x01(\x0e\x32 .finid.signer.v1.CredentialState\x12\x16\n\x0epublic_key_der\x18\x02 \x01(\x0c\x12\x1a\n\x12\x63\x65rtificate_sha256\x18\x03 \x01(\x0c*\x8d\x01\n\x0f\x43redentialState\x12 \n\x1c\x43REDENTIAL_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43REDENTIAL_STATE_PENDING\x10\x01\x12\x1b\n\x17\x43REDENTIAL_STATE_ACTIVE\x10\x02\x12\x1d\n\x19\x43REDENTIAL_STATE_DISABLED\x10\x03\x32\xc2\x03\n\rSignerService\x12X\n\x0bGenerateKey\x12#.finid.signer.v1.GenerateKeyRequest\x1a$.finid.signer.v1.GenerateKeyResponse\x12O\n\x08\x41\x63tivate\x12 .finid.signer.v1.ActivateRequest\x1a!.finid.signer.v1.ActivateResponse\x12X\n\x0bSignDigests\x12#.finid.signer.v1.SignDigestsRequest\x1a$.finid.signer.v1.SignDigestsResponse\x12L\n\x07\x44isable\x12\x1f.finid.signer.v1.DisableRequest\x1a .finid.signer.v1.DisableResponse\x12^\n\rGetCredential\x12%.finid.signer.v1.GetCredentialRequest\x1a&.finid.signer.v1.GetCredentialResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66inid/signer/v1/signer.proto\x12\x0f\x66inid.signer.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1c\x66inid/factor/v1/bundle.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"w\n\x12GenerateKeyRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x17.finid.factor.v1.BundleB\x06\xbaH\x03\xc8\x01\x01\"\x89\x01\n\x13GenerateKeyResponse\x12\x12\n\ncredential\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0c\x12\x17\n\x0fkey_attestation\x18\x03 \x01(\t\x12\x34\n\x10\x61\x63tivatable_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"n\n\x0f\x41\x63tivateRequest\x12\x35\n\ncredential\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^credentials/[a-z2-7]{26}$\x12$\n\x0f\x63\x65rtificate_der\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80\x01\"\x12\n\x10\x41\x63tivateResponse\"\xa1\x01\n\x12SignDigestsRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x17.finid.factor.v1.BundleB\x06\xbaH\x03\xc8\x01\x01\x12(\n\x0e\x64igests_sha256\x18\x03 \x03(\x0c\x42\x10\xbaH\r\x92\x01\n\x08\x01\x10\x64\"\x04z\x02h \")\n\x13SignDigestsResponse\x12\x12\n\nsignatures\x18\x01 \x03(\x0c\"s\n\x0e\x44isableRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x17.finid.factor.v1.BundleB\x06\xbaH\x03\xc8\x01\x01\"\x11\n\x0f\x44isableResponse\"s\n\x0eSuspendRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x17.finid.factor.v1.BundleB\x06\xbaH\x03\xc8\x01\x01\"\x11\n\x0fSuspendResponse\"r\n\rResumeRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x17.finid.factor.v1.BundleB\x06\xbaH\x03\xc8\x01\x01\"\x10\n\x0eResumeResponse\"J\n\x11\x44\x65stroyKeyRequest\x12\x35\n\ncredential\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^credentials/[a-z2-7]{26}$\"#\n\x12\x44\x65stroyKeyResponse\x12\r\n\x05proof\x18\x01 \x01(\t\"M\n\x14GetCredentialRequest\x12\x35\n\ncredential\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^credentials/[a-z2-7]{26}$\"\xe6\x01\n\x15GetCredentialResponse\x12/\n\x05state\x18\x01 \x01(\x0e\x32 .finid.signer.v1.CredentialState\x12\x16\n\x0epublic_key_der\x18\x02 \x01(\x0c\x12\x1a\n\x12\x63\x65rtificate_sha256\x18\x03 \x01(\x0c\x12\x34\n\x10\x61\x63tivatable_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enot_after_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x8d\x02\n\x0f\x43redentialState\x12 \n\x1c\x43REDENTIAL_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43REDENTIAL_STATE_PENDING\x10\x01\x12\x1b\n\x17\x43REDENTIAL_STATE_ACTIVE\x10\x02\x12!\n\x19\x43REDENTIAL_STATE_DISABLED\x10\x03\x1a\x02\x08\x01\x12\x1e\n\x1a\x43REDENTIAL_STATE_SUSPENDED\x10\x04\x12\x1c\n\x18\x43REDENTIAL_STATE_REVOKED\x10\x05\x12\x1c\n\x18\x43REDENTIAL_STATE_EXPIRED\x10\x06\x12\x1e\n\x1a\x43REDENTIAL_STATE_DESTROYED\x10\x07\x32\xb2\x05\n\rSignerService\x12X\n\x0bGenerateKey\x12#.finid.signer.v1.GenerateKeyRequest\x1a$.finid.signer.v1.GenerateKeyResponse\x12O\n\x08\x41\x63tivate\x12 .finid.signer.v1.ActivateRequest\x1a!.finid.signer.v1.ActivateResponse\x12X\n\x0bSignDigests\x12#.finid.signer.v1.SignDigestsRequest\x1a$.finid.signer.v1.SignDigestsResponse\x12L\n\x07\x44isable\x12\x1f.finid.signer.v1.DisableRequest\x1a .finid.signer.v1.DisableResponse\x12L\n\x07Suspend\x12\x1f.finid.signer.v1.SuspendRequest\x1a .finid.signer.v1.SuspendResponse\x12I\n\x06Resume\x12\x1e.finid.signer.v1.ResumeRequest\x1a\x1f.finid.signer.v1.ResumeResponse\x12U\n\nDestroyKey\x12\".finid.signer.v1.DestroyKeyRequest\x1a#.finid.signer.v1.DestroyKeyResponse\x12^\n\rGetCredential\x12%.finid.signer.v1.GetCredentialRequest\x1a&.finid.signer.v1.GetCredentialResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'finid.signer.v1.signer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CREDENTIALSTATE'].values_by_name["CREDENTIAL_STATE_DISABLED"]._loaded_options = None
+  _globals['_CREDENTIALSTATE'].values_by_name["CREDENTIAL_STATE_DISABLED"]._serialized_options = b'\010\001'
   _globals['_GENERATEKEYREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_GENERATEKEYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\031r\0272\025^[A-Za-z0-9_-]{8,64}$'
   _globals['_GENERATEKEYREQUEST'].fields_by_name['bundle']._loaded_options = None
@@ -51,30 +54,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DISABLEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\031r\0272\025^[A-Za-z0-9_-]{8,64}$'
   _globals['_DISABLEREQUEST'].fields_by_name['bundle']._loaded_options = None
   _globals['_DISABLEREQUEST'].fields_by_name['bundle']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_SUSPENDREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_SUSPENDREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\031r\0272\025^[A-Za-z0-9_-]{8,64}$'
+  _globals['_SUSPENDREQUEST'].fields_by_name['bundle']._loaded_options = None
+  _globals['_SUSPENDREQUEST'].fields_by_name['bundle']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_RESUMEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_RESUMEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\031r\0272\025^[A-Za-z0-9_-]{8,64}$'
+  _globals['_RESUMEREQUEST'].fields_by_name['bundle']._loaded_options = None
+  _globals['_RESUMEREQUEST'].fields_by_name['bundle']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_DESTROYKEYREQUEST'].fields_by_name['credential']._loaded_options = None
+  _globals['_DESTROYKEYREQUEST'].fields_by_name['credential']._serialized_options = b'\272H\036r\0342\032^credentials/[a-z2-7]{26}$'
   _globals['_GETCREDENTIALREQUEST'].fields_by_name['credential']._loaded_options = None
   _globals['_GETCREDENTIALREQUEST'].fields_by_name['credential']._serialized_options = b'\272H\036r\0342\032^credentials/[a-z2-7]{26}$'
-  _globals['_CREDENTIALSTATE']._serialized_start=995
-  _globals['_CREDENTIALSTATE']._serialized_end=1136
-  _globals['_GENERATEKEYREQUEST']._serialized_start=108
-  _globals['_GENERATEKEYREQUEST']._serialized_end=227
-  _globals['_GENERATEKEYRESPONSE']._serialized_start=229
-  _globals['_GENERATEKEYRESPONSE']._serialized_end=312
-  _globals['_ACTIVATEREQUEST']._serialized_start=314
-  _globals['_ACTIVATEREQUEST']._serialized_end=424
-  _globals['_ACTIVATERESPONSE']._serialized_start=426
-  _globals['_ACTIVATERESPONSE']._serialized_end=444
-  _globals['_SIGNDIGESTSREQUEST']._serialized_start=447
-  _globals['_SIGNDIGESTSREQUEST']._serialized_end=608
-  _globals['_SIGNDIGESTSRESPONSE']._serialized_start=610
-  _globals['_SIGNDIGESTSRESPONSE']._serialized_end=651
-  _globals['_DISABLEREQUEST']._serialized_start=653
-  _globals['_DISABLEREQUEST']._serialized_end=768
-  _globals['_DISABLERESPONSE']._serialized_start=770
-  _globals['_DISABLERESPONSE']._serialized_end=787
-  _globals['_GETCREDENTIALREQUEST']._serialized_start=789
-  _globals['_GETCREDENTIALREQUEST']._serialized_end=866
-  _globals['_GETCREDENTIALRESPONSE']._serialized_start=868
-  _globals['_GETCREDENTIALRESPONSE']._serialized_end=992
-  _globals['_SIGNERSERVICE']._serialized_start=1139
-  _globals['_SIGNERSERVICE']._serialized_end=1589
+  _globals['_CREDENTIALSTATE']._serialized_start=1573
+  _globals['_CREDENTIALSTATE']._serialized_end=1842
+  _globals['_GENERATEKEYREQUEST']._serialized_start=141
+  _globals['_GENERATEKEYREQUEST']._serialized_end=260
+  _globals['_GENERATEKEYRESPONSE']._serialized_start=263
+  _globals['_GENERATEKEYRESPONSE']._serialized_end=400
+  _globals['_ACTIVATEREQUEST']._serialized_start=402
+  _globals['_ACTIVATEREQUEST']._serialized_end=512
+  _globals['_ACTIVATERESPONSE']._serialized_start=514
+  _globals['_ACTIVATERESPONSE']._serialized_end=532
+  _globals['_SIGNDIGESTSREQUEST']._serialized_start=535
+  _globals['_SIGNDIGESTSREQUEST']._serialized_end=696
+  _globals['_SIGNDIGESTSRESPONSE']._serialized_start=698
+  _globals['_SIGNDIGESTSRESPONSE']._serialized_end=739
+  _globals['_DISABLEREQUEST']._serialized_start=741
+  _globals['_DISABLEREQUEST']._serialized_end=856
+  _globals['_DISABLERESPONSE']._serialized_start=858
+  _globals['_DISABLERESPONSE']._serialized_end=875
+  _globals['_SUSPENDREQUEST']._serialized_start=877
+  _globals['_SUSPENDREQUEST']._serialized_end=992
+  _globals['_SUSPENDRESPONSE']._serialized_start=994
+  _globals['_SUSPENDRESPONSE']._serialized_end=1011
+  _globals['_RESUMEREQUEST']._serialized_start=1013
+  _globals['_RESUMEREQUEST']._serialized_end=1127
+  _globals['_RESUMERESPONSE']._serialized_start=1129
+  _globals['_RESUMERESPONSE']._serialized_end=1145
+  _globals['_DESTROYKEYREQUEST']._serialized_start=1147
+  _globals['_DESTROYKEYREQUEST']._serialized_end=1221
+  _globals['_DESTROYKEYRESPONSE']._serialized_start=1223
+  _globals['_DESTROYKEYRESPONSE']._serialized_end=1258
+  _globals['_GETCREDENTIALREQUEST']._serialized_start=1260
+  _globals['_GETCREDENTIALREQUEST']._serialized_end=1337
+  _globals['_GETCREDENTIALRESPONSE']._serialized_start=1340
+  _globals['_GETCREDENTIALRESPONSE']._serialized_end=1570
+  _globals['_SIGNERSERVICE']._serialized_start=1845
+  _globals['_SIGNERSERVICE']._serialized_end=2535
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from finid.factor.v1 import bundle_pb2 as _bundle_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -17,6 +18,11 @@ if sys.version_info >= (3, 11):
     from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -30,7 +36,18 @@ class _CredentialStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Crede
     CREDENTIAL_STATE_PENDING: _CredentialState.ValueType  # 1
     """The key exists; no certificate yet."""
     CREDENTIAL_STATE_ACTIVE: _CredentialState.ValueType  # 2
-    CREDENTIAL_STATE_DISABLED: _CredentialState.ValueType  # 3
+    @_builtins.property
+    @_deprecated("""This enum value has been marked as deprecated using proto enum value options.""")
+    def CREDENTIAL_STATE_DISABLED(self) -> _CredentialState.ValueType:   # 3
+        """Was for good what REVOKED is now."""
+    CREDENTIAL_STATE_SUSPENDED: _CredentialState.ValueType  # 4
+    """Paused; RESUME ends it."""
+    CREDENTIAL_STATE_REVOKED: _CredentialState.ValueType  # 5
+    """For good: by its person, or superseded by another, or before it had a certificate."""
+    CREDENTIAL_STATE_EXPIRED: _CredentialState.ValueType  # 6
+    """Its certificate has run out."""
+    CREDENTIAL_STATE_DESTROYED: _CredentialState.ValueType  # 7
+    """REVOKED or EXPIRED, and the key is no more."""
 
 class CredentialState(_CredentialState, metaclass=_CredentialStateEnumTypeWrapper): ...
 
@@ -39,6 +56,15 @@ CREDENTIAL_STATE_PENDING: CredentialState.ValueType  # 1
 """The key exists; no certificate yet."""
 CREDENTIAL_STATE_ACTIVE: CredentialState.ValueType  # 2
 CREDENTIAL_STATE_DISABLED: CredentialState.ValueType  # 3
+"""Was for good what REVOKED is now."""
+CREDENTIAL_STATE_SUSPENDED: CredentialState.ValueType  # 4
+"""Paused; RESUME ends it."""
+CREDENTIAL_STATE_REVOKED: CredentialState.ValueType  # 5
+"""For good: by its person, or superseded by another, or before it had a certificate."""
+CREDENTIAL_STATE_EXPIRED: CredentialState.ValueType  # 6
+"""Its certificate has run out."""
+CREDENTIAL_STATE_DESTROYED: CredentialState.ValueType  # 7
+"""REVOKED or EXPIRED, and the key is no more."""
 Global___CredentialState: _TypeAlias = CredentialState  # noqa: Y015
 
 @_typing.final
@@ -72,21 +98,27 @@ class GenerateKeyResponse(_message.Message):
     CREDENTIAL_FIELD_NUMBER: _builtins.int
     CSR_DER_FIELD_NUMBER: _builtins.int
     KEY_ATTESTATION_FIELD_NUMBER: _builtins.int
+    ACTIVATABLE_TIME_FIELD_NUMBER: _builtins.int
     credential: _builtins.str
     csr_der: _builtins.bytes
     """PKCS#10, DER, signed by the new key."""
     key_attestation: _builtins.str
     """KEY_ATTESTATION."""
+    @_builtins.property
+    def activatable_time(self) -> _timestamp_pb2.Timestamp:
+        """Activate is refused before: a new phone waits, so that who holds the old one can object."""
+
     def __init__(
         self,
         *,
         credential: _builtins.str = ...,
         csr_der: _builtins.bytes = ...,
         key_attestation: _builtins.str = ...,
+        activatable_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activatable_time", b"activatable_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential", "csr_der", b"csr_der", "key_attestation", b"key_attestation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activatable_time", b"activatable_time", "credential", b"credential", "csr_der", b"csr_der", "key_attestation", b"key_attestation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -220,6 +252,121 @@ class DisableResponse(_message.Message):
 Global___DisableResponse: _TypeAlias = DisableResponse  # noqa: Y015
 
 @_typing.final
+class SuspendRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    @_builtins.property
+    def bundle(self) -> _bundle_pb2.Bundle: ...
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        bundle: _bundle_pb2.Bundle | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendRequest: _TypeAlias = SuspendRequest  # noqa: Y015
+
+@_typing.final
+class SuspendResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendResponse: _TypeAlias = SuspendResponse  # noqa: Y015
+
+@_typing.final
+class ResumeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    @_builtins.property
+    def bundle(self) -> _bundle_pb2.Bundle: ...
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        bundle: _bundle_pb2.Bundle | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeRequest: _TypeAlias = ResumeRequest  # noqa: Y015
+
+@_typing.final
+class ResumeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeResponse: _TypeAlias = ResumeResponse  # noqa: Y015
+
+@_typing.final
+class DestroyKeyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
+    credential: _builtins.str
+    def __init__(
+        self,
+        *,
+        credential: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential", b"credential"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DestroyKeyRequest: _TypeAlias = DestroyKeyRequest  # noqa: Y015
+
+@_typing.final
+class DestroyKeyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROOF_FIELD_NUMBER: _builtins.int
+    proof: _builtins.str
+    """KEY_DESTRUCTION, a receipt: digests of the public key and of the erased blob, why, and when."""
+    def __init__(
+        self,
+        *,
+        proof: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DestroyKeyResponse: _TypeAlias = DestroyKeyResponse  # noqa: Y015
+
+@_typing.final
 class GetCredentialRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -245,19 +392,29 @@ class GetCredentialResponse(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     PUBLIC_KEY_DER_FIELD_NUMBER: _builtins.int
     CERTIFICATE_SHA256_FIELD_NUMBER: _builtins.int
+    ACTIVATABLE_TIME_FIELD_NUMBER: _builtins.int
+    NOT_AFTER_TIME_FIELD_NUMBER: _builtins.int
     state: Global___CredentialState.ValueType
     public_key_der: _builtins.bytes
     certificate_sha256: _builtins.bytes
+    @_builtins.property
+    def activatable_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def not_after_time(self) -> _timestamp_pb2.Timestamp:
+        """Of the certificate; absent while PENDING."""
+
     def __init__(
         self,
         *,
         state: Global___CredentialState.ValueType = ...,
         public_key_der: _builtins.bytes = ...,
         certificate_sha256: _builtins.bytes = ...,
+        activatable_time: _timestamp_pb2.Timestamp | None = ...,
+        not_after_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activatable_time", b"activatable_time", "not_after_time", b"not_after_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_sha256", b"certificate_sha256", "public_key_der", b"public_key_der", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activatable_time", b"activatable_time", "certificate_sha256", b"certificate_sha256", "not_after_time", b"not_after_time", "public_key_der", b"public_key_der", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -54,6 +54,21 @@ class SignerServiceStub:
                 request_serializer=finid_dot_signer_dot_v1_dot_signer__pb2.DisableRequest.SerializeToString,
                 response_deserializer=finid_dot_signer_dot_v1_dot_signer__pb2.DisableResponse.FromString,
                 _registered_method=True)
+        self.Suspend = channel.unary_unary(
+                '/finid.signer.v1.SignerService/Suspend',
+                request_serializer=finid_dot_signer_dot_v1_dot_signer__pb2.SuspendRequest.SerializeToString,
+                response_deserializer=finid_dot_signer_dot_v1_dot_signer__pb2.SuspendResponse.FromString,
+                _registered_method=True)
+        self.Resume = channel.unary_unary(
+                '/finid.signer.v1.SignerService/Resume',
+                request_serializer=finid_dot_signer_dot_v1_dot_signer__pb2.ResumeRequest.SerializeToString,
+                response_deserializer=finid_dot_signer_dot_v1_dot_signer__pb2.ResumeResponse.FromString,
+                _registered_method=True)
+        self.DestroyKey = channel.unary_unary(
+                '/finid.signer.v1.SignerService/DestroyKey',
+                request_serializer=finid_dot_signer_dot_v1_dot_signer__pb2.DestroyKeyRequest.SerializeToString,
+                response_deserializer=finid_dot_signer_dot_v1_dot_signer__pb2.DestroyKeyResponse.FromString,
+                _registered_method=True)
         self.GetCredential = channel.unary_unary(
                 '/finid.signer.v1.SignerService/GetCredential',
                 request_serializer=finid_dot_signer_dot_v1_dot_signer__pb2.GetCredentialRequest.SerializeToString,
@@ -65,14 +80,15 @@ class SignerServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def GenerateKey(self, request, context):
-        """Makes the key of a new credential (ISSUE, REISSUE), once for each transaction.
+        """Makes the key of a new credential (ISSUE, REISSUE), once for each transaction. EC_P256 or EC_P384.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Activate(self, request, context):
-        """Takes the certificate that the CA issued to the key; from then on the credential can sign.
+        """Takes the certificate that the CA issued to the key; from then on the credential can sign, and what it supersedes is
+        revoked. Refused before `activatable_time`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -86,7 +102,30 @@ class SignerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Disable(self, request, context):
-        """Disables a credential for good (REVOKE).
+        """Disables a credential for good (REVOKE): ACTIVE, SUSPENDED, or PENDING. A PENDING one has no certificate yet; the
+        transaction then names the SHA-256 of its public key (SubjectPublicKeyInfo) in the certificate's place.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Suspend(self, request, context):
+        """Pauses an ACTIVE credential (SUSPEND): the face alone, no code.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resume(self, request, context):
+        """Ends a pause (RESUME): both factors, on the phone that the credential was enrolled with.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DestroyKey(self, request, context):
+        """Erases the wrapped key of a credential that can never sign again (REVOKED, EXPIRED) and leaves a proof. It needs no
+        factors, since it takes nothing away; a repeat returns the same proof.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,6 +159,21 @@ def add_SignerServiceServicer_to_server(servicer, server):
                     servicer.Disable,
                     request_deserializer=finid_dot_signer_dot_v1_dot_signer__pb2.DisableRequest.FromString,
                     response_serializer=finid_dot_signer_dot_v1_dot_signer__pb2.DisableResponse.SerializeToString,
+            ),
+            'Suspend': grpc.unary_unary_rpc_method_handler(
+                    servicer.Suspend,
+                    request_deserializer=finid_dot_signer_dot_v1_dot_signer__pb2.SuspendRequest.FromString,
+                    response_serializer=finid_dot_signer_dot_v1_dot_signer__pb2.SuspendResponse.SerializeToString,
+            ),
+            'Resume': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resume,
+                    request_deserializer=finid_dot_signer_dot_v1_dot_signer__pb2.ResumeRequest.FromString,
+                    response_serializer=finid_dot_signer_dot_v1_dot_signer__pb2.ResumeResponse.SerializeToString,
+            ),
+            'DestroyKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.DestroyKey,
+                    request_deserializer=finid_dot_signer_dot_v1_dot_signer__pb2.DestroyKeyRequest.FromString,
+                    response_serializer=finid_dot_signer_dot_v1_dot_signer__pb2.DestroyKeyResponse.SerializeToString,
             ),
             'GetCredential': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCredential,
@@ -235,6 +289,87 @@ class SignerService:
             '/finid.signer.v1.SignerService/Disable',
             finid_dot_signer_dot_v1_dot_signer__pb2.DisableRequest.SerializeToString,
             finid_dot_signer_dot_v1_dot_signer__pb2.DisableResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Suspend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.signer.v1.SignerService/Suspend',
+            finid_dot_signer_dot_v1_dot_signer__pb2.SuspendRequest.SerializeToString,
+            finid_dot_signer_dot_v1_dot_signer__pb2.SuspendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.signer.v1.SignerService/Resume',
+            finid_dot_signer_dot_v1_dot_signer__pb2.ResumeRequest.SerializeToString,
+            finid_dot_signer_dot_v1_dot_signer__pb2.ResumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DestroyKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.signer.v1.SignerService/DestroyKey',
+            finid_dot_signer_dot_v1_dot_signer__pb2.DestroyKeyRequest.SerializeToString,
+            finid_dot_signer_dot_v1_dot_signer__pb2.DestroyKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

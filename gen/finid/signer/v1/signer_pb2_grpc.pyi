@@ -32,26 +32,50 @@ class SignerServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SignerServiceAsyncStub: ...
     GenerateKey: _grpc.UnaryUnaryMultiCallable[_signer_pb2.GenerateKeyRequest, _signer_pb2.GenerateKeyResponse]
-    """Makes the key of a new credential (ISSUE, REISSUE), once for each transaction."""
+    """Makes the key of a new credential (ISSUE, REISSUE), once for each transaction. EC_P256 or EC_P384."""
     Activate: _grpc.UnaryUnaryMultiCallable[_signer_pb2.ActivateRequest, _signer_pb2.ActivateResponse]
-    """Takes the certificate that the CA issued to the key; from then on the credential can sign."""
+    """Takes the certificate that the CA issued to the key; from then on the credential can sign, and what it supersedes is
+    revoked. Refused before `activatable_time`.
+    """
     SignDigests: _grpc.UnaryUnaryMultiCallable[_signer_pb2.SignDigestsRequest, _signer_pb2.SignDigestsResponse]
     """Signs exactly the digests of the transaction (SIGN), in order, once for each transaction."""
     Disable: _grpc.UnaryUnaryMultiCallable[_signer_pb2.DisableRequest, _signer_pb2.DisableResponse]
-    """Disables a credential for good (REVOKE)."""
+    """Disables a credential for good (REVOKE): ACTIVE, SUSPENDED, or PENDING. A PENDING one has no certificate yet; the
+    transaction then names the SHA-256 of its public key (SubjectPublicKeyInfo) in the certificate's place.
+    """
+    Suspend: _grpc.UnaryUnaryMultiCallable[_signer_pb2.SuspendRequest, _signer_pb2.SuspendResponse]
+    """Pauses an ACTIVE credential (SUSPEND): the face alone, no code."""
+    Resume: _grpc.UnaryUnaryMultiCallable[_signer_pb2.ResumeRequest, _signer_pb2.ResumeResponse]
+    """Ends a pause (RESUME): both factors, on the phone that the credential was enrolled with."""
+    DestroyKey: _grpc.UnaryUnaryMultiCallable[_signer_pb2.DestroyKeyRequest, _signer_pb2.DestroyKeyResponse]
+    """Erases the wrapped key of a credential that can never sign again (REVOKED, EXPIRED) and leaves a proof. It needs no
+    factors, since it takes nothing away; a repeat returns the same proof.
+    """
     GetCredential: _grpc.UnaryUnaryMultiCallable[_signer_pb2.GetCredentialRequest, _signer_pb2.GetCredentialResponse]
 
 @_typing.type_check_only
 class SignerServiceAsyncStub(SignerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GenerateKey: _aio.UnaryUnaryMultiCallable[_signer_pb2.GenerateKeyRequest, _signer_pb2.GenerateKeyResponse]  # type: ignore[assignment]
-    """Makes the key of a new credential (ISSUE, REISSUE), once for each transaction."""
+    """Makes the key of a new credential (ISSUE, REISSUE), once for each transaction. EC_P256 or EC_P384."""
     Activate: _aio.UnaryUnaryMultiCallable[_signer_pb2.ActivateRequest, _signer_pb2.ActivateResponse]  # type: ignore[assignment]
-    """Takes the certificate that the CA issued to the key; from then on the credential can sign."""
+    """Takes the certificate that the CA issued to the key; from then on the credential can sign, and what it supersedes is
+    revoked. Refused before `activatable_time`.
+    """
     SignDigests: _aio.UnaryUnaryMultiCallable[_signer_pb2.SignDigestsRequest, _signer_pb2.SignDigestsResponse]  # type: ignore[assignment]
     """Signs exactly the digests of the transaction (SIGN), in order, once for each transaction."""
     Disable: _aio.UnaryUnaryMultiCallable[_signer_pb2.DisableRequest, _signer_pb2.DisableResponse]  # type: ignore[assignment]
-    """Disables a credential for good (REVOKE)."""
+    """Disables a credential for good (REVOKE): ACTIVE, SUSPENDED, or PENDING. A PENDING one has no certificate yet; the
+    transaction then names the SHA-256 of its public key (SubjectPublicKeyInfo) in the certificate's place.
+    """
+    Suspend: _aio.UnaryUnaryMultiCallable[_signer_pb2.SuspendRequest, _signer_pb2.SuspendResponse]  # type: ignore[assignment]
+    """Pauses an ACTIVE credential (SUSPEND): the face alone, no code."""
+    Resume: _aio.UnaryUnaryMultiCallable[_signer_pb2.ResumeRequest, _signer_pb2.ResumeResponse]  # type: ignore[assignment]
+    """Ends a pause (RESUME): both factors, on the phone that the credential was enrolled with."""
+    DestroyKey: _aio.UnaryUnaryMultiCallable[_signer_pb2.DestroyKeyRequest, _signer_pb2.DestroyKeyResponse]  # type: ignore[assignment]
+    """Erases the wrapped key of a credential that can never sign again (REVOKED, EXPIRED) and leaves a proof. It needs no
+    factors, since it takes nothing away; a repeat returns the same proof.
+    """
     GetCredential: _aio.UnaryUnaryMultiCallable[_signer_pb2.GetCredentialRequest, _signer_pb2.GetCredentialResponse]  # type: ignore[assignment]
 
 class SignerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -61,7 +85,7 @@ class SignerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _signer_pb2.GenerateKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_signer_pb2.GenerateKeyResponse, _abc.Awaitable[_signer_pb2.GenerateKeyResponse]]:
-        """Makes the key of a new credential (ISSUE, REISSUE), once for each transaction."""
+        """Makes the key of a new credential (ISSUE, REISSUE), once for each transaction. EC_P256 or EC_P384."""
 
     @_abc_1.abstractmethod
     def Activate(
@@ -69,7 +93,9 @@ class SignerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _signer_pb2.ActivateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_signer_pb2.ActivateResponse, _abc.Awaitable[_signer_pb2.ActivateResponse]]:
-        """Takes the certificate that the CA issued to the key; from then on the credential can sign."""
+        """Takes the certificate that the CA issued to the key; from then on the credential can sign, and what it supersedes is
+        revoked. Refused before `activatable_time`.
+        """
 
     @_abc_1.abstractmethod
     def SignDigests(
@@ -85,7 +111,35 @@ class SignerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _signer_pb2.DisableRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_signer_pb2.DisableResponse, _abc.Awaitable[_signer_pb2.DisableResponse]]:
-        """Disables a credential for good (REVOKE)."""
+        """Disables a credential for good (REVOKE): ACTIVE, SUSPENDED, or PENDING. A PENDING one has no certificate yet; the
+        transaction then names the SHA-256 of its public key (SubjectPublicKeyInfo) in the certificate's place.
+        """
+
+    @_abc_1.abstractmethod
+    def Suspend(
+        self,
+        request: _signer_pb2.SuspendRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_signer_pb2.SuspendResponse, _abc.Awaitable[_signer_pb2.SuspendResponse]]:
+        """Pauses an ACTIVE credential (SUSPEND): the face alone, no code."""
+
+    @_abc_1.abstractmethod
+    def Resume(
+        self,
+        request: _signer_pb2.ResumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_signer_pb2.ResumeResponse, _abc.Awaitable[_signer_pb2.ResumeResponse]]:
+        """Ends a pause (RESUME): both factors, on the phone that the credential was enrolled with."""
+
+    @_abc_1.abstractmethod
+    def DestroyKey(
+        self,
+        request: _signer_pb2.DestroyKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_signer_pb2.DestroyKeyResponse, _abc.Awaitable[_signer_pb2.DestroyKeyResponse]]:
+        """Erases the wrapped key of a credential that can never sign again (REVOKED, EXPIRED) and leaves a proof. It needs no
+        factors, since it takes nothing away; a repeat returns the same proof.
+        """
 
     @_abc_1.abstractmethod
     def GetCredential(
