@@ -16,11 +16,12 @@ from mesh.transaction import Env
 from services.otp.code import KeyedHash
 from services.otp.codes import Codes
 from services.otp.delivery import SmsProvider
+from services.otp.notices import Notices
 from services.otp.outbox import Outbox
 from services.otp.servicer import OtpServicer
 from services.otp.settings import OtpSettings
 from services.otp.sms import TwilioSms
-from services.otp.store import ChallengeStore
+from services.otp.store import ChallengeStore, NoticeStore
 
 
 def _now() -> datetime:
@@ -48,21 +49,30 @@ async def serve(settings: OtpSettings) -> None:
     env = Env(settings.env)
     database = await Database.open(read_secret(settings.database_url_file), service="otp")
     provider = _provider(settings)
+    keyed_hash = KeyedHash(read_key(settings.otp_hmac_key_file))
     codes = Codes(
         env=env,
         challenges=ChallengeStore(database),
         provider=provider,
-        keyed_hash=KeyedHash(read_key(settings.otp_hmac_key_file)),
+        keyed_hash=keyed_hash,
         signer=ReceiptSigner.from_pem(settings.receipt_key_file.read_bytes(), env),
         limits=settings.limits,
         allowed_prefixes=settings.otp_allowed_prefixes,
         origin=settings.otp_origin,
         now=_now,
     )
+    notices = Notices(
+        env=env,
+        record=NoticeStore(database),
+        provider=provider,
+        keyed_hash=keyed_hash,
+        allowed_prefixes=settings.otp_allowed_prefixes,
+        now=_now,
+    )
     file = otp_pb2.DESCRIPTOR
     service = file.services_by_name["OtpService"]
     server = Server("otp", settings, callers(service, "auth_gateway"), [Probe("database", database.probe)])
-    otp_pb2_grpc.add_OtpServiceServicer_to_server(OtpServicer(codes), server.grpc)
+    otp_pb2_grpc.add_OtpServiceServicer_to_server(OtpServicer(codes, notices), server.grpc)
     server.reflect(file)
     try:
         await server.run()

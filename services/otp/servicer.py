@@ -8,6 +8,7 @@ from finid.otp.v1 import otp_pb2 as pb
 from finid.otp.v1 import otp_pb2_grpc as rpc
 
 from services.otp.codes import Codes
+from services.otp.notices import Notices
 from services.otp.text import Language
 
 # The state language, unless the person chose another.
@@ -22,8 +23,9 @@ _LANGUAGES = {
 class OtpServicer(rpc.OtpServiceServicer):
     """The otp service's methods. See otp.proto."""
 
-    def __init__(self, codes: Codes) -> None:
+    def __init__(self, codes: Codes, notices: Notices) -> None:
         self._codes = codes
+        self._notices = notices
 
     async def SendCode(
         self, request: pb.SendCodeRequest, _context: grpc.aio.ServicerContext[Any, Any]
@@ -42,3 +44,10 @@ class OtpServicer(rpc.OtpServiceServicer):
     ) -> pb.VerifyCodeResponse:
         """Check a code."""
         return pb.VerifyCodeResponse(receipt=await self._codes.verify(request.txn, request.challenge, request.code))
+
+    async def SendNotice(
+        self, request: pb.SendNoticeRequest, _context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.SendNoticeResponse:
+        """Tell an earlier phone."""
+        await self._notices.send(request.transaction, request.phone, _LANGUAGES[request.language])
+        return pb.SendNoticeResponse()

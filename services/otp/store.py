@@ -17,6 +17,7 @@ from services.otp.challenge import (
     ResendTooEarlyError,
     SendLimitError,
 )
+from services.otp.notices import NewNotice, NoticeLimitError
 
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
@@ -148,3 +149,41 @@ class ChallengeStore:
         if row is None:
             row = await self._database.one(self._RECEIPT, txn, challenge)
         return None if row is None else row["receipt"]
+
+
+class NoticeStore:
+    """Notices in PostgreSQL. See `notices.NoticeRecord`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # Notices to one phone are counted one after the other.
+    _LOCK_PHONE = "SELECT pg_advisory_xact_lock(hashtextextended(encode($1, 'hex'), 0))"
+    _LATELY = "SELECT count(*) AS sent FROM otp.notices WHERE phone_hmac = $1 AND sent_at > $2 AND txn <> $3"
+    _RECORD = """
+        INSERT INTO otp.notices AS earlier (txn, phone_hmac, text_sha256, provider, sent_at)
+        VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (txn) DO UPDATE
+        SET phone_hmac = EXCLUDED.phone_hmac, text_sha256 = EXCLUDED.text_sha256, provider = EXCLUDED.provider,
+            provider_reference = '', delivery = 'RECORDED', sent_at = EXCLUDED.sent_at
+        WHERE earlier.delivery = 'FAILED'"""
+
+    async def record(self, new: NewNotice, max_per_phone_day: int) -> bool:
+        """Record a notice before it is sent; False when the transaction has one."""
+        async with self._database.transaction() as transaction:
+            await transaction.one(self._LOCK_PHONE, new.phone_hmac)
+            recorded = await transaction.run(
+                self._RECORD, new.txn, new.phone_hmac, new.text_sha256, new.provider, new.sent_at
+            )
+            lately = await transaction.one(self._LATELY, new.phone_hmac, new.sent_at - _DAY, new.txn)
+            # Raising rolls back.
+            if recorded and lately is not None and lately["sent"] >= max_per_phone_day:
+                raise NoticeLimitError("This phone got too many notices lately.", retry_after_s=_DAY.total_seconds())
+            return recorded == 1
+
+    _SETTLE = """
+        UPDATE otp.notices SET delivery = $2, provider_reference = $3 WHERE txn = $1 AND delivery = 'RECORDED'"""
+
+    async def settle(self, txn: bytes, delivery: Delivery, reference: str) -> None:
+        """Note what the provider answered."""
+        await self._database.run(self._SETTLE, txn, delivery.value, reference)

@@ -41,6 +41,8 @@ class _Phrases:
     asker: str
     warning: str
     code: str
+    from_another_phone: str
+    object_now: str
 
 
 # SUSPEND needs no code; who asks for one all the same is told the truth of what it would confirm.
@@ -61,6 +63,8 @@ _PHRASES = {
         asker="Сұраушы: {title}.",
         warning="Код енгізілсе, бұл әрекет расталады. Кодты ешкімге айтпаңыз.",
         code="Код: {code}",
+        from_another_phone="БАСҚА ТЕЛЕФОНМЕН",
+        object_now="Бұл сіз болмасаңыз, сертификатты бүгін тоқтатыңыз немесе кері қайтарыңыз.",
     ),
     Language.RU: _Phrases(
         headlines={
@@ -78,6 +82,8 @@ _PHRASES = {
         asker="Запрос от {title}.",
         warning="Ввод кода подтверждает это действие. Никому не сообщайте код.",
         code="Код: {code}",
+        from_another_phone="С ДРУГОГО ТЕЛЕФОНА",
+        object_now="Если это не вы, сегодня же приостановите или отзовите сертификат.",
     ),
     Language.EN: _Phrases(
         headlines={
@@ -95,8 +101,13 @@ _PHRASES = {
         asker="Asked by {title}.",
         warning="Entering the code confirms this. Tell it to nobody.",
         code="Code: {code}",
+        from_another_phone="FROM ANOTHER PHONE",
+        object_now="If this is not you, suspend or revoke the certificate today.",
     ),
 }
+
+NOTICES = frozenset({Purpose.ISSUE, Purpose.REISSUE})
+"""Of these a person's earlier phone is told, when they are confirmed with another."""
 
 
 def render(transaction: Transaction, language: Language, code: str, origin: str | None = None) -> str:
@@ -106,15 +117,25 @@ def render(transaction: Transaction, language: Language, code: str, origin: str 
     FinID's own page only (draft-wells-origin-bound-one-time-codes-00).
     """
     phrases = _PHRASES[language]
-    brand = "FinID sandbox" if transaction.env is Env.SANDBOX else "FinID"
     sentences = [
-        f"{brand}: {phrases.headlines[transaction.purpose]}{_named(transaction.documents, phrases)}.",
+        f"{_brand(transaction)}: {phrases.headlines[transaction.purpose]}{_named(transaction.documents, phrases)}.",
         phrases.asker.format(title=_quoted(transaction.application_title, phrases)),
         phrases.warning,
         phrases.code.format(code=code),
     ]
     text = " ".join(sentences)
     return f"{text}\n\n@{origin} #{code}" if origin else text
+
+
+def render_notice(transaction: Transaction, language: Language) -> str:
+    """Return what an earlier phone is told of a key that is made for another one."""
+    phrases = _PHRASES[language]
+    sentences = [
+        f"{_brand(transaction)}: {phrases.headlines[transaction.purpose]} {phrases.from_another_phone}.",
+        phrases.asker.format(title=_quoted(transaction.application_title, phrases)),
+        phrases.object_now,
+    ]
+    return " ".join(sentences)
 
 
 def fingerprint(documents: tuple[Document, ...]) -> str:
@@ -136,6 +157,10 @@ def printable(title: str) -> str:
     if len(kept) > MAX_TITLE_CHARACTERS:
         kept = kept[: MAX_TITLE_CHARACTERS - 1].rstrip() + _ELLIPSIS
     return kept or _ELLIPSIS
+
+
+def _brand(transaction: Transaction) -> str:
+    return "FinID sandbox" if transaction.env is Env.SANDBOX else "FinID"
 
 
 def _is_plain(character: str) -> bool:

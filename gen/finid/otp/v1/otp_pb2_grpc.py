@@ -44,6 +44,11 @@ class OtpServiceStub:
                 request_serializer=finid_dot_otp_dot_v1_dot_otp__pb2.VerifyCodeRequest.SerializeToString,
                 response_deserializer=finid_dot_otp_dot_v1_dot_otp__pb2.VerifyCodeResponse.FromString,
                 _registered_method=True)
+        self.SendNotice = channel.unary_unary(
+                '/finid.otp.v1.OtpService/SendNotice',
+                request_serializer=finid_dot_otp_dot_v1_dot_otp__pb2.SendNoticeRequest.SerializeToString,
+                response_deserializer=finid_dot_otp_dot_v1_dot_otp__pb2.SendNoticeResponse.FromString,
+                _registered_method=True)
 
 
 class OtpServiceServicer:
@@ -65,6 +70,14 @@ class OtpServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SendNotice(self, request, context):
+        """Tells a person's earlier phone, once for each transaction, that a key is made for another one (ISSUE, REISSUE). Renders
+        the text itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OtpServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +90,11 @@ def add_OtpServiceServicer_to_server(servicer, server):
                     servicer.VerifyCode,
                     request_deserializer=finid_dot_otp_dot_v1_dot_otp__pb2.VerifyCodeRequest.FromString,
                     response_serializer=finid_dot_otp_dot_v1_dot_otp__pb2.VerifyCodeResponse.SerializeToString,
+            ),
+            'SendNotice': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendNotice,
+                    request_deserializer=finid_dot_otp_dot_v1_dot_otp__pb2.SendNoticeRequest.FromString,
+                    response_serializer=finid_dot_otp_dot_v1_dot_otp__pb2.SendNoticeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -133,6 +151,33 @@ class OtpService:
             '/finid.otp.v1.OtpService/VerifyCode',
             finid_dot_otp_dot_v1_dot_otp__pb2.VerifyCodeRequest.SerializeToString,
             finid_dot_otp_dot_v1_dot_otp__pb2.VerifyCodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendNotice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.otp.v1.OtpService/SendNotice',
+            finid_dot_otp_dot_v1_dot_otp__pb2.SendNoticeRequest.SerializeToString,
+            finid_dot_otp_dot_v1_dot_otp__pb2.SendNoticeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,10 @@ class OtpServiceStub:
     """Checks a code. A right one is used up and gives the receipt; the same right code again, within its life, gives the
     same receipt.
     """
+    SendNotice: _grpc.UnaryUnaryMultiCallable[_otp_pb2.SendNoticeRequest, _otp_pb2.SendNoticeResponse]
+    """Tells a person's earlier phone, once for each transaction, that a key is made for another one (ISSUE, REISSUE). Renders
+    the text itself.
+    """
 
 @_typing.type_check_only
 class OtpServiceAsyncStub(OtpServiceStub):
@@ -50,6 +54,10 @@ class OtpServiceAsyncStub(OtpServiceStub):
     VerifyCode: _aio.UnaryUnaryMultiCallable[_otp_pb2.VerifyCodeRequest, _otp_pb2.VerifyCodeResponse]  # type: ignore[assignment]
     """Checks a code. A right one is used up and gives the receipt; the same right code again, within its life, gives the
     same receipt.
+    """
+    SendNotice: _aio.UnaryUnaryMultiCallable[_otp_pb2.SendNoticeRequest, _otp_pb2.SendNoticeResponse]  # type: ignore[assignment]
+    """Tells a person's earlier phone, once for each transaction, that a key is made for another one (ISSUE, REISSUE). Renders
+    the text itself.
     """
 
 class OtpServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -71,6 +79,16 @@ class OtpServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_otp_pb2.VerifyCodeResponse, _abc.Awaitable[_otp_pb2.VerifyCodeResponse]]:
         """Checks a code. A right one is used up and gives the receipt; the same right code again, within its life, gives the
         same receipt.
+        """
+
+    @_abc_1.abstractmethod
+    def SendNotice(
+        self,
+        request: _otp_pb2.SendNoticeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_otp_pb2.SendNoticeResponse, _abc.Awaitable[_otp_pb2.SendNoticeResponse]]:
+        """Tells a person's earlier phone, once for each transaction, that a key is made for another one (ISSUE, REISSUE). Renders
+        the text itself.
         """
 
 def add_OtpServiceServicer_to_server(servicer: OtpServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
