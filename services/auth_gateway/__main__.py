@@ -63,7 +63,7 @@ async def main() -> None:
 
     consents = ConsentBook(settings.consents_file)
     links = CaptureLinks(derive(key, "capture-link"), settings.page_uri)
-    completion = Completion(store, Consumers(registry, signer, ca, documents), _now)
+    completion = Completion(store, Consumers(registry, otp, signer, ca, documents), _now)
     tokens = AccessTokens(portal.token_keys, settings.token_issuer, lambda: int(_now().timestamp()))
     front = Front(tokens, store, _now)
     desk = Desk(

@@ -8,7 +8,7 @@ be (the code is fresh for 120 s); what they have recorded by then, a later run s
 
 import asyncio
 import datetime
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from mesh import telemetry
@@ -22,7 +22,7 @@ from services.auth_gateway.authentication import (
     State,
     Verdict,
 )
-from services.auth_gateway.ports import Ca, Documents, Missing, Registry, Signer, Supplies
+from services.auth_gateway.ports import Ca, Documents, Missing, Otp, Registry, Signer, Supplies
 from services.auth_gateway.records import Certificate, Records
 
 # A run ends before its lease, so that no two ever work on one authentication.
@@ -49,6 +49,10 @@ _UNEXPLAINED = frozenset({"INTERNAL", "UNKNOWN"})
 
 # An earlier authentication of the same kind was broken off between signer and CA, too late to be gone on with: the half
 # that it did is done, and the other judges for itself.
+_OVER = frozenset({"CERTIFICATE_REVOKED"})
+_WAITING = "PENDING"
+# Whoever holds the old phone had the new credential, or the one that it replaces, ended or suspended.
+_OBJECTED = frozenset({"CREDENTIAL_NOT_ACTIVE", "CREDENTIAL_NOT_FOUND", "CERTIFICATE_REFUSED"})
 _DONE_BEFORE = frozenset({"CREDENTIAL_NOT_ACTIVE", "CERTIFICATE_NOT_SUSPENDED"})
 
 
@@ -65,6 +69,7 @@ class Consumers:
     """The services that act on passed factors, each after an `authorize` of its own."""
 
     registry: Registry
+    otp: Otp
     signer: Signer
     ca: Ca
     documents: Documents
@@ -172,11 +177,27 @@ class Completion:
             await self._sleep(_RESUME_EVERY_S)
 
     async def resume_once(self) -> None:
-        """Expire what is due, and run every COMPLETING authentication that nobody holds."""
+        """Expire and activate what is due, and run every COMPLETING authentication that nobody holds."""
         await self._records.expire(self._now())
+        for certificate in await self._records.due_activations(self._now()):
+            await self._activate(certificate)
         async with asyncio.TaskGroup() as group:
             for name in await self._records.interrupted(self._now()):
                 group.create_task(self._resume(name))
+
+    async def _activate(self, certificate: Certificate) -> None:
+        """Activate a key whose wait is over. Several processes may: the signer takes the same certificate again."""
+        try:
+            await self._consumers.signer.activate(certificate.credential, certificate.issued.certificate_der)
+        except PeerError as error:
+            telemetry.logger().warning(
+                "activation refused", certificate=certificate.name, code=error.code, reason=error.reason or "NONE"
+            )
+            if error.reason in _OBJECTED:
+                await self._records.end_wait(certificate.name, activated=False)
+            return
+        await self._records.end_wait(certificate.name, activated=True)
+        telemetry.logger().info("credential activated after its wait", certificate=certificate.name)
 
     async def _resume(self, name: str) -> None:
         try:
@@ -199,26 +220,56 @@ class Completion:
         request_id, bundle = _request_id(current), _bundle(current)
         key = await self._consumers.signer.generate_key(request_id, bundle)
         await self._records.attest_key(current.name, key.key_attestation)
+        waits = key.activatable_at > self._now()
+        if waits:
+            await self._tell_earlier_phone(current)
         released = await self._consumers.registry.release(request_id, bundle)
         attested = Bundle(bundle.transaction_bytes, bundle.openings, (*bundle.receipts, key.key_attestation))
         issued = await self._consumers.ca.issue(request_id, attested, key.csr_der, released.release)
         credential = current.transaction.credential
-        await self._consumers.signer.activate(credential, issued.certificate_der)
-        name = f"certificates/{issued.serial}"
-        await self._records.add_certificate(Certificate(name, current.subject, credential, issued), self._now())
-        return Outcome(name)
+        if not waits:
+            await self._consumers.signer.activate(credential, issued.certificate_der)
+        certificate = Certificate(
+            f"certificates/{issued.serial}",
+            current.subject,
+            credential,
+            issued,
+            current.name,
+            activatable_at=key.activatable_at if waits else None,
+        )
+        await self._records.add_certificate(certificate, current.transaction.superseded, self._now())
+        return Outcome(certificate.name)
+
+    async def _tell_earlier_phone(self, current: Authentication) -> None:
+        """Tell the phone that the person had before; nothing is issued without, unless it cannot be told at all."""
+        phone = await self._records.last_phone(current.subject)
+        if phone is None:
+            telemetry.logger().warning("no earlier phone to tell", authentication=current.name)
+            return
+        try:
+            await self._consumers.otp.notify(current.transaction_bytes, phone, current.language)
+        except PeerError as error:
+            if error.may_be_retried:
+                raise
+            telemetry.logger().warning(
+                "the earlier phone is not told", authentication=current.name, reason=error.reason or "NONE"
+            )
 
     async def _revoke(self, current: Authentication) -> Outcome:
         request_id, bundle = _request_id(current), _bundle(current)
-        # The key first, so that nothing is signed under a certificate that is on the list.
-        await _unless_done(self._consumers.signer.disable(request_id, bundle))
+        # The key first, so that nothing is signed under a certificate that is on the list. One that waits cannot sign.
+        if await self._consumers.signer.state(current.transaction.credential) != _WAITING:
+            await _unless_done(self._consumers.signer.disable(request_id, bundle))
         await self._consumers.ca.revoke(request_id, bundle)
-        return await self._changed(current)
+        outcome = await self._changed(current)
+        await self._records.end_wait(outcome.name, activated=False)
+        return outcome
 
     async def _suspend(self, current: Authentication) -> Outcome:
         request_id, bundle = _request_id(current), _bundle(current)
         await _unless_done(self._consumers.signer.suspend(request_id, bundle))
-        await self._consumers.ca.suspend(request_id, bundle)
+        # The certificate of a key that was replaced is over already; to suspend the key is to object to the new one.
+        await _unless_done(self._consumers.ca.suspend(request_id, bundle), _OVER)
         return await self._changed(current)
 
     async def _resume_certificate(self, current: Authentication) -> Outcome:
@@ -265,11 +316,11 @@ class Completion:
         )
 
 
-async def _unless_done(first_half: Awaitable[None]) -> None:
+async def _unless_done(half: Awaitable[None], done: Collection[str] = _DONE_BEFORE) -> None:
     try:
-        await first_half
+        await half
     except PeerError as error:
-        if error.reason not in _DONE_BEFORE:
+        if error.reason not in done:
             raise
 
 

@@ -73,6 +73,8 @@ _NEEDED_STATES = {
     Purpose.SUSPEND: ("ACTIVE", "SUSPENDED"),
     Purpose.RESUME: ("SUSPENDED",),
 }
+# The CA ends what is replaced at once; its key may live on until that of the new one is activated.
+_OF_NEWEST = frozenset({Purpose.SIGN, Purpose.REISSUE})
 _TOO_MANY_INQUIRIES = "INQUIRY_LIMIT"
 # Longer than attesting a record takes, so that a person without one is not answered sooner.
 _CREATE_S = 0.4
@@ -287,6 +289,8 @@ class Creation:
         certificate = await self._records.certificate(name)
         if certificate is None or not hmac.compare_digest(certificate.subject, self._subject(iin)):
             raise CertificateNotFoundError("This person has no such certificate.")
+        if certificate.replaced and purpose in _OF_NEWEST:
+            raise CertificateStateError("REPLACED", _NEEDED_STATES[purpose])
         needed = _NEEDED_STATES.get(purpose)
         if needed:
             try:

@@ -192,6 +192,12 @@ class OtpPeer:
             answer = await self._stub.VerifyCode(request)
         return answer.receipt
 
+    async def notify(self, transaction_bytes: bytes, phone: str, language: Language) -> None:
+        """See ports.Otp."""
+        request = otp_pb2.SendNoticeRequest(transaction=transaction_bytes, phone=phone, language=_language(language))
+        async with answers_of("otp"):
+            await self._stub.SendNotice(request)
+
 
 class SignerPeer:
     """signer."""
@@ -205,7 +211,7 @@ class SignerPeer:
             answer = await self._stub.GenerateKey(
                 signer_pb2.GenerateKeyRequest(request_id=request_id, bundle=_bundle(bundle))
             )
-        return GeneratedKey(answer.csr_der, answer.key_attestation)
+        return GeneratedKey(answer.csr_der, answer.key_attestation, _time(answer.activatable_time))
 
     async def activate(self, credential: str, certificate_der: bytes) -> None:
         """See ports.Signer."""

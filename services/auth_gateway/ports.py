@@ -159,13 +159,18 @@ class Otp(Protocol):
         """Check a code; return SMS_OTP."""
         ...
 
+    async def notify(self, transaction_bytes: bytes, phone: str, language: Language) -> None:
+        """Tell a person's earlier phone, once, that a key is made for another one."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class GeneratedKey:
-    """A new key's request for a certificate, and the signer's attestation of it."""
+    """A new key's request for a certificate, the signer's attestation of it, and from when on it may be activated."""
 
     csr_der: bytes
     key_attestation: str
+    activatable_at: datetime.datetime
 
 
 class Signer(Protocol):

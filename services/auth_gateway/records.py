@@ -46,12 +46,18 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A person's certificate; `subject` is the gateway's pseudonym."""
+    """A person's certificate; `subject` is the gateway's pseudonym, `authentication` what it was got by.
+
+    Its key waits until `activatable_at`, None when it does not. `replaced` says that another one stands in its place.
+    """
 
     name: str
     subject: str
     credential: str
     issued: IssuedCertificate
+    authentication: str
+    activatable_at: datetime.datetime | None = None
+    replaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +225,20 @@ class Records(Protocol):
         """Return those of the operations whose results have been read."""
         ...
 
-    async def add_certificate(self, certificate: Certificate, at: datetime.datetime) -> None:
-        """Remember a certificate; a repeat changes nothing."""
+    async def add_certificate(self, certificate: Certificate, replaces: str, at: datetime.datetime) -> None:
+        """Remember a certificate, in place of that of the credential `replaces`, if any; a repeat changes nothing."""
+        ...
+
+    async def due_activations(self, at: datetime.datetime) -> tuple[Certificate, ...]:
+        """Return some certificates whose wait is over."""
+        ...
+
+    async def end_wait(self, name: str, *, activated: bool) -> None:
+        """Note that a certificate's key was activated, or never will be; one that does not wait stays as it is."""
+        ...
+
+    async def last_phone(self, subject: str) -> str | None:
+        """Return the phone with which a person got the newest of their certificates whose key was activated."""
         ...
 
     async def certificate(self, name: str) -> Certificate | None:

@@ -154,11 +154,23 @@ JOIN auth_gateway.authentication ON authentication.name = operation.authenticati
 WHERE operation.name = ANY($1) AND authentication.result_read_at IS NOT NULL
 """
 _INSERT_CERTIFICATE = """
-INSERT INTO auth_gateway.certificate (name, subject, credential, certificate_der, chain_der, created_at)
-VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO NOTHING
+INSERT INTO auth_gateway.certificate (name, subject, credential, certificate_der, chain_der, authentication,
+    activatable_at, activation, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $7::timestamptz IS NULL THEN 'DONE' ELSE 'WAITING' END, $8)
+ON CONFLICT (name) DO NOTHING
 """
-_CERTIFICATE = """
-SELECT name, subject, credential, certificate_der, chain_der FROM auth_gateway.certificate WHERE name = $1
+_REPLACE_CERTIFICATE = "UPDATE auth_gateway.certificate SET replaced = true WHERE credential = $1"
+_CERTIFICATE_COLUMNS = """name, subject, credential, certificate_der, chain_der, authentication, replaced,
+    CASE activation WHEN 'WAITING' THEN activatable_at END AS activatable_at"""
+_CERTIFICATE = f"SELECT {_CERTIFICATE_COLUMNS} FROM auth_gateway.certificate WHERE name = $1"  # noqa: S608  a constant
+_DUE_ACTIVATIONS = f"""
+SELECT {_CERTIFICATE_COLUMNS} FROM auth_gateway.certificate
+WHERE activation = 'WAITING' AND activatable_at <= $1 ORDER BY activatable_at LIMIT 20
+"""  # noqa: S608  a constant
+_END_WAIT = "UPDATE auth_gateway.certificate SET activation = $2 WHERE name = $1 AND activation = 'WAITING'"
+_LAST = """
+SELECT authentication FROM auth_gateway.certificate
+WHERE subject = $1 AND activation = 'DONE' AND authentication <> '' ORDER BY created_at DESC LIMIT 1
 """
 _CERTIFICATE_OF = """
 SELECT name FROM auth_gateway.certificate WHERE credential = $1
@@ -435,29 +447,57 @@ class Store:
         rows = await self._database.all(_READ_OPERATIONS, list(names))
         return frozenset(str(row["name"]) for row in rows)
 
-    async def add_certificate(self, certificate: Certificate, at: datetime.datetime) -> None:
+    async def add_certificate(self, certificate: Certificate, replaces: str, at: datetime.datetime) -> None:
         """See records.Records."""
-        await self._database.run(
-            _INSERT_CERTIFICATE,
-            certificate.name,
-            certificate.subject,
-            certificate.credential,
-            self._seal.seal(certificate.issued.certificate_der, column="certificate_der", row=certificate.name),
-            list(certificate.issued.chain_der),
-            at,
-        )
+        async with self._database.transaction() as transaction:
+            await transaction.run(
+                _INSERT_CERTIFICATE,
+                certificate.name,
+                certificate.subject,
+                certificate.credential,
+                self._seal.seal(certificate.issued.certificate_der, column="certificate_der", row=certificate.name),
+                list(certificate.issued.chain_der),
+                certificate.authentication,
+                certificate.activatable_at,
+                at,
+            )
+            await transaction.run(_REPLACE_CERTIFICATE, replaces)
 
     async def certificate(self, name: str) -> Certificate | None:
         """See records.Records."""
         row = await self._database.one(_CERTIFICATE, name)
-        if row is None:
-            return None
+        return None if row is None else self._certificate(row)
+
+    def _certificate(self, row: Row) -> Certificate:
+        name = str(row["name"])
         issued = IssuedCertificate(
             self._seal.open(bytes(row["certificate_der"]), column="certificate_der", row=name),
             tuple(bytes(der) for der in row["chain_der"]),
             name.removeprefix("certificates/"),
         )
-        return Certificate(row["name"], row["subject"], row["credential"], issued)
+        return Certificate(
+            name,
+            row["subject"],
+            row["credential"],
+            issued,
+            row["authentication"],
+            activatable_at=row["activatable_at"],
+            replaced=row["replaced"],
+        )
+
+    async def due_activations(self, at: datetime.datetime) -> tuple[Certificate, ...]:
+        """See records.Records."""
+        return tuple(self._certificate(row) for row in await self._database.all(_DUE_ACTIVATIONS, at))
+
+    async def end_wait(self, name: str, *, activated: bool) -> None:
+        """See records.Records."""
+        await self._database.run(_END_WAIT, name, "DONE" if activated else "GIVEN_UP")
+
+    async def last_phone(self, subject: str) -> str | None:
+        """See records.Records."""
+        row = await self._database.one(_LAST, subject)
+        item = None if row is None else await self.get(str(row["authentication"]))
+        return None if item is None else item.openings.phone
 
     async def certificate_of(self, credential: str) -> str | None:
         """See records.Records."""

@@ -237,6 +237,7 @@ class FakeOtp(Fake):
         self.challenges: dict[bytes, str] = {}
         self.checks: Counter[bytes] = Counter()
         self.sent_to: list[tuple[str, Language]] = []
+        self.notified: dict[bytes, tuple[str, Language]] = {}
 
     async def send(self, transaction_bytes: bytes, openings: Openings, language: Language) -> CodeSent:
         await self._called("send")
@@ -252,6 +253,10 @@ class FakeOtp(Fake):
             now + datetime.timedelta(minutes=5),
             now + datetime.timedelta(seconds=30),
         )
+
+    async def notify(self, transaction_bytes: bytes, phone: str, language: Language) -> None:
+        await self._called("notify")
+        self.notified[transaction.txn_of(transaction_bytes)] = (phone, language)
 
     async def verify(self, challenge: str, txn: bytes, code: str) -> str:
         await self._called("verify")
@@ -279,14 +284,19 @@ class FakeSigner(Fake):
         self.suspended: dict[bytes, str] = {}
         self.resumed: dict[bytes, str] = {}
         self.states: dict[str, str] = {}
+        self.activatable_at = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
     async def generate_key(self, request_id: str, bundle: Bundle) -> GeneratedKey:
         await self._called("generate_key")
         once(self.keys, bundle, request_id, "signer")
-        return GeneratedKey(b"csr of " + request_id.encode(), "key.attestation.receipt")
+        return GeneratedKey(b"csr of " + request_id.encode(), "key.attestation.receipt", self.activatable_at)
 
     async def activate(self, credential: str, certificate_der: bytes) -> None:
         await self._called("activate")
+        if self.states.get(credential) == "AWAY":
+            raise unavailable("signer")
+        if self.states.get(credential) == "SUPERSEDES_NOTHING":
+            raise refusal("signer", Code.FAILED_PRECONDITION, "CREDENTIAL_NOT_ACTIVE")
         if self.active.setdefault(credential, certificate_der) != certificate_der:
             raise refusal("signer", Code.PERMISSION_DENIED, "CERTIFICATE_REFUSED")
 

@@ -102,7 +102,7 @@ class Room:
 
     @property
     def consumers(self) -> Consumers:
-        return Consumers(self.registry, self.signer, self.ca, self.documents)
+        return Consumers(self.registry, self.otp, self.signer, self.ca, self.documents)
 
     def new_completion(self) -> Completion:
         """The completion of another process."""

@@ -305,7 +305,11 @@ class _Crashing:
 
 def crashing(room: Room, crash: Crash) -> Completion:
     consumers = Consumers(
-        crash.around(room.registry), crash.around(room.signer), crash.around(room.ca), crash.around(room.documents)
+        crash.around(room.registry),
+        crash.around(room.otp),
+        crash.around(room.signer),
+        crash.around(room.ca),
+        crash.around(room.documents),
     )
     return Completion(crash.around(room.store), consumers, room.clock.now, room.clock.sleep)
 
@@ -376,12 +380,12 @@ class SlowRegistry(Fake):
 async def test_a_process_whose_lease_has_lapsed_says_nothing(room: Room, late: str) -> None:
     item = await left_behind(room, "IDENTIFY")
     slow = SlowRegistry()
-    consumers = Consumers(cast("Any", slow), room.signer, room.ca, room.documents)
+    consumers = Consumers(cast("Any", slow), room.otp, room.signer, room.ca, room.documents)
     hung = asyncio.create_task(Completion(room.store, consumers, room.clock.now).complete(item.name))
     await slow.asked.wait()
     room.clock.pass_by(LEASE_S + 1)
     other = SlowRegistry()
-    consumers = Consumers(cast("Any", other), room.signer, room.ca, room.documents)
+    consumers = Consumers(cast("Any", other), room.otp, room.signer, room.ca, room.documents)
     holder = asyncio.create_task(Completion(room.store, consumers, room.clock.now).complete(item.name))
     await other.asked.wait()
 
@@ -409,7 +413,7 @@ async def test_a_consumer_that_hangs_is_given_up_before_the_lease_ends(
     monkeypatch.setattr(completions, "_RUN_S", 0.05)
     item = await left_behind(room, "IDENTIFY")
     slow = SlowRegistry()
-    consumers = Consumers(cast("Any", slow), room.signer, room.ca, room.documents)
+    consumers = Consumers(cast("Any", slow), room.otp, room.signer, room.ca, room.documents)
     await Completion(room.store, consumers, room.clock.now).complete(item.name)
     assert (await room.get(item.name)).state is State.COMPLETING
     await room.completion.complete(item.name)

@@ -257,15 +257,30 @@ async def test_otp_verifies(spokes: Spokes) -> None:
     assert found == "r"
 
 
+async def test_otp_tells_an_earlier_phone(spokes: Spokes) -> None:
+    asked, found = await exchanged(
+        spokes,
+        "SendNotice",
+        otp_pb2.SendNoticeResponse(),
+        lambda channel: peers.OtpPeer(channel).notify(b"transaction", "+77010000001", Language.RU),
+    )
+    assert asked == otp_pb2.SendNoticeRequest(
+        transaction=b"transaction", phone="+77010000001", language=auth_pb2.LANGUAGE_RU
+    )
+    assert found is None
+
+
 async def test_signer_makes_a_key(spokes: Spokes) -> None:
     asked, found = await exchanged(
         spokes,
         "GenerateKey",
-        signer_pb2.GenerateKeyResponse(credential="credentials/x", csr_der=b"csr", key_attestation="r"),
+        signer_pb2.GenerateKeyResponse(
+            credential="credentials/x", csr_der=b"csr", key_attestation="r", activatable_time=Timestamp(seconds=7)
+        ),
         lambda channel: peers.SignerPeer(channel).generate_key("request-1", BUNDLE),
     )
     assert asked == signer_pb2.GenerateKeyRequest(request_id="request-1", bundle=WIRE_BUNDLE)
-    assert found == ports.GeneratedKey(b"csr", "r")
+    assert found == ports.GeneratedKey(b"csr", "r", datetime.datetime.fromtimestamp(7, datetime.UTC))
 
 
 async def test_signer_takes_a_certificate(spokes: Spokes) -> None:

@@ -388,13 +388,59 @@ async def test_operations_are_read_with_their_authentications(store: Store) -> N
     assert await store.read_operations([made, f"signatures/{new_id()}"]) == {made}
 
 
-async def test_a_certificate_comes_back_and_a_repeat_changes_nothing(store: Store) -> None:
+def certificate_of(
+    authentication: str = "authentications/a",
+    *,
+    subject: str = "subject",
+    activatable_at: datetime.datetime | None = None,
+) -> Certificate:
     serial = digest_of(new_id()).hex()[:40]
     issued = IssuedCertificate(b"certificate", (b"issuing", b"root"), serial)
-    certificate = Certificate(f"certificates/{serial}", "subject", f"credentials/{new_id()}", issued)
-    await store.add_certificate(certificate, AT)
-    await store.add_certificate(certificate, LATE)
+    return Certificate(
+        f"certificates/{serial}", subject, f"credentials/{new_id()}", issued, authentication, activatable_at
+    )
+
+
+async def test_a_certificate_comes_back_and_a_repeat_changes_nothing(store: Store) -> None:
+    certificate = certificate_of()
+    await store.add_certificate(certificate, "", AT)
+    await store.add_certificate(certificate, "", LATE)
     assert await store.certificate(certificate.name) == certificate
+    assert await store.certificate_of(certificate.credential) == certificate.name
+
+
+async def test_a_certificate_that_another_one_replaces_says_so(store: Store) -> None:
+    replaced, another = certificate_of(), certificate_of()
+    for certificate, replaces in ((replaced, ""), (another, replaced.credential)):
+        await store.add_certificate(certificate, replaces, AT)
+    assert await store.certificate(replaced.name) == replace(replaced, replaced=True)
+    assert await store.certificate(another.name) == another
+
+
+async def test_a_key_that_waits_is_due_when_its_wait_is_over_and_until_it_has_ended(store: Store) -> None:
+    activated, refused = certificate_of(activatable_at=LATE), certificate_of(activatable_at=LATE)
+    for certificate in (activated, refused):
+        await store.add_certificate(certificate, "", AT)
+        assert await store.certificate(certificate.name) == certificate
+    mine = {activated.name, refused.name}
+    assert not mine & {item.name for item in await store.due_activations(AT)}
+    assert mine <= {item.name for item in await store.due_activations(LATE)}
+    await store.end_wait(activated.name, activated=True)
+    await store.end_wait(refused.name, activated=False)
+    await store.end_wait(refused.name, activated=True)
+    assert not mine & {item.name for item in await store.due_activations(LATE)}
+    assert await store.certificate(activated.name) == replace(activated, activatable_at=None)
+
+
+async def test_the_last_phone_is_that_of_the_newest_certificate_whose_key_was_activated(store: Store) -> None:
+    subject = new_id()
+    item = new()
+    await add(store, item)
+    assert await store.last_phone(subject) is None
+    waiting = certificate_of("authentications/none", subject=subject, activatable_at=LATE)
+    await store.add_certificate(certificate_of(item.name, subject=subject), "", AT)
+    await store.add_certificate(waiting, "", LATE)
+    assert await store.last_phone(subject) == item.openings.phone
 
 
 async def test_a_request_is_made_once_however_many_ask_at_once(store: Store) -> None:

@@ -215,6 +215,7 @@ class ESignServicer(rpc.ESignServiceServicer):
                     credential=certificate.credential,
                     certificate_der=certificate.issued.certificate_der,
                     chain_der=certificate.issued.chain_der,
+                    activate_time=answers.timestamp(certificate.activatable_at),
                 )
             )
         return order

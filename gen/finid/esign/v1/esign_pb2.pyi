@@ -223,6 +223,7 @@ class Certificate(_message.Message):
     CREDENTIAL_FIELD_NUMBER: _builtins.int
     CERTIFICATE_DER_FIELD_NUMBER: _builtins.int
     CHAIN_DER_FIELD_NUMBER: _builtins.int
+    ACTIVATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """certificates/{serial number, lower-case hex}"""
     credential: _builtins.str
@@ -232,6 +233,12 @@ class Certificate(_message.Message):
     def chain_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Issuing CA, then root."""
 
+    @_builtins.property
+    def activate_time(self) -> _timestamp_pb2.Timestamp:
+        """Set while the key waits: it was made for another phone than the person's last one, which was told, and signs from then
+        on unless the person objects by suspending the certificate it replaces or revoking this one.
+        """
+
     def __init__(
         self,
         *,
@@ -239,10 +246,11 @@ class Certificate(_message.Message):
         credential: _builtins.str = ...,
         certificate_der: _builtins.bytes = ...,
         chain_der: _abc.Iterable[_builtins.bytes] | None = ...,
+        activate_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_der", b"certificate_der", "chain_der", b"chain_der", "credential", b"credential", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "certificate_der", b"certificate_der", "chain_der", b"chain_der", "credential", b"credential", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
