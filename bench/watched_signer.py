@@ -56,6 +56,9 @@ class WatchedKeys:
     keys: SubjectKeys
     watch: Watch
 
+    def require_present(self) -> None:
+        self.keys.require_present()
+
     async def generate(self, algorithm: KeyAlgorithm) -> NewKey:
         return await self.keys.generate(algorithm)
 

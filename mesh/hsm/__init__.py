@@ -11,6 +11,7 @@
 from pathlib import Path
 
 from mesh.hsm.announcement import announce
+from mesh.hsm.core_dumps import forbid_core_dumps
 from mesh.hsm.errors import (
     DevelopmentTokenError,
     TokenBusyError,
@@ -54,8 +55,11 @@ __all__ = [
 def open_token(module_path: Path, label: str, pin_file: Path, *, writable: bool = False) -> Token:
     """Load a PKCS#11 module and log in to one of its tokens; `writable` is for ceremonies.
 
+    From here on the process leaves no core file (`mesh.hsm.core_dumps`).
+
     Raises:
         TokenUnavailableError: no such module, token or PIN file.
         TokenPinRefusedError: the PIN is wrong.
     """
+    forbid_core_dumps()
     return Token(Module.load(module_path), label, pin_file, writable=writable)

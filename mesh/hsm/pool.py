@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from mesh.hsm.errors import TokenBusyError, TokenUnavailableError
+from mesh.hsm.errors import TokenBusyError, TokenError, TokenUnavailableError
 from mesh.hsm.token import Token
 
 _Arguments = ParamSpec("_Arguments")
@@ -32,6 +32,7 @@ class TokenPool:
         self._call_timeout_s = call_timeout_s
         self._places = threads + queue_limit
         self._waiting = 0
+        self._away: TokenError | None = None
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="token")
         # Apart from the others, so that health does not wait behind work.
         self._probe_thread = ThreadPoolExecutor(1, thread_name_prefix="token-probe")
@@ -60,7 +61,21 @@ class TokenPool:
         Raises:
             TokenError: the token is away.
         """
-        await _run(self._probe_thread, timeout_s, self.token.probe)
+        try:
+            await _run(self._probe_thread, timeout_s, self.token.probe)
+        except TokenError as error:
+            self._away = error
+            raise
+        self._away = None
+
+    def require_present(self) -> None:
+        """Refuse at once while the last probe has found the token away: nothing is begun that cannot go on.
+
+        Raises:
+            TokenUnavailableError: it is away.
+        """
+        if self._away is not None:
+            raise TokenUnavailableError("the token is away", retry_after_s=1.0) from self._away
 
     def close(self) -> None:
         """Take no more calls. Does not wait for a call that hangs in the module."""

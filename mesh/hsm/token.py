@@ -1,5 +1,6 @@
 """One token: its few keys by label, and the work done with them. Every call blocks; any thread may call."""
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,18 @@ class Token:
         with self._sessions.work() as desk:
             self.model = desk.session.token.model
             self._manufacturer = desk.session.token.manufacturer_id
+        self._unwraps = 0
+        self._counting = threading.Lock()
 
     @property
     def is_development_token(self) -> bool:
         """Whether this is SoftHSM: keys in files, no certified device."""
         return "softhsm" in self._manufacturer.lower()
+
+    @property
+    def unwraps(self) -> int:
+        """How often this process asked the token to unwrap a key."""
+        return self._unwraps
 
     def probe(self) -> None:
         """Check that the token answers; if it does not, initialise the module anew and check again.
@@ -247,6 +255,8 @@ class Token:
 
     def _unwrap(self, desk: Desk, key: WrappedKey) -> Any:
         kek = self._sessions.key(desk, ObjectClass.SECRET_KEY, key.kek.token_label)
+        with self._counting:
+            self._unwraps += 1
         try:
             private = kek.unwrap_key(
                 ObjectClass.PRIVATE_KEY,

@@ -23,6 +23,7 @@ from services.signer.settings import SignerSettings
 from services.signer.signing import DigestSigner
 from services.signer.store import CredentialStore, SigningStore
 from services.signer.subject_keys import KEK_LABEL, TokenSubjectKeys
+from services.signer.unwraps import Unwraps
 
 
 def _now() -> datetime:
@@ -44,6 +45,7 @@ async def serve(settings: SignerSettings) -> None:
     kek = KekName(KEK_LABEL, settings.subject_kek_generation)
     pool = _open_pool(settings, kek)
     keys = TokenSubjectKeys(pool, kek)
+    unwraps = Unwraps(lambda: pool.token.unwraps)
     holders = HolderMac(read_key(settings.subject_hmac_key_file))
     pinned = pins.parse(settings.pins_file.read_bytes(), env)
     least = floors.parse(settings.floors_file.read_bytes())
@@ -53,6 +55,7 @@ async def serve(settings: SignerSettings) -> None:
     enrolment = Enrolment(
         credentials=credentials,
         keys=keys,
+        unwraps=unwraps,
         holders=holders,
         attester=attester,
         issuing_ca=IssuingCa.from_pem(settings.issuing_ca_file.read_bytes()),
@@ -68,6 +71,7 @@ async def serve(settings: SignerSettings) -> None:
         credentials=credentials,
         signings=SigningStore(database),
         keys=keys,
+        unwraps=unwraps,
         holders=holders,
         pins=pinned,
         floors=least,

@@ -39,6 +39,7 @@ from services.signer.credential import (
 )
 from services.signer.issuing_ca import CertificateRefusedError, IssuingCa
 from services.signer.subject_keys import OFFERED, SubjectKeys
+from services.signer.unwraps import Unwraps
 
 _MAKES_KEY = frozenset({Purpose.ISSUE, Purpose.REISSUE})
 
@@ -68,6 +69,7 @@ class Enrolment:
         *,
         credentials: Credentials,
         keys: SubjectKeys,
+        unwraps: Unwraps,
         holders: HolderMac,
         attester: ReceiptSigner,
         issuing_ca: IssuingCa,
@@ -80,6 +82,7 @@ class Enrolment:
             raise ValueError("the signer's own attestation key is not pinned: it could not use the keys it makes")
         self._credentials = credentials
         self._keys = keys
+        self._unwraps = unwraps
         self._holders = holders
         self._attester = attester
         self._issuing_ca = issuing_ca
@@ -104,11 +107,16 @@ class Enrolment:
         algorithm = _algorithm_of(grant.transaction.key_algorithm)
         subject_hmac, phone_hmac = self._holders.subject(grant.iin), self._holders.phone(grant.phone)
         await self._require_may_enrol(grant, subject_hmac, phone_hmac)
-        if await self._credentials.find(grant.transaction.credential) is not None:
+        taken = await self._credentials.find(grant.transaction.credential)
+        if taken is not None and taken.txn == grant.txn:
+            return _repeat(taken, request_id)  # made by a call at the same time, since the look above
+        if taken is not None:
             raise CredentialExistsError("There is a credential of this name.")
 
         last_phone = await self._credentials.last_phone(subject_hmac)
-        key = await self._keys.generate(algorithm)
+        # It is unwrapped once, to sign its PKCS#10 request.
+        with self._unwraps.expected():
+            key = await self._keys.generate(algorithm)
         now = self._now()
         stated = KeyAttestation(
             credential=grant.transaction.credential,

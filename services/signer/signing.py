@@ -35,6 +35,7 @@ from services.signer.credential import (
     require_subject,
 )
 from services.signer.subject_keys import SubjectKeys, all_verify, signature_algorithm
+from services.signer.unwraps import Unwraps
 
 LEASE_S = 30
 
@@ -114,6 +115,7 @@ class DigestSigner:
         credentials: Credentials,
         signings: Signings,
         keys: SubjectKeys,
+        unwraps: Unwraps,
         holders: HolderMac,
         pins: Pins,
         floors: Floors,
@@ -123,6 +125,7 @@ class DigestSigner:
         self._credentials = credentials
         self._signings = signings
         self._keys = keys
+        self._unwraps = unwraps
         self._holders = holders
         self._pins = pins
         self._floors = floors
@@ -141,7 +144,8 @@ class DigestSigner:
 
         A repeat with the same request id returns the first answer, and asks for no fresh receipts: it was released
         before. Under another request id only who could have signed learns that the transaction was used. Raises
-        PreconditionError, the errors of this module and of `credential`, DependencyUnavailableError.
+        PreconditionError, the errors of this module and of `credential`, DependencyUnavailableError,
+        TokenUnavailableError.
         """
         digests = tuple(digests_sha256)
         earlier = await self._signings.find(txn_of(transaction_bytes))
@@ -159,6 +163,8 @@ class DigestSigner:
         credential = existing(await self._credentials.find(grant.transaction.credential))
         self._require_usable(credential, grant, now)
 
+        # Before the intent: what the person confirmed is not used up while the token is known to be away.
+        self._keys.require_present()
         intent = Signing(
             txn=grant.txn,
             request_id=request_id,
@@ -177,8 +183,9 @@ class DigestSigner:
         return await self._sign_and_record(intent, credential)
 
     async def abort_expired_intents(self) -> None:
-        """Abort intents whose signer died, until cancelled."""
+        """Abort intents whose signer died, and see that every unwrapping had one, until cancelled."""
         while True:
+            self._unwraps.check()
             # A lost database shows in the health; the next round tries again.
             with contextlib.suppress(DependencyUnavailableError):
                 aborted = await self._signings.abort_expired(self._now())
@@ -197,7 +204,8 @@ class DigestSigner:
 
     async def _sign_and_record(self, intent: Signing, credential: Credential) -> tuple[bytes, ...]:
         try:
-            signatures = tuple(await self._keys.sign(credential.wrapped_key, intent.digests_sha256))
+            with self._unwraps.expected():
+                signatures = tuple(await self._keys.sign(credential.wrapped_key, intent.digests_sha256))
         except TokenError as error:
             await self._signings.abort(intent.txn, self._now())
             raise SignatureAbortedError("The token did not sign.") from error

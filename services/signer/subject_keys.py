@@ -29,6 +29,10 @@ class NewKey:
 class SubjectKeys(Protocol):
     """The token, as far as this room uses it. Every method raises `mesh.hsm.TokenError`."""
 
+    def require_present(self) -> None:
+        """Refuse at once while the token is known to be away."""
+        ...
+
     async def generate(self, algorithm: KeyAlgorithm) -> NewKey:
         """Make a key on a curve."""
         ...
@@ -44,6 +48,10 @@ class TokenSubjectKeys:
     def __init__(self, pool: TokenPool, kek: KekName) -> None:
         self._pool = pool
         self._kek = kek
+
+    def require_present(self) -> None:
+        """See `SubjectKeys`."""
+        self._pool.require_present()
 
     async def generate(self, algorithm: KeyAlgorithm) -> NewKey:
         """See `SubjectKeys`."""

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mesh.floors import Floors
-from mesh.hsm import KeyAlgorithm
+from mesh.hsm import KeyAlgorithm, TokenUnavailableError
 from mesh.names import new_id
 from mesh.pins import Pins
 from mesh.receipts import ReceiptSigner
@@ -24,6 +24,7 @@ from services.signer.issuing_ca import IssuingCa
 from services.signer.lifecycle import Lifecycle
 from services.signer.signing import DigestSigner, Phase, Signing, Signings
 from services.signer.subject_keys import NewKey, SubjectKeys, signature_algorithm
+from services.signer.unwraps import Unwraps
 from tests.bundles import NOW, SentBundle, World, digest_of, document, sandbox_openings
 
 WORLD = World()
@@ -46,12 +47,19 @@ class FakeKeys:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.away = False
+        self.unwraps = 0
         self.before_signing: Callable[[], Awaitable[None]] | None = None
         self.answer: Callable[[list[bytes]], Sequence[bytes]] = lambda signatures: signatures
         self._keys: dict[bytes, ec.EllipticCurvePrivateKey] = {}
 
+    def require_present(self) -> None:
+        if self.away:
+            raise TokenUnavailableError("the token is away")
+
     async def generate(self, algorithm: KeyAlgorithm) -> NewKey:
         self.calls.append("generate")
+        self.unwraps += 1
         key = ec.generate_private_key(algorithm.curve)
         wrapped = f"wrapped {new_id()}".encode()
         self._keys[wrapped] = key
@@ -61,6 +69,7 @@ class FakeKeys:
 
     async def sign(self, wrapped_key: bytes, digests_sha256: Sequence[bytes]) -> Sequence[bytes]:
         self.calls.append("sign")
+        self.unwraps += 1
         if self.before_signing is not None:
             await self.before_signing()
         key = self._keys[wrapped_key]
@@ -244,6 +253,8 @@ class Room:
             self.credentials = MemoryCredentials(self.signings)
         holders = HolderMac(HMAC_KEY)
         attester = ReceiptSigner(self.world.keys["signer"], self.world.env)
+        # Of a real token `unwraps` are its own count; a fake one's are its calls.
+        self.unwraps = Unwraps(self.unwraps_of_the_token)
         self.lifecycle = Lifecycle(
             credentials=self.credentials,
             holders=holders,
@@ -255,6 +266,7 @@ class Room:
         self.enrolment = Enrolment(
             credentials=self.credentials,
             keys=self.keys,
+            unwraps=self.unwraps,
             holders=holders,
             attester=attester,
             issuing_ca=IssuingCa.from_pem(self.ca.pem),
@@ -266,11 +278,16 @@ class Room:
             credentials=self.credentials,
             signings=self.signings,
             keys=self.keys,
+            unwraps=self.unwraps,
             holders=holders,
             pins=self.pins,
             floors=self.floors,
             now=self.clock,
         )
+
+    def unwraps_of_the_token(self) -> int:
+        """How often the token unwrapped a key, as far as this room's token tells."""
+        return self.keys.unwraps if isinstance(self.keys, FakeKeys) else 0
 
     @property
     def fake_keys(self) -> FakeKeys:

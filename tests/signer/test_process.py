@@ -121,6 +121,115 @@ async def test_the_service_does_not_serve_without_database_or_token(own_place: P
         await signer.becomes(SERVING, 10)
 
 
+async def test_while_the_token_is_away_nothing_is_used_up_and_afterwards_it_goes_on(
+    own_place: Place, place: TokenPlace
+) -> None:
+    async with deployed("signer", own_place.authority, own_place.environment) as signer:
+        stub = stub_of(signer)
+        credential = await enrol(stub, own_place.ca)
+        bundle = bundle_now(credential)
+        issue = WORLD.bundle(Purpose.ISSUE, now=int(time.time()), openings=another_person())
+        away = place.folder.rename(place.folder.parent.parent / place.folder.name)
+        try:
+            await signer.becomes(NOT_SERVING, 5)
+            with pytest.raises(grpc.aio.AioRpcError) as unavailable:
+                await stub.SignDigests(request_of(bundle), timeout=10)
+            assert unavailable.value.code() is grpc.StatusCode.UNAVAILABLE
+            with pytest.raises(grpc.aio.AioRpcError) as unavailable:
+                await stub.GenerateKey(making_of(issue), timeout=10)
+            assert unavailable.value.code() is grpc.StatusCode.UNAVAILABLE
+        finally:
+            away.rename(place.folder)
+        await signer.becomes(SERVING, 10)
+        # The very same requests, without a restart.
+        assert len((await stub.SignDigests(request_of(bundle), timeout=10)).signatures) == 3
+        assert (await stub.GenerateKey(making_of(issue), timeout=10)).csr_der
+    assert "unwraps differ" not in signer.log
+
+
+def making_of(issue: SentBundle) -> pb.GenerateKeyRequest:
+    return pb.GenerateKeyRequest(request_id="request-2", bundle=message_of(issue))
+
+
+async def test_a_damaged_token_is_as_one_that_is_away(own_place: Place, place: TokenPlace) -> None:
+    """The module itself reports errors: the files of the token's objects are there and hold nothing."""
+    async with deployed("signer", own_place.authority, own_place.environment) as signer:
+        stub = stub_of(signer)
+        credential = await enrol(stub, own_place.ca)
+        objects = {path: path.read_bytes() for path in place.folder.glob("*.object")}
+        try:
+            for path in objects:
+                path.write_bytes(b"")
+            await signer.becomes(NOT_SERVING, 5)
+            with pytest.raises(grpc.aio.AioRpcError) as unavailable:
+                await stub.SignDigests(request_of(bundle_now(credential)), timeout=10)
+            assert unavailable.value.code() is grpc.StatusCode.UNAVAILABLE
+        finally:
+            for path, content in objects.items():
+                path.write_bytes(content)
+        await signer.becomes(SERVING, 10)
+        answer = await stub.SignDigests(request_of(bundle_now(credential), "request-3"), timeout=10)
+        assert len(answer.signatures) == 3
+
+
+async def test_two_processes_on_one_database_and_token_do_everything_once(own_place: Place) -> None:
+    owner = await asyncpg.connect(own_place.provisioned.owner_url)
+    async with (
+        deployed("signer", own_place.authority, own_place.environment) as one,
+        deployed("signer", own_place.authority, own_place.environment) as other,
+    ):
+        stubs = (stub_of(one), stub_of(other))
+        credential = await enrol(stubs[0], own_place.ca)
+
+        # The same transaction under different requests: one signs.
+        bundle = bundle_now(credential)
+        calls = [stubs[n % 2].SignDigests(request_of(bundle, f"request-{n:02}"), timeout=30) for n in range(12)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        signed = [found for found in outcomes if isinstance(found, pb.SignDigestsResponse)]
+        refused = [PeerError("signer", found) for found in outcomes if isinstance(found, grpc.aio.AioRpcError)]
+        assert (len(signed), {error.reason for error in refused}) == (1, {"TRANSACTION_ALREADY_USED"})
+
+        # Many transactions, each under the same request at both: the first answer, or "in progress".
+        bundles = [bundle_now(credential) for _ in range(8)]
+        asked = [(bundle, stub.SignDigests(request_of(bundle), timeout=30)) for bundle in bundles for stub in stubs]
+        outcomes = await asyncio.gather(*(call for _, call in asked), return_exceptions=True)
+        answers: dict[bytes, set[tuple[bytes, ...]]] = {bundle.txn: set() for bundle in bundles}
+        for (bundle, _), found in zip(asked, outcomes, strict=True):
+            if isinstance(found, pb.SignDigestsResponse):
+                answers[bundle.txn].add(tuple(found.signatures))
+            else:
+                assert isinstance(found, grpc.aio.AioRpcError)
+                assert PeerError("signer", found).reason == "SIGNING_IN_PROGRESS"
+        assert [len(different) for different in answers.values()] == [1] * len(bundles)
+
+        # One key a transaction.
+        issue = WORLD.bundle(Purpose.ISSUE, now=int(time.time()), openings=another_person())
+        keys = await asyncio.gather(*(stubs[n % 2].GenerateKey(making_of(issue), timeout=30) for n in range(8)))
+        assert len({key.csr_der for key in keys}) == 1
+
+        # Stopped at one, stopped at both.
+        room = Room(clock=Clock(int(time.time())))
+        suspend = room.bundle(credential, Purpose.SUSPEND)
+        await stubs[0].Suspend(pb.SuspendRequest(request_id="request-s", bundle=message_of(suspend)), timeout=10)
+        assert await reason_of(stubs[1].SignDigests(request_of(bundle_now(credential)), timeout=10)) == (
+            "CREDENTIAL_NOT_ACTIVE"
+        )
+        resume = room.bundle(credential, Purpose.RESUME)
+        await stubs[1].Resume(pb.ResumeRequest(request_id="request-r", bundle=message_of(resume)), timeout=10)
+        assert (await stubs[0].SignDigests(request_of(bundle_now(credential)), timeout=10)).signatures
+        destroy = stubs[0].DestroyKey(pb.DestroyKeyRequest(credential=credential.name), timeout=10)
+        with pytest.raises(grpc.aio.AioRpcError) as in_use:
+            await destroy
+        assert PeerError("signer", in_use.value).reason == "CREDENTIAL_NOT_ENDED"
+    recorded = (
+        "SELECT count(*), count(DISTINCT txn) FROM signer.signatures WHERE credential = $1 AND state = 'RECORDED'"
+    )
+    assert tuple(await owner.fetchrow(recorded, credential.name)) == (10, 10)
+    await owner.close()
+    for process in (one, other):
+        assert "unwraps differ" not in process.log
+
+
 async def test_production_refuses_a_development_token(own_place: Place) -> None:
     environment = own_place.environment | {"FINID_ENV": "production"}
     with pytest.raises(AssertionError, match="DevelopmentTokenError"):

@@ -35,6 +35,9 @@ class CountedKeys:
         self._keys = keys
         self.signed = 0
 
+    def require_present(self) -> None:
+        self._keys.require_present()
+
     async def generate(self, algorithm: KeyAlgorithm) -> NewKey:
         return await self._keys.generate(algorithm)
 
@@ -176,6 +179,9 @@ async def test_a_slow_replica_whose_intent_another_aborted_neither_records_nor_r
     keys = replicas.one.keys
 
     class Slow:
+        def require_present(self) -> None:
+            keys.require_present()
+
         async def generate(self, algorithm: KeyAlgorithm) -> NewKey:
             return await keys.generate(algorithm)
 
