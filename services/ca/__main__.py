@@ -38,7 +38,7 @@ async def serve(settings: CaSettings) -> None:
     token = open_token(settings.pkcs11_module, settings.token_label, settings.token_pin_file)
     announce(token, production=settings.env == "production")
     pool = TokenPool(token)
-    ours = await authority.take_up(authority.read(settings.ca_pki_folder), pool, _now())
+    ours = await authority.take_up(authority.read(settings.ca_pki_folder), pool, _now(), settings.ca_rsa_scheme)
     database = await Database.open(read_secret(settings.database_url_file), service="ca")
     ledger = LedgerStore(database, read_key(settings.field_key_file))
     pinned = pins.parse(settings.pins_file.read_bytes(), Env(settings.env))

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mesh.errors import DependencyUnavailableError
@@ -73,10 +72,8 @@ class RevocationList:
         for status in revoked:
             builder = builder.add_revoked_certificate(_entry(status))
 
-        def sign(key: ec.EllipticCurvePrivateKey) -> x509.CertificateRevocationList:
-            return builder.sign(key, self._authority.algorithm.digest)
-
-        signed = await self._authority.issuing.key.sign_with(sign)
+        signing = self._authority.issuing.signing
+        signed = await self._authority.issuing.key.sign_with(lambda key: signing.sign_built(builder, key))
         return PublishedCrl(number, now, now + LIFETIME, len(revoked), as_of, signed.public_bytes(Encoding.DER))
 
 

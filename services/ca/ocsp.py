@@ -8,12 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from services.ca import der
 from services.ca.authority import Authority
 from services.ca.ledger import Ledger, State, Status
+from services.ca.signing import key_bits
 
 MAX_REQUEST_BYTES = 4096
 MAX_SERIALS = 16
@@ -23,7 +21,6 @@ LIFETIME = timedelta(hours=1)
 _NONCE = "1.3.6.1.5.5.7.48.1.2"
 _MAX_NONCE_BYTES = 128  # RFC 9654 section 2.1
 _BASIC_RESPONSE = der.oid("1.3.6.1.5.5.7.48.1.1")
-_ECDSA_SHA256 = der.sequence(der.oid("1.2.840.10045.4.3.2"))
 _HASHES: dict[str, Callable[[bytes], "hashlib._Hash"]] = {
     "1.3.14.3.2.26": lambda data: hashlib.sha1(data, usedforsecurity=False),
     "2.16.840.1.101.3.4.2.1": hashlib.sha256,
@@ -62,11 +59,12 @@ class Responder:
         self._now = now
         issuing = authority.issuing.certificate
         name = issuing.subject.public_bytes()
-        key = _key_bits(issuing)
+        key = key_bits(issuing)
         self._issuer = {oid: (digest(name).digest(), digest(key).digest()) for oid, digest in _HASHES.items()}
-        responder_key = _key_bits(authority.ocsp.certificate)
+        responder_key = key_bits(authority.ocsp.certificate)
         by_key = der.tlv(der.OCTET_STRING, hashlib.sha1(responder_key, usedforsecurity=False).digest())
         self._responder_id = der.tlv(der.context(2), by_key)
+        self._signature_algorithm = authority.ocsp.signing.sha256_identifier
         self._certificates = der.tlv(der.context(0), der.sequence(authority.ocsp.der))
 
     async def answer(self, request_der: bytes) -> bytes:
@@ -91,8 +89,8 @@ class Responder:
         answers = [self._single(item, known.get(item.serial), now) for item in asked]
         extensions = der.tlv(der.context(1), der.sequence(nonce)) if nonce else b""
         response_data = der.sequence(self._responder_id, der.generalized_time(now), der.sequence(*answers), extensions)
-        signature = await self._authority.ocsp.key.sign_digest(hashlib.sha256(response_data).digest())
-        basic = der.sequence(response_data, _ECDSA_SHA256, der.bit_string(signature), self._certificates)
+        signature = await self._authority.ocsp.sign_digest(hashlib.sha256(response_data).digest())
+        basic = der.sequence(response_data, self._signature_algorithm, der.bit_string(signature), self._certificates)
         response = der.sequence(_BASIC_RESPONSE, der.tlv(der.OCTET_STRING, basic))
         return der.sequence(der.integer(_SUCCESSFUL, der.ENUMERATED), der.tlv(der.context(0), response))
 
@@ -119,11 +117,6 @@ class Responder:
 
 def _failure(status: int) -> bytes:
     return der.sequence(der.integer(status, der.ENUMERATED))
-
-
-def _key_bits(certificate: x509.Certificate) -> bytes:
-    """The content of the subjectPublicKey BIT STRING, which OCSP hashes."""
-    return certificate.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
 
 
 def _parse(request_der: bytes) -> tuple[list[_CertId], bytes]:
