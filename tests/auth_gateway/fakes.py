@@ -41,6 +41,7 @@ from services.auth_gateway.ports import (
     SignatureReport,
     SignedDocument,
 )
+from tests.auth_gateway.pki_objects import ISSUING_CRL, ISSUING_DER, ROOT_CRL, ROOT_DER
 from tests.bundles import IIN, POLICY
 
 APPLICATION = "applications/" + "a" * 26
@@ -297,7 +298,8 @@ class FakeCa(Fake):
         super().__init__()
         self.issued: dict[bytes, str] = {}
         self.bundles: list[Bundle] = []
-        self.chain_der = (b"issuing ca", b"root")
+        self.chain_der = (ISSUING_DER, ROOT_DER)
+        self.statuses: dict[bytes, bytes] = {}
 
     async def issue(self, request_id: str, bundle: Bundle, csr_der: bytes, release: str) -> IssuedCertificate:
         await self._called("issue")
@@ -312,7 +314,7 @@ class FakeCa(Fake):
 
     async def crl(self, *, root: bool) -> bytes:
         await self._called("crl")
-        return b"crl of the root" if root else b"crl of the issuing ca"
+        return ROOT_CRL if root else ISSUING_CRL
 
     async def chain(self) -> tuple[bytes, ...]:
         await self._called("chain")
@@ -320,7 +322,7 @@ class FakeCa(Fake):
 
     async def ocsp(self, request_der: bytes) -> bytes:
         await self._called("ocsp")
-        return b"status for " + request_der
+        return self.statuses.get(request_der, b"status for " + request_der)
 
     async def time_stamp(self, request_der: bytes) -> bytes:
         await self._called("time_stamp")
