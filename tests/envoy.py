@@ -154,7 +154,7 @@ class _Gateway(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         name = handler_call_details.method.rpartition("/")[2]
-        behaviour, request = {
+        methods: dict[str, tuple[Any, Any]] = {
             "CreateAuthentication": (self._get, auth.CreateAuthenticationRequest),
             "GetAuthentication": (self._get, auth.GetAuthenticationRequest),
             "GiveConsents": (self._get, auth.GiveConsentsRequest),
@@ -162,8 +162,10 @@ class _Gateway(grpc.GenericRpcHandler):
             "GetCapture": (self._get, capture.GetCaptureRequest),
             "GetIssuingCrl": (self._crl, pki.GetIssuingCrlRequest),
             "Ocsp": (self._ocsp, HttpBody),
+            "GetOcsp": (self._get_ocsp, pki.GetOcspRequest),
             "Authenticate": (self._authenticate, auth.AuthenticateRequest),
-        }.get(name, (None, None))
+        }
+        behaviour, request = methods.get(name, (None, None))
         if behaviour is None or request is None:
             return None
         if name == "Authenticate":
@@ -201,6 +203,10 @@ class _Gateway(grpc.GenericRpcHandler):
 
     def _ocsp(self, request: HttpBody, _: grpc.ServicerContext) -> HttpBody:
         return HttpBody(content_type="application/ocsp-response", data=request.data[::-1])
+
+    def _get_ocsp(self, request: pki.GetOcspRequest, context: grpc.ServicerContext) -> HttpBody:
+        context.send_initial_metadata((("cache-control", "public, max-age=60"), ("etag", '"x"')))
+        return HttpBody(content_type="application/ocsp-response", data=request.request.encode())
 
     def _authenticate(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         self._note("Authenticate", None, context)

@@ -67,7 +67,7 @@ def _https_listener(edge: Edge) -> Json:
 
 
 def _pki_listener(edge: Edge) -> Json:
-    manager = _connection_manager(edge, "pki", routes.pki_routes(), filters.pki_filters(edge))
+    manager = _connection_manager(edge, "pki", routes.pki_routes(), filters.pki_filters(edge), _SLASHES_ARE_LETTERS)
     return _listener("pki", edge.host, edge.pki_port, {"filters": [manager]})
 
 
@@ -80,7 +80,15 @@ def _listener(name: str, host: str, port: int, chain: Json) -> Json:
     }
 
 
-def _connection_manager(edge: Edge, name: str, route_list: list[Json], http_filters: list[Json]) -> Json:
+# A status that is asked for in the path is base64 there, in which slashes are letters (RFC 6960 appendix A.1). The
+# plain HTTP listener serves nothing that needs a token; on the other, a slash is a slash.
+_SLASHES_ARE_LETTERS: Final = {"merge_slashes": False, "path_with_escaped_slashes_action": "KEEP_UNCHANGED"}
+_SLASHES_ARE_SLASHES: Final = {"merge_slashes": True, "path_with_escaped_slashes_action": "REJECT_REQUEST"}
+
+
+def _connection_manager(
+    edge: Edge, name: str, route_list: list[Json], http_filters: list[Json], paths: Json = _SLASHES_ARE_SLASHES
+) -> Json:
     hosts = {
         "name": name,
         "domains": ["*"],
@@ -97,8 +105,7 @@ def _connection_manager(edge: Edge, name: str, route_list: list[Json], http_filt
         server_name="finid",
         # A path means one thing to every filter and to the services.
         normalize_path=True,
-        merge_slashes=True,
-        path_with_escaped_slashes_action="REJECT_REQUEST",
+        **paths,
         common_http_protocol_options={
             "headers_with_underscores_action": "REJECT_REQUEST",
             "idle_timeout": "300s",

@@ -157,6 +157,7 @@ def _ca(parts: Parts) -> dict[str, str]:
         "FINID_FIELD_KEY_FILE": parts.key("ca"),
         "FINID_CA_PKI_FOLDER": str(parts.pki),
         "FINID_CA_PKI_URL": parts.pki_url,
+        "FINID_CA_CRL_FILE": str(parts.state.private("ca") / "issuing.crl"),
         "FINID_ORDERERS_FILE": str(keys.orderers_file(parts.state, datetime.now(UTC))),
     }
 

@@ -107,7 +107,7 @@ async def main() -> None:
     auth_pb2_grpc.add_FinIdServiceServicer_to_server(FinIdServicer(desk), server.grpc)
     capture_pb2_grpc.add_CaptureServiceServicer_to_server(CaptureServicer(desk, documents), server.grpc)
     esign_pb2_grpc.add_ESignServiceServicer_to_server(ESignServicer(desk, documents, ca), server.grpc)
-    pki_pb2_grpc.add_PkiServiceServicer_to_server(PkiServicer(ca, published), server.grpc)
+    pki_pb2_grpc.add_PkiServiceServicer_to_server(PkiServicer(ca, published, _now), server.grpc)
     server.reflect(*files)
     try:
         await server.run(completion.resume)

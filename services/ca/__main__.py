@@ -38,11 +38,13 @@ async def serve(settings: CaSettings) -> None:
     token = open_token(settings.pkcs11_module, settings.token_label, settings.token_pin_file)
     announce(token, production=settings.env == "production")
     pool = TokenPool(token)
-    ours = await authority.take_up(authority.read(settings.ca_pki_folder), pool, _now())
+    ours = await authority.take_up(authority.read(settings.ca_pki_folder), pool, _now(), settings.ca_rsa_scheme)
     database = await Database.open(read_secret(settings.database_url_file), service="ca")
     ledger = LedgerStore(database, read_key(settings.field_key_file))
     pinned = pins.parse(settings.pins_file.read_bytes(), Env(settings.env))
     floor = floors.parse(settings.floors_file.read_bytes())
+    revocation_list = RevocationList(authority=ours, ledger=ledger, now=_now, file=settings.ca_crl_file)
+    responder = Responder(authority=ours, ledger=ledger, now=_now)
     servicer = CaServicer(
         authority=ours,
         issue=Issue(
@@ -62,8 +64,8 @@ async def serve(settings: CaSettings) -> None:
             now=_now,
         ),
         expiry_notices=ExpiryNotices(ledger=ledger, now=_now),
-        revocation_list=RevocationList(authority=ours, ledger=ledger, now=_now),
-        responder=Responder(authority=ours, ledger=ledger, now=_now),
+        revocation_list=revocation_list,
+        responder=responder,
         time_stamps=TimeStamps(authority=ours, practice=settings.practice, now=_now, random_bytes=secrets.token_bytes),
     )
     file = ca_pb2.DESCRIPTOR
@@ -76,7 +78,7 @@ async def serve(settings: CaSettings) -> None:
     ca_pb2_grpc.add_CaServiceServicer_to_server(servicer, server.grpc)
     server.reflect(file)
     try:
-        await server.run()
+        await server.run(revocation_list.keep_fresh, responder.keep_fresh)
     finally:
         pool.close()
         await database.close()

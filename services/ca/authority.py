@@ -12,11 +12,11 @@ from typing import Protocol, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mesh.hsm import KeyAlgorithm, TokenPool
+from mesh.hsm import KeyAlgorithm, RsaScheme, TokenPool
 from services.ca.profiles import Issuer
+from services.ca.signing import PrivateKey, PublicKey, Signing
 
 _Signed = TypeVar("_Signed")
 
@@ -39,11 +39,7 @@ class AuthorityError(Exception):
 class SigningKey(Protocol):
     """One of the authority's keys."""
 
-    async def sign_digest(self, digest: bytes) -> bytes:
-        """ECDSA-Sig-Value (DER) of a digest. Raises `mesh.hsm.TokenError`."""
-        ...
-
-    async def sign_with(self, sign: Callable[[ec.EllipticCurvePrivateKey], _Signed]) -> _Signed:
+    async def sign_with(self, sign: Callable[[PrivateKey], _Signed]) -> _Signed:
         """Let a builder of `cryptography` sign. Raises `mesh.hsm.TokenError`."""
         ...
 
@@ -51,19 +47,16 @@ class SigningKey(Protocol):
 class TokenKey:
     """A key in the authority's token."""
 
-    def __init__(self, pool: TokenPool, label: str) -> None:
+    def __init__(self, pool: TokenPool, label: str, algorithm: KeyAlgorithm) -> None:
         self._pool = pool
         self._label = label
+        self._private_key = pool.token.rsa_private_key if algorithm.rsa_bits else pool.token.private_key
 
-    async def sign_digest(self, digest: bytes) -> bytes:
+    async def sign_with(self, sign: Callable[[PrivateKey], _Signed]) -> _Signed:
         """See `SigningKey`."""
-        return await self._pool.call(self._pool.token.sign_digest, self._label, digest)
+        return await self._pool.call(lambda: sign(self._private_key(self._label)))
 
-    async def sign_with(self, sign: Callable[[ec.EllipticCurvePrivateKey], _Signed]) -> _Signed:
-        """See `SigningKey`."""
-        return await self._pool.call(lambda: sign(self._pool.token.private_key(self._label)))
-
-    async def public_key(self) -> ec.EllipticCurvePublicKey:
+    async def public_key(self) -> PublicKey:
         """The public half, as the token holds it."""
         return await self.sign_with(lambda key: key.public_key())
 
@@ -74,11 +67,22 @@ class Certified:
 
     certificate: x509.Certificate
     key: SigningKey
+    scheme: RsaScheme = RsaScheme.PKCS1_V15
 
     @property
-    def public_key(self) -> ec.EllipticCurvePublicKey:
+    def public_key(self) -> PublicKey:
         """The certified key."""
-        return elliptic(self.certificate)
+        return public_key_of(self.certificate)
+
+    @property
+    def signing(self) -> Signing:
+        """How the key signs."""
+        return signing_of(self.public_key, self.scheme)
+
+    async def sign_digest(self, digest_sha256: bytes) -> bytes:
+        """Sign a SHA-256 digest, as `signing.sha256_identifier` says. Raises `mesh.hsm.TokenError`."""
+        signing = self.signing
+        return await self.key.sign_with(lambda key: signing.sign_digest(digest_sha256, key))
 
     @property
     def der(self) -> bytes:
@@ -115,30 +119,25 @@ class Authority:
         return Issuer(self.issuing.certificate.subject, self.issuing.public_key)
 
     @property
-    def algorithm(self) -> KeyAlgorithm:
-        """Algorithm of the issuing CA's key."""
-        return algorithm_of(self.issuing.public_key)
-
-    @property
     def chain_der(self) -> list[bytes]:
         """Issuing CA, then root."""
         return [self.issuing.der, self.root.public_bytes(Encoding.DER)]
 
 
-def elliptic(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
+def public_key_of(certificate: x509.Certificate) -> PublicKey:
     """The key of one of the authority's own certificates. Raises AuthorityError for another kind of key."""
     public_key = certificate.public_key()
-    if not isinstance(public_key, ec.EllipticCurvePublicKey):
-        raise AuthorityError("a certificate of the authority is not of an elliptic curve key")
+    if not isinstance(public_key, PublicKey):
+        raise AuthorityError("a certificate of the authority is neither of a curve's key nor of RSA")
     return public_key
 
 
-def algorithm_of(public_key: ec.EllipticCurvePublicKey) -> KeyAlgorithm:
-    """Algorithm of an elliptic curve key. Raises AuthorityError for another curve."""
-    for algorithm in KeyAlgorithm:
-        if not algorithm.rsa_bits and algorithm.curve.name == public_key.curve.name:
-            return algorithm
-    raise AuthorityError("a key of the authority is on an unknown curve")
+def signing_of(public_key: PublicKey, scheme: RsaScheme = RsaScheme.PKCS1_V15) -> Signing:
+    """How one of the authority's keys signs. Raises AuthorityError for a curve or size that is not used."""
+    try:
+        return Signing.by(public_key, scheme)
+    except ValueError as error:
+        raise AuthorityError("a key of the authority is of no known algorithm") from error
 
 
 def read(folder: Path) -> Certificates:
@@ -164,19 +163,23 @@ def read(folder: Path) -> Certificates:
     return found
 
 
-async def take_up(certificates: Certificates, pool: TokenPool, now: datetime) -> Authority:
+async def take_up(
+    certificates: Certificates, pool: TokenPool, now: datetime, scheme: RsaScheme = RsaScheme.PKCS1_V15
+) -> Authority:
     """Join certificates and token. Raises AuthorityError when one has expired or is not of the token's key; TokenError.
 
-    `now` is in UTC.
+    `now` is in UTC. `scheme` is how RSA keys sign certificates, lists and status; time stamps are always PKCS#1 v1.5,
+    the only one of the two that openssl's verifier of them knows.
     """
 
     async def join(certificate: x509.Certificate, label: str) -> Certified:
-        key = TokenKey(pool, label)
-        if elliptic(certificate) != await key.public_key():
+        public_key = public_key_of(certificate)
+        key = TokenKey(pool, label, signing_of(public_key).algorithm)
+        if public_key != await key.public_key():
             raise AuthorityError(f"the certificate of {label} is not of the token's key")
         if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
             raise AuthorityError(f"the certificate of {label} is not valid now")
-        return Certified(certificate, key)
+        return Certified(certificate, key, RsaScheme.PKCS1_V15 if label == TSA_KEY else scheme)
 
     return Authority(
         root=certificates.root,

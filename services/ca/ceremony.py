@@ -21,11 +21,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mesh.errors import FinIdError
-from mesh.hsm import KeyAlgorithm, Token, TokenPrivateKey, open_token
+from mesh.hsm import KeyAlgorithm, RsaScheme, Token, open_token
 from services.ca import authority, lint, profiles, subject
 from services.ca.authority import AuthorityError
 from services.ca.profiles import SERIAL_BYTES, Issuer, Practice, Profile
 from services.ca.settings import CeremonySettings
+from services.ca.signing import PrivateKey
 
 TRANSCRIPT_FILE = "ceremony.log"
 ROOT_CRL_LIFETIME = timedelta(days=180)
@@ -75,8 +76,10 @@ class Ceremony:
         say: Callable[[str], None],
         dry_run: bool = False,
         algorithms: Mapping[Role, KeyAlgorithm] = ALGORITHMS,
+        scheme: RsaScheme = RsaScheme.PKCS1_V15,
     ) -> None:
-        """`say` takes the lines of the transcript; `now` is in UTC; `algorithms` are those of keys yet to be made.
+        """`say` takes the lines of the transcript; `now` is in UTC; `algorithms` are those of keys yet to be made,
+        `scheme` is how RSA keys sign.
 
         Raises CeremonyError for an algorithm that a role's profile does not know.
         """
@@ -84,6 +87,7 @@ class Ceremony:
             if algorithm not in role.profile.key_algorithms:
                 raise CeremonyError(f"{role.common_name}: no key of algorithm {algorithm.value}")
         self._algorithms = algorithms
+        self._scheme = scheme
         self._folder = folder
         self._practice = practice
         self._organization = organization
@@ -150,8 +154,8 @@ class Ceremony:
         wanted = profiles.extensions(
             role.profile,
             self._practice,
-            Issuer(signer.subject, authority.elliptic(signer)),
-            authority.elliptic(kept),
+            Issuer(signer.subject, authority.public_key_of(signer)),
+            authority.public_key_of(kept),
         )
         if list(kept.extensions) != wanted:
             return "its profile has changed"
@@ -159,9 +163,7 @@ class Ceremony:
             return "its key is another"
         return ""
 
-    def _issue(
-        self, role: Role, key: TokenPrivateKey, name: x509.Name, issuer: x509.Certificate | None
-    ) -> x509.Certificate:
+    def _issue(self, role: Role, key: PrivateKey, name: x509.Name, issuer: x509.Certificate | None) -> x509.Certificate:
         """Lint and sign."""
         issuer_key = self._issuer_key(role)
         unsigned = profiles.builder(
@@ -174,10 +176,10 @@ class Ceremony:
             now=self._now,
             not_after=issuer.not_valid_after_utc if issuer else None,
         )
-        algorithm = authority.algorithm_of(issuer_key.public_key())
+        signing = authority.signing_of(issuer_key.public_key(), self._scheme)
         if issuer is not None:
-            lint.linted_copy(lambda throw_away: unsigned.sign(throw_away, algorithm.digest), algorithm)
-        signed = unsigned.sign(issuer_key, algorithm.digest)
+            lint.linted_copy(lambda throw_away: signing.sign_built(unsigned, throw_away), signing)
+        signed = signing.sign_built(unsigned, issuer_key)
         signed.verify_directly_issued_by(issuer or signed)
         # The lint verifies what signs itself, so the root can only be linted as it is; nobody has it yet.
         lint.require_clean(signed)
@@ -185,7 +187,7 @@ class Ceremony:
 
     def _root_crl(self, root: x509.Certificate | None) -> None:
         kept = self._read_root_crl()
-        root_key = authority.elliptic(root) if root is not None else None
+        root_key = authority.public_key_of(root) if root is not None else None
         if kept is not None and root_key is not None and kept.is_signature_valid(root_key):
             ends = kept.next_update_utc or self._now
             if self._now < ends - ROOT_CRL_LIFETIME / 2:
@@ -199,14 +201,16 @@ class Ceremony:
         at = self._now.replace(microsecond=0)
         builder = (
             x509.CertificateRevocationListBuilder(root.subject, at, at + ROOT_CRL_LIFETIME)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.elliptic(root)), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key_of(root)), critical=False
+            )
             .add_extension(x509.CRLNumber(number), critical=False)
         )
         for entry in kept or ():
             builder = builder.add_revoked_certificate(entry)
         key = self._issuer_key(ROOT)
-        signed = builder.sign(key, authority.algorithm_of(key.public_key()).digest)
-        if not signed.is_signature_valid(authority.elliptic(root)):
+        signed = authority.signing_of(key.public_key(), self._scheme).sign_built(builder, key)
+        if not signed.is_signature_valid(authority.public_key_of(root)):
             raise CeremonyError(f"root.pem is not of the token's key {authority.ROOT_KEY}")
         self._write(authority.ROOT_CRL_FILE, signed.public_bytes(Encoding.DER))
         self._say(f"Root CRL: issued number {number}, next update {at + ROOT_CRL_LIFETIME:%Y-%m-%d}")
@@ -227,9 +231,9 @@ class Ceremony:
     def _is_of_the_token(self, role: Role, certificate: x509.Certificate) -> bool:
         if not self._has_key(role):
             return False
-        return certificate.public_key() == self._token_of(role).private_key(role.key_label).public_key()
+        return certificate.public_key() == _private_key(self._token_of(role), role).public_key()
 
-    def _key(self, role: Role) -> TokenPrivateKey:
+    def _key(self, role: Role) -> PrivateKey:
         """The role's key, generated if the token has none."""
         token = self._token_of(role)
         if not token.has_key_pair(role.key_label):
@@ -238,11 +242,11 @@ class Ceremony:
             self._say(
                 f"{role.common_name}: generated {algorithm.value} key {role.key_label}, {_sha256(public_key_der)}"
             )
-        return token.private_key(role.key_label)
+        return _private_key(token, role)
 
-    def _issuer_key(self, role: Role) -> TokenPrivateKey:
+    def _issuer_key(self, role: Role) -> PrivateKey:
         issuer = ROOT if role in (ROOT, ISSUING) else ISSUING
-        return self._token_of(issuer).private_key(issuer.key_label)
+        return _private_key(self._token_of(issuer), issuer)
 
     def _announce(self, token: Token, whose: str) -> None:
         if token.is_development_token:
@@ -283,6 +287,12 @@ class Ceremony:
         if not self._dry_run:
             with (self._folder / TRANSCRIPT_FILE).open("a", encoding="utf-8") as transcript:
                 transcript.writelines(f"{line}\n" for line in self._lines)
+
+
+def _private_key(token: Token, role: Role) -> PrivateKey:
+    """The role's key, of whatever kind it is. Raises TokenKeyMissingError."""
+    algorithm = KeyAlgorithm.of(token.public_key_der(role.key_label))
+    return token.rsa_private_key(role.key_label) if algorithm.rsa_bits else token.private_key(role.key_label)
 
 
 def _sha256(data: bytes) -> str:
@@ -328,6 +338,7 @@ def main() -> None:
                 OCSP: settings.ca_ocsp_algorithm,
                 TSA: settings.ca_tsa_algorithm,
             },
+            scheme=settings.ca_rsa_scheme,
         ).run()
     except (AuthorityError, CeremonyError, FinIdError, OSError, ValueError) as error:
         sys.exit(f"the ceremony stopped: {error}")

@@ -29,6 +29,7 @@ from services.ca import lint, profiles, subject
 from services.ca.authority import Authority
 from services.ca.ledger import ABANDONED_AFTER, Intent, Issuance, Ledger, State, TransactionUsedError
 from services.ca.profiles import SERIAL_BYTES, SUBJECTS, Holder, Practice, Profile
+from services.ca.signing import PrivateKey, SignBuilt
 
 _PURPOSES = frozenset({Purpose.ISSUE, Purpose.REISSUE})
 
@@ -205,10 +206,12 @@ class Issue:
             not_after=issuer_ends,
         )
 
-        def sign(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-            return unsigned.sign(key, authority.algorithm.digest)
+        signing = authority.issuing.signing
 
-        linted = await asyncio.to_thread(lint.linted_copy, sign, authority.algorithm)
+        def sign(key: PrivateKey) -> x509.Certificate:
+            return signing.sign_built(unsigned, key)
+
+        linted = await asyncio.to_thread(lint.linted_copy, sign, signing)
         intent = Intent(
             serial=serial,
             txn=grant.txn,
@@ -227,9 +230,7 @@ class Issue:
             raise IssuanceInProgressError("the certificate is being issued", retry_after_s=1.0)
         return await self._sign_intended(intent, sign, linted)
 
-    async def _sign_intended(
-        self, intent: Intent, sign: Callable[[ec.EllipticCurvePrivateKey], x509.Certificate], linted: x509.Certificate
-    ) -> Issued:
+    async def _sign_intended(self, intent: Intent, sign: SignBuilt, linted: x509.Certificate) -> Issued:
         """Sign what was linted, record it, and only then let it go; whatever fails in between abandons the serial."""
         try:
             certificate = await self._authority.issuing.key.sign_with(sign)

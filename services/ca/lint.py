@@ -4,17 +4,14 @@ A certificate that breaks a rule cannot be called back once it has left, only re
 the same). About 5 ms a certificate.
 """
 
-from collections.abc import Callable
-
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from pkilint import loader
 from pkilint.pkix import certificate, extension, name
 from pkilint.validation import ValidationFindingSeverity
 
 from mesh.errors import Code, FinIdError
-from mesh.hsm import KeyAlgorithm
+from services.ca.signing import SignBuilt, Signing
 
 # NOTICE, INFO and DEBUG describe; these say that something is wrong.
 _WRONG = frozenset(
@@ -60,13 +57,11 @@ def require_clean(certificate: x509.Certificate) -> None:
         raise LintError("the certificate would break its profile", metadata={"findings": " ".join(broken)[:512]})
 
 
-def linted_copy(
-    sign_copy: Callable[[ec.EllipticCurvePrivateKey], x509.Certificate], algorithm: KeyAlgorithm
-) -> x509.Certificate:
-    """Lint what `sign_copy` makes with a throw-away key of the issuer's algorithm; give that copy.
+def linted_copy(sign_copy: SignBuilt, signing: Signing) -> x509.Certificate:
+    """Lint what `sign_copy` makes with a throw-away key that signs as the issuer's does; give that copy.
 
     Raises LintError.
     """
-    copy = sign_copy(ec.generate_private_key(algorithm.curve))
+    copy = sign_copy(signing.throw_away_key())
     require_clean(copy)
     return copy

@@ -1,29 +1,40 @@
 """OCSP (RFC 6960): what stands of serials of the issuing CA, signed by a delegated responder.
 
 A request may ask for several serials. Its nonce, if it has one, is echoed (RFC 9654). What was never issued is unknown.
+
+Answers about one serial without a nonce are kept (RFC 5019, 6960 section 2.5) and signed anew in the background while
+somebody asks. A change in the ledger drops them: at once where it was made, within `CAUGHT_UP_EVERY_S` on every other
+replica. With the database away, kept answers serve until they end.
 """
 
+import asyncio
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
+from mesh import telemetry
+from mesh.errors import DependencyUnavailableError
+from mesh.hsm import TokenError
 from services.ca import der
 from services.ca.authority import Authority
 from services.ca.ledger import Ledger, State, Status
+from services.ca.signing import key_bits
 
 MAX_REQUEST_BYTES = 4096
 MAX_SERIALS = 16
 # How long a relying party may go by an answer.
 LIFETIME = timedelta(hours=1)
+# A kept answer is made anew when so little of its life has gone that a relying party always has some of it.
+RENEWED_AFTER = timedelta(minutes=30)
+CAUGHT_UP_EVERY_S = 0.25
+_MAX_KEPT = 10_000
+_RENEWED_AT_ONCE = 32
 
 _NONCE = "1.3.6.1.5.5.7.48.1.2"
 _MAX_NONCE_BYTES = 128  # RFC 9654 section 2.1
 _BASIC_RESPONSE = der.oid("1.3.6.1.5.5.7.48.1.1")
-_ECDSA_SHA256 = der.sequence(der.oid("1.2.840.10045.4.3.2"))
 _HASHES: dict[str, Callable[[bytes], "hashlib._Hash"]] = {
     "1.3.14.3.2.26": lambda data: hashlib.sha1(data, usedforsecurity=False),
     "2.16.840.1.101.3.4.2.1": hashlib.sha256,
@@ -53,6 +64,16 @@ class _CertId:
     serial: int
 
 
+@dataclass(slots=True)
+class _Kept:
+    """A signed answer about one certificate; `asked_at` is when somebody last asked."""
+
+    about: _CertId
+    response_der: bytes
+    made_at: datetime
+    asked_at: datetime
+
+
 class Responder:
     """Answers for one authority."""
 
@@ -60,13 +81,17 @@ class Responder:
         self._authority = authority
         self._ledger = ledger
         self._now = now
+        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        # The last change of the ledger that the kept answers know of; nothing is kept before the first is known.
+        self._caught_up: int | None = None
         issuing = authority.issuing.certificate
         name = issuing.subject.public_bytes()
-        key = _key_bits(issuing)
+        key = key_bits(issuing)
         self._issuer = {oid: (digest(name).digest(), digest(key).digest()) for oid, digest in _HASHES.items()}
-        responder_key = _key_bits(authority.ocsp.certificate)
+        responder_key = key_bits(authority.ocsp.certificate)
         by_key = der.tlv(der.OCTET_STRING, hashlib.sha1(responder_key, usedforsecurity=False).digest())
         self._responder_id = der.tlv(der.context(2), by_key)
+        self._signature_algorithm = authority.ocsp.signing.sha256_identifier
         self._certificates = der.tlv(der.context(0), der.sequence(authority.ocsp.der))
 
     async def answer(self, request_der: bytes) -> bytes:
@@ -83,16 +108,86 @@ class Responder:
             if issuer != (cert_id.issuer_name_hash, cert_id.issuer_key_hash):
                 # RFC 6960 section 2.3: this responder cannot speak for that issuer.
                 return _failure(_UNAUTHORIZED)
-        known = {status.serial: status for status in await self._ledger.statuses({item.serial for item in asked})}
-        return await self._respond(asked, known, nonce)
+        if len(asked) == 1 and not nonce:
+            return await self._kept_or_made(asked[0])
+        return await self._made(asked, nonce)
+
+    async def catch_up(self) -> None:
+        """Drop what the ledger's changes have made untrue. Raises DependencyUnavailableError."""
+        last = await self._ledger.last_change()
+        if self._caught_up is None:
+            self._caught_up = last
+        if last == self._caught_up:
+            return
+        changed = set(await self._ledger.changed_since(self._caught_up))
+        for key in [key for key, kept in self._kept.items() if kept.about.serial in changed]:
+            del self._kept[key]
+        self._caught_up = max(last, self._caught_up)
+
+    async def keep_fresh(self) -> None:
+        """Follow the ledger, and sign anew what is still asked for, for ever."""
+        while True:
+            try:
+                await self.catch_up()
+                await self._renew()
+            except (DependencyUnavailableError, TokenError) as error:
+                telemetry.logger().debug("kept status is not followed", error_class=type(error).__name__)
+            await asyncio.sleep(CAUGHT_UP_EVERY_S)
+
+    async def _renew(self) -> None:
+        now = self._now()
+        old = [kept for kept in self._kept.values() if kept.made_at + RENEWED_AFTER <= now]
+        for kept in old[:_RENEWED_AT_ONCE]:
+            if kept.asked_at + LIFETIME <= now:
+                self._kept.pop(kept.about.encoded, None)
+            else:
+                await self._make_and_keep(kept.about, kept.asked_at)
+
+    async def _kept_or_made(self, about: _CertId) -> bytes:
+        now = self._now()
+        kept = self._kept.get(about.encoded)
+        if kept is None:
+            return await self._make_and_keep(about, now)
+        kept.asked_at = now
+        self._kept.move_to_end(about.encoded)
+        if now < kept.made_at + RENEWED_AFTER:
+            return kept.response_der
+        try:
+            return await self._make_and_keep(about, now)
+        except (DependencyUnavailableError, TokenError):
+            if now < kept.made_at + LIFETIME:
+                return kept.response_der
+            raise
+
+    async def _make_and_keep(self, about: _CertId, asked_at: datetime) -> bytes:
+        """Only of what was issued: strangers can invent serials without end."""
+        caught_up, made_at = self._caught_up, self._now()
+        known = await self._known([about])
+        response_der = await self._respond([about], known, b"")
+        issued = about.serial in self._authority.issued_serials or about.serial in known
+        # What changed between reading the status and now may have been caught up with already: then it is not kept.
+        if issued and caught_up is not None and caught_up == self._caught_up:
+            self._kept[about.encoded] = _Kept(about, response_der, made_at, asked_at)
+            self._kept.move_to_end(about.encoded)
+            if len(self._kept) > _MAX_KEPT:
+                self._kept.popitem(last=False)
+        return response_der
+
+    async def _made(self, asked: list[_CertId], nonce: bytes) -> bytes:
+        return await self._respond(asked, await self._known(asked), nonce)
+
+    async def _known(self, asked: list[_CertId]) -> dict[int, Status]:
+        """Statuses by serial. An intent that is still worked on has not been issued yet, so it is not known either."""
+        found = await self._ledger.statuses({item.serial for item in asked})
+        return {status.serial: status for status in found if status.state is not State.INTENDED}
 
     async def _respond(self, asked: list[_CertId], known: dict[int, Status], nonce: bytes) -> bytes:
         now = self._now()
         answers = [self._single(item, known.get(item.serial), now) for item in asked]
         extensions = der.tlv(der.context(1), der.sequence(nonce)) if nonce else b""
         response_data = der.sequence(self._responder_id, der.generalized_time(now), der.sequence(*answers), extensions)
-        signature = await self._authority.ocsp.key.sign_digest(hashlib.sha256(response_data).digest())
-        basic = der.sequence(response_data, _ECDSA_SHA256, der.bit_string(signature), self._certificates)
+        signature = await self._authority.ocsp.sign_digest(hashlib.sha256(response_data).digest())
+        basic = der.sequence(response_data, self._signature_algorithm, der.bit_string(signature), self._certificates)
         response = der.sequence(_BASIC_RESPONSE, der.tlv(der.OCTET_STRING, basic))
         return der.sequence(der.integer(_SUCCESSFUL, der.ENUMERATED), der.tlv(der.context(0), response))
 
@@ -106,7 +201,7 @@ class Responder:
         )
 
     def _status(self, serial: int, status: Status | None) -> bytes:
-        """CertStatus. An intent that is still worked on has not been issued yet."""
+        """CertStatus."""
         if serial in self._authority.issued_serials or (status is not None and status.state is State.ISSUED):
             return der.tlv(der.context(0, constructed=False))
         if status is None or status.revoked_at is None:
@@ -119,11 +214,6 @@ class Responder:
 
 def _failure(status: int) -> bytes:
     return der.sequence(der.integer(status, der.ENUMERATED))
-
-
-def _key_bits(certificate: x509.Certificate) -> bytes:
-    """The content of the subjectPublicKey BIT STRING, which OCSP hashes."""
-    return certificate.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
 
 
 def _parse(request_der: bytes) -> tuple[list[_CertId], bytes]:

@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
 from mesh.hsm import KeyAlgorithm
+from services.ca.signing import PublicKey
 
 # Registration certificate of an individual, and of a legal entity (held by somebody who acts for it).
 KZ_INDIVIDUAL = x509.ObjectIdentifier("1.2.398.3.3.4.1.1")
@@ -58,7 +58,9 @@ class Profile:
 
 
 _CA_USAGE = frozenset({"key_cert_sign", "crl_sign"})
-_CA_ALGORITHMS = frozenset({KeyAlgorithm.EC_P384})
+_RSA = frozenset({KeyAlgorithm.RSA_3072, KeyAlgorithm.RSA_4096})
+_CA_ALGORITHMS = _RSA | {KeyAlgorithm.EC_P384}
+_DELEGATE_ALGORITHMS = _RSA | {KeyAlgorithm.EC_P256, KeyAlgorithm.EC_P384}
 _YEAR = timedelta(days=365)
 
 ROOT = Profile(lifetime=20 * _YEAR, key_usage=_CA_USAGE, key_algorithms=_CA_ALGORITHMS, is_ca=True)
@@ -76,12 +78,14 @@ OCSP = Profile(
     lifetime=timedelta(days=90),
     key_usage=frozenset({"digital_signature"}),
     extended_key_usage=(ExtendedKeyUsageOID.OCSP_SIGNING,),
+    key_algorithms=_DELEGATE_ALGORITHMS,
     ocsp_no_check=True,
 )
 TSA = Profile(
     lifetime=5 * _YEAR,
     key_usage=frozenset({"digital_signature", "content_commitment"}),
     extended_key_usage=(ExtendedKeyUsageOID.TIME_STAMPING,),
+    key_algorithms=_DELEGATE_ALGORITHMS,
     policy=(1, 9),
     crl="issuing.crl",
     points_to_issuer=True,
@@ -134,7 +138,7 @@ class Issuer:
     """Who signs: its name and public key."""
 
     name: x509.Name
-    public_key: ec.EllipticCurvePublicKey
+    public_key: PublicKey
 
 
 def serial_number(random_20: bytes) -> int:
@@ -149,7 +153,7 @@ def builder(
     practice: Practice,
     issuer: Issuer,
     subject: x509.Name,
-    public_key: ec.EllipticCurvePublicKey,
+    public_key: PublicKey,
     *,
     serial: int,
     now: datetime,
@@ -175,7 +179,7 @@ def builder(
 
 
 def extensions(
-    profile: Profile, practice: Practice, issuer: Issuer, public_key: ec.EllipticCurvePublicKey
+    profile: Profile, practice: Practice, issuer: Issuer, public_key: PublicKey
 ) -> list[x509.Extension[x509.ExtensionType]]:
     """The extensions of a certificate of `profile`, in their order."""
     found: list[tuple[x509.ExtensionType, bool]] = []

@@ -1,5 +1,6 @@
 """CaService: protobuf to the domain and back."""
 
+import contextlib
 from typing import Any
 
 import grpc
@@ -7,6 +8,7 @@ from finid.ca.v1 import ca_pb2 as pb
 from finid.ca.v1 import ca_pb2_grpc as rpc
 from finid.factor.v1 import bundle_pb2
 
+from mesh.errors import DependencyUnavailableError
 from mesh.transaction import Openings
 from services.ca.authority import Authority
 from services.ca.change import Changes
@@ -55,6 +57,7 @@ class CaServicer(rpc.CaServiceServicer):
                 release=request.release,
             )
         )
+        await self._tell()
         return pb.IssueResponse(
             certificate_der=issued.certificate_der,
             chain_der=self._authority.chain_der,
@@ -78,11 +81,19 @@ class CaServicer(rpc.CaServiceServicer):
         at = await self._changes.by_person(
             kind, request.request_id, bundle.transaction, _openings(bundle.openings), tuple(bundle.receipts)
         )
+        await self._tell()
         return int(at.timestamp())
+
+    async def _tell(self) -> None:
+        """Have status say at once what was just changed; what fails here is caught up with a moment later."""
+        with contextlib.suppress(DependencyUnavailableError):
+            await self._responder.catch_up()
 
     async def Order(self, request: pb.OrderRequest, _context: _Context) -> pb.OrderResponse:
         """Do what a signed order says."""
-        return pb.OrderResponse(done_at=int((await self._changes.by_order(request.order)).timestamp()))
+        done_at = await self._changes.by_order(request.order)
+        await self._tell()
+        return pb.OrderResponse(done_at=int(done_at.timestamp()))
 
     async def ListExpiring(self, request: pb.ListExpiringRequest, _context: _Context) -> pb.ListExpiringResponse:
         """Return certificates that end soon."""

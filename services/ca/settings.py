@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from mesh.hsm import KeyAlgorithm
+from mesh.hsm import KeyAlgorithm, RsaScheme
 from mesh.settings import EnvironmentSettings, KeyFile, MeshSettings, PublicFile, SecretFile
 from services.ca.profiles import Practice
 
@@ -42,6 +42,8 @@ class AuthoritySettings(EnvironmentSettings):
     """What the ceremony writes and the service reads: certificates, the root's CRL, transcripts."""
     ca_pki_url: PublicUrl
     """Where relying parties fetch issuing.crl, root.crl, issuing.cer and ask ocsp; it stands in every certificate."""
+    ca_rsa_scheme: RsaScheme = RsaScheme.PKCS1_V15
+    """How RSA keys, where the ceremony made some, sign certificates, lists and status."""
     ca_policy_arc: Oid = DOCUMENTATION_ARC
     ca_cps_url: PublicUrl | None = None
     """Where the practice statement is published; certificates name none if not set."""
@@ -61,6 +63,8 @@ class AuthoritySettings(EnvironmentSettings):
 class CaSettings(AuthoritySettings, MeshSettings):
     """What the service needs to know beside what every service does."""
 
+    ca_crl_file: Path | None = None
+    """Where the last revocation list is kept, so that it serves through a restart while the database is away."""
     database_url_file: SecretFile
     field_key_file: KeyFile
     """Seals certificates, which name people, in the database."""

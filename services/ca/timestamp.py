@@ -25,7 +25,6 @@ _HASH_BYTES = {
     "2.16.840.1.101.3.4.2.3": 64,
 }
 _SHA256 = der.sequence(der.oid("2.16.840.1.101.3.4.2.1"))
-_ECDSA_SHA256 = der.sequence(der.oid("1.2.840.10045.4.3.2"))
 _SIGNED_DATA = der.oid("1.2.840.113549.1.7.2")
 _TST_INFO = der.oid("1.2.840.113549.1.9.16.1.4")
 _CONTENT_TYPE = der.oid("1.2.840.113549.1.9.3")
@@ -88,6 +87,7 @@ class TimeStamps:
         self._random_bytes = random_bytes
         self._policy = practice.policy(TIME_STAMP_POLICY).dotted_string
         tsa = authority.tsa.certificate
+        self._signature_algorithm = authority.tsa.signing.sha256_identifier
         self._signer = der.sequence(tsa.issuer.public_bytes(), der.integer(tsa.serial_number))
         # The hash algorithm is SHA-256, which is the default and so absent in DER.
         certificate_hash = der.tlv(der.OCTET_STRING, hashlib.sha256(authority.tsa.der).digest())
@@ -149,13 +149,13 @@ class TimeStamps:
         attributes = [*self._fixed_attributes, _attribute(_MESSAGE_DIGEST, message_digest)]
         # RFC 5652 section 5.4: signed with the tag of a SET OF, sent with an implicit one.
         digest = hashlib.sha256(der.set_of(attributes)).digest()
-        signature = await self._authority.tsa.key.sign_digest(digest)
+        signature = await self._authority.tsa.sign_digest(digest)
         signer_info = der.sequence(
             der.integer(1),
             self._signer,
             _SHA256,
             der.set_of(attributes, der.context(0)),
-            _ECDSA_SHA256,
+            self._signature_algorithm,
             der.tlv(der.OCTET_STRING, signature),
         )
         certificates = der.tlv(der.context(0), self._authority.tsa.der) if request.wants_certificate else b""

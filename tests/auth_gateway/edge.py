@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,9 @@ async def running(room: Room, folder: Path) -> AsyncIterator[Edge]:
     auth_pb2_grpc.add_FinIdServiceServicer_to_server(api.finid, server.grpc)
     capture_pb2_grpc.add_CaptureServiceServicer_to_server(api.capture, server.grpc)
     esign_pb2_grpc.add_ESignServiceServicer_to_server(api.esign, server.grpc)
-    pki_pb2_grpc.add_PkiServiceServicer_to_server(PkiServicer(room.ca, world.pins()), server.grpc)
+    pki_pb2_grpc.add_PkiServiceServicer_to_server(
+        PkiServicer(room.ca, world.pins(), lambda: datetime.now(UTC)), server.grpc
+    )
     task = asyncio.create_task(server.run())
     await _serving(settings.health_listen)
     edge = Edge(room, api, world, settings.listen, authority.settings)

@@ -44,6 +44,7 @@ from services.auth_gateway.ports import (
     SignedDocument,
     Supplies,
 )
+from tests.auth_gateway.pki_objects import ISSUING_CRL, ISSUING_DER, ROOT_CRL, ROOT_DER
 from tests.bundles import IIN, POLICY
 
 APPLICATION = "applications/" + "a" * 26
@@ -331,10 +332,11 @@ class FakeCa(Fake):
         super().__init__()
         self.issued: dict[bytes, str] = {}
         self.bundles: list[Bundle] = []
-        self.chain_der = (b"issuing ca", b"root")
         self.revoked: dict[bytes, str] = {}
         self.suspended: dict[bytes, str] = {}
         self.resumed: dict[bytes, str] = {}
+        self.chain_der = (ISSUING_DER, ROOT_DER)
+        self.statuses: dict[bytes, bytes] = {}
 
     async def issue(self, request_id: str, bundle: Bundle, csr_der: bytes, release: str) -> IssuedCertificate:
         await self._called("issue")
@@ -361,7 +363,7 @@ class FakeCa(Fake):
 
     async def crl(self, *, root: bool) -> bytes:
         await self._called("crl")
-        return b"crl of the root" if root else b"crl of the issuing ca"
+        return ROOT_CRL if root else ISSUING_CRL
 
     async def chain(self) -> tuple[bytes, ...]:
         await self._called("chain")
@@ -369,7 +371,7 @@ class FakeCa(Fake):
 
     async def ocsp(self, request_der: bytes) -> bytes:
         await self._called("ocsp")
-        return b"status for " + request_der
+        return self.statuses.get(request_der, b"status for " + request_der)
 
     async def time_stamp(self, request_der: bytes) -> bytes:
         await self._called("time_stamp")

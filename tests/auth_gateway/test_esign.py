@@ -11,6 +11,7 @@ from mesh.errors import Code
 from mesh.names import new_id
 from tests.auth_gateway.edge import Edge, refused, told
 from tests.auth_gateway.fakes import ANOTHER_APPLICATION, NOBODYS_IIN, refusal
+from tests.auth_gateway.pki_objects import ISSUING_CRL, ISSUING_DER, ROOT_CRL, ROOT_DER
 from tests.auth_gateway.visits import (
     CONTENTS,
     RETURN_TO,
@@ -38,7 +39,7 @@ async def test_a_certificate_is_told_once_the_result_is_read(edge: Edge) -> None
     result = await read(edge, order.authentication.name, code)
     done = await documents.GetCertificateOrder(asked, metadata=token)
     assert (done.state, done.certificate.name) == (esign.OPERATION_STATE_DONE, result.outcome)
-    assert list(done.certificate.chain_der) == [b"issuing ca", b"root"]
+    assert list(done.certificate.chain_der) == [ISSUING_DER, ROOT_DER]
     assert not result.HasField("person")
     stranger = edge.token(ANOTHER_APPLICATION)
     error = await refused(documents.GetCertificateOrder(asked, metadata=stranger))
@@ -205,4 +206,4 @@ async def test_a_document_is_verified_with_the_authoritys_own_lists(edge: Edge) 
     assert (report.sub_indication, report.explanation) == ("HASH_FAILURE", "changed after signing")
     assert report.HasField("stamped_time")
     assert not report.HasField("claimed_time")
-    assert edge.room.documents.crls == [b"crl of the issuing ca", b"crl of the root"]
+    assert edge.room.documents.crls == [ISSUING_CRL, ROOT_CRL]

@@ -1,7 +1,11 @@
 """PkiService over the wire: what relying parties fetch without a token."""
 
+import base64
 import json
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from finid.pki.v1 import pki_pb2 as pki
@@ -9,6 +13,15 @@ from google.api.httpbody_pb2 import HttpBody
 
 from tests.auth_gateway.edge import Edge, refused, told
 from tests.auth_gateway.fakes import unavailable
+from tests.auth_gateway.pki_objects import (
+    ISSUING_CRL,
+    ISSUING_DER,
+    MADE_AT,
+    ROOT_CRL,
+    STATUS_LASTS,
+    UNAUTHORIZED,
+    status,
+)
 
 pytestmark = pytest.mark.postgres
 
@@ -16,9 +29,9 @@ pytestmark = pytest.mark.postgres
 @pytest.mark.parametrize(
     ("method", "request_", "media_type", "data"),
     [
-        ("GetIssuingCrl", pki.GetIssuingCrlRequest(), "application/pkix-crl", b"crl of the issuing ca"),
-        ("GetRootCrl", pki.GetRootCrlRequest(), "application/pkix-crl", b"crl of the root"),
-        ("GetIssuingCertificate", pki.GetIssuingCertificateRequest(), "application/pkix-cert", b"issuing ca"),
+        ("GetIssuingCrl", pki.GetIssuingCrlRequest(), "application/pkix-crl", ISSUING_CRL),
+        ("GetRootCrl", pki.GetRootCrlRequest(), "application/pkix-crl", ROOT_CRL),
+        ("GetIssuingCertificate", pki.GetIssuingCertificateRequest(), "application/pkix-cert", ISSUING_DER),
         (
             "Ocsp",
             HttpBody(content_type="application/ocsp-request", data=b"q"),
@@ -55,6 +68,66 @@ async def test_relying_parties_need_no_token_and_get_the_right_media_types(
 )
 async def test_a_request_that_is_none_does_not_reach_the_authority(edge: Edge, method: str, body: HttpBody) -> None:
     error = await refused(getattr(edge.pki(), method)(body))
+    assert told(error) == ("INVALID_ARGUMENT", "PKI_REQUEST_INVALID")
+    assert edge.room.ca.calls == []
+
+
+async def headers_of(call: Any) -> dict[str, str]:
+    await call
+    return {name: value for name, value in await call.initial_metadata() if isinstance(value, str)}
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "max_age_s"),
+    [
+        ("GetIssuingCrl", pki.GetIssuingCrlRequest(), 300),
+        ("GetRootCrl", pki.GetRootCrlRequest(), 300),
+        ("GetIssuingCertificate", pki.GetIssuingCertificateRequest(), 86_400),
+        ("GetChain", pki.GetChainRequest(), 86_400),
+    ],
+)
+async def test_caches_may_keep_lists_for_minutes_and_certificates_for_a_day(
+    edge: Edge, method: str, request_: Any, max_age_s: int
+) -> None:
+    first, again = [await headers_of(getattr(edge.pki(), method)(request_)) for _ in range(2)]
+    assert first["cache-control"] == f"public, max-age={max_age_s}, no-transform, must-revalidate"
+    assert parsedate_to_datetime(first["last-modified"]) == MADE_AT
+    expires = parsedate_to_datetime(first["expires"])
+    assert abs((expires - datetime.now(UTC)).total_seconds() - max_age_s) < 5
+    assert first["etag"] == again["etag"]
+    assert first["etag"].startswith('"')
+
+
+@pytest.mark.parametrize("spelling", [quote, lambda text: text, lambda text: quote(text, safe="")])
+async def test_status_is_asked_for_in_the_path_and_may_be_kept_until_it_ends(edge: Edge, spelling: Any) -> None:
+    der = bytes(range(200, 256)) * 2
+    edge.room.ca.statuses[der] = status()
+    call = edge.pki().GetOcsp(pki.GetOcspRequest(request=spelling(base64.b64encode(der).decode())))
+    headers, body = await headers_of(call), await call
+    assert (body.content_type, body.data) == ("application/ocsp-response", edge.room.ca.statuses[der])
+    assert 0 < int(headers["cache-control"].split("max-age=")[1].split(",")[0]) <= STATUS_LASTS.total_seconds()
+    assert parsedate_to_datetime(headers["last-modified"]) >= MADE_AT
+
+
+async def test_slash_at_the_end_of_the_path_that_envoy_drops_is_known_of(edge: Edge) -> None:
+    der = b"\x30\x01\xff"
+    assert base64.b64encode(der).endswith(b"/")
+    edge.room.ca.statuses[der] = status()
+    for text in ("MAH/", "MAH"):
+        body = await edge.pki().GetOcsp(pki.GetOcspRequest(request=text))
+        assert body.data == edge.room.ca.statuses[der]
+
+
+@pytest.mark.parametrize("answer", [status(b"n" * 32), UNAUTHORIZED], ids=["with a nonce", "a refusal"])
+async def test_status_for_one_request_alone_is_not_kept(edge: Edge, answer: bytes) -> None:
+    edge.room.ca.statuses[b"q"] = answer
+    headers = await headers_of(edge.pki().GetOcsp(pki.GetOcspRequest(request=base64.b64encode(b"q").decode())))
+    assert not {"cache-control", "expires", "etag"} & headers.keys()
+
+
+@pytest.mark.parametrize("text", ["%", "?", "q", "%FF", "/", base64.b64encode(b"q" * 4097).decode()])
+async def test_a_path_that_is_no_request_does_not_reach_the_authority(edge: Edge, text: str) -> None:
+    error = await refused(edge.pki().GetOcsp(pki.GetOcspRequest(request=text)))
     assert told(error) == ("INVALID_ARGUMENT", "PKI_REQUEST_INVALID")
     assert edge.room.ca.calls == []
 

@@ -1,24 +1,23 @@
 """Authorities for tests: keys in memory that count their calls, or a ceremony in real tokens."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mesh.hsm import Token
+from mesh.hsm import KeyAlgorithm, RsaScheme, Token
 from services.ca import profiles, subject
-from services.ca.authority import Authority, Certified, algorithm_of
-from services.ca.ceremony import Ceremony
+from services.ca.authority import Authority, Certified, signing_of
+from services.ca.ceremony import ALGORITHMS, Ceremony, Role
 from services.ca.profiles import Issuer, Practice, Profile
 from services.ca.settings import DOCUMENTATION_ARC
+from services.ca.signing import PrivateKey
 from tests.softhsm import SoftHsm, TokenPlace
 
 Signed = TypeVar("Signed")
@@ -34,15 +33,12 @@ def now() -> datetime:
 class MemoryKey:
     """A `SigningKey` without a token. `fails_with` is raised before it signs, `dies_with` after."""
 
-    key: ec.EllipticCurvePrivateKey
+    key: PrivateKey
     calls: int = 0
     fails_with: BaseException | None = None
     dies_with: BaseException | None = None
 
-    async def sign_digest(self, digest: bytes) -> bytes:
-        return await self.sign_with(lambda key: key.sign(digest, ec.ECDSA(Prehashed(hashes.SHA256()))))
-
-    async def sign_with(self, sign: Callable[[ec.EllipticCurvePrivateKey], Signed]) -> Signed:
+    async def sign_with(self, sign: Callable[[PrivateKey], Signed]) -> Signed:
         if self.fails_with is not None:
             raise self.fails_with
         self.calls += 1
@@ -61,7 +57,14 @@ class MemoryAuthority:
     issuing_key: MemoryKey = field(default_factory=lambda: MemoryKey(ec.generate_private_key(ec.SECP384R1())))
     ocsp_key: MemoryKey = field(default_factory=lambda: MemoryKey(ec.generate_private_key(ec.SECP256R1())))
     tsa_key: MemoryKey = field(default_factory=lambda: MemoryKey(ec.generate_private_key(ec.SECP256R1())))
+    scheme: RsaScheme = RsaScheme.PKCS1_V15
     authority: Authority = field(init=False)
+
+    @classmethod
+    def of_rsa(cls, scheme: RsaScheme) -> "MemoryAuthority":
+        """One whose keys are all RSA."""
+        keys = [MemoryKey(rsa.generate_private_key(65537, 3072)) for _ in range(4)]
+        return cls(root_key=keys[0], issuing_key=keys[1], ocsp_key=keys[2], tsa_key=keys[3], scheme=scheme)
 
     def __post_init__(self) -> None:
         root = self._certificate("Root CA", profiles.ROOT, self.root_key, None)
@@ -71,8 +74,8 @@ class MemoryAuthority:
         self.authority = Authority(
             root=root,
             root_crl_der=self._root_crl(root),
-            issuing=Certified(issuing, self.issuing_key),
-            ocsp=Certified(ocsp, self.ocsp_key),
+            issuing=Certified(issuing, self.issuing_key, self.scheme),
+            ocsp=Certified(ocsp, self.ocsp_key, self.scheme),
             tsa=Certified(tsa, self.tsa_key),
             issued_serials=frozenset({ocsp.serial_number, tsa.serial_number}),
         )
@@ -99,7 +102,7 @@ class MemoryAuthority:
             serial=profiles.serial_number(secrets.token_bytes(20)),
             now=self.at,
         )
-        return unsigned.sign(issuer_key.key, algorithm_of(issuer_key.key.public_key()).digest)
+        return signing_of(issuer_key.key.public_key(), self.scheme).sign_built(unsigned, issuer_key.key)
 
     def _root_crl(self, root: x509.Certificate) -> bytes:
         builder = (
@@ -107,7 +110,8 @@ class MemoryAuthority:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.root_key.key.public_key()), False)
             .add_extension(x509.CRLNumber(1), False)
         )
-        return builder.sign(self.root_key.key, hashes.SHA384()).public_bytes(Encoding.DER)
+        signing = signing_of(self.root_key.key.public_key(), self.scheme)
+        return signing.sign_built(builder, self.root_key.key).public_bytes(Encoding.DER)
 
 
 @dataclass
@@ -119,6 +123,7 @@ class CeremonyPlace:
     ca_token: TokenPlace
     practice: Practice = PRACTICE
     root_openings: int = 0
+    algorithms: Mapping[Role, KeyAlgorithm] = field(default_factory=lambda: ALGORITHMS)
 
     @classmethod
     def create(cls, folder: Path, softhsm: SoftHsm) -> "CeremonyPlace":
@@ -154,5 +159,6 @@ class CeremonyPlace:
             random_bytes=secrets.token_bytes,
             say=hear,
             dry_run=dry_run,
+            algorithms=self.algorithms,
         ).run()
         return lines

@@ -51,9 +51,9 @@ async def test_ceremony_makes_an_authority_that_the_service_takes_up(place: Cere
     pool = TokenPool(place.ca_token.open())
     ours = await authority.take_up(authority.read(place.folder), pool, now())
     pool.close()
-    assert ours.algorithm is KeyAlgorithm.EC_P384
-    assert authority.algorithm_of(ours.ocsp.public_key) is KeyAlgorithm.EC_P256
-    assert authority.algorithm_of(ours.tsa.public_key) is KeyAlgorithm.EC_P256
+    assert ours.issuing.signing.algorithm is KeyAlgorithm.EC_P384
+    assert ours.ocsp.signing.algorithm is KeyAlgorithm.EC_P256
+    assert ours.tsa.signing.algorithm is KeyAlgorithm.EC_P256
     assert ours.issued_serials == {ours.ocsp.certificate.serial_number, ours.tsa.certificate.serial_number}
     for file in CERTIFICATES:
         made = certificate(place, file)
@@ -273,7 +273,7 @@ def test_each_role_has_the_algorithm_that_was_chosen_and_a_weak_root_is_refused(
     status, said = run_module(place, softhsm, FINID_CA_OCSP_ALGORITHM="EC_P384", FINID_CA_TSA_ALGORITHM="EC_P384")
     assert status == 0, said
     for file in CERTIFICATES:
-        assert authority.algorithm_of(authority.elliptic(certificate(place, file))) is KeyAlgorithm.EC_P384
+        assert authority.signing_of(authority.public_key_of(certificate(place, file))).algorithm is KeyAlgorithm.EC_P384
 
 
 def test_root_and_authority_need_tokens_of_their_own(place: CeremonyPlace, softhsm: SoftHsm) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -14,9 +15,10 @@ from pkilint.validation import ValidationFindingSeverity
 
 from mesh.errors import DependencyUnavailableError
 from mesh.hsm import TokenUnavailableError
-from services.ca.crl import LIFETIME, REFRESHED_AFTER, RevocationList
+from services.ca.crl import GRACE, LIFETIME, REFRESHED_AFTER, RevocationList
 from services.ca.ledger import ON_HOLD, Actor, Change, Kind
 from tests.bundles import digest_of
+from tests.ca import openssl
 from tests.ca.authorities import MemoryAuthority
 from tests.ca.test_issue import Room
 
@@ -127,6 +129,41 @@ async def test_last_list_serves_while_the_database_is_away_until_it_expires(room
     room.later = LIFETIME + timedelta(minutes=1)
     with pytest.raises(DependencyUnavailableError):
         await published.current()
+
+
+async def test_last_list_serves_through_a_restart_while_the_database_is_away(room: Room, tmp_path: Path) -> None:
+    file = tmp_path / "issuing.crl"
+
+    def restarted(memory: MemoryAuthority) -> RevocationList:
+        return RevocationList(authority=memory.authority, ledger=room.ledger, now=room.now, file=file)
+
+    await revoke_one(room)
+    der = await restarted(room.memory).current()
+    assert file.read_bytes() == der
+    room.ledger.away = True
+    room.later = GRACE
+    assert await restarted(room.memory).current() == der
+    room.later = LIFETIME + timedelta(minutes=1)
+    with pytest.raises(DependencyUnavailableError):
+        await restarted(room.memory).current()
+    room.later = timedelta()
+    with pytest.raises(DependencyUnavailableError):
+        await restarted(MemoryAuthority()).current()  # another authority's list
+    for damaged in (b"", der[:-1], openssl.flipped(der, at=1)):
+        file.write_bytes(damaged)
+        with pytest.raises(DependencyUnavailableError):
+            await restarted(room.memory).current()
+    room.ledger.away = False
+    assert number_of(await restarted(room.memory).current()) == number_of(der)
+
+
+async def test_list_is_published_though_nobody_asks(room: Room) -> None:
+    """So whenever the database goes away, a list is served that lasts `GRACE` at least."""
+    publishing = asyncio.create_task(lists(room).keep_fresh())
+    await asyncio.sleep(0.1)
+    publishing.cancel()
+    assert [crl.number for crl in room.ledger.crls] == [1]
+    assert timedelta(hours=12) < GRACE < LIFETIME
 
 
 async def test_last_list_serves_while_the_token_is_away(room: Room) -> None:

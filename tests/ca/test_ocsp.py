@@ -5,6 +5,7 @@ import hashlib
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from asn1crypto import core
@@ -24,12 +25,12 @@ from pkilint.validation import ValidationFindingSeverity
 from mesh.errors import DependencyUnavailableError
 from mesh.hsm import TokenUnavailableError
 from services.ca import der
-from services.ca.ledger import ABANDONED_AFTER, State
-from services.ca.ocsp import LIFETIME, MAX_SERIALS, Responder
+from services.ca.ledger import ABANDONED_AFTER, ON_HOLD, Kind, State
+from services.ca.ocsp import LIFETIME, MAX_SERIALS, RENEWED_AFTER, Responder
 from tests.ca import openssl
-from tests.ca.authorities import MemoryAuthority, now
+from tests.ca.authorities import MemoryAuthority, MemoryKey, now
 from tests.ca.memory_ledger import Entry, MemoryLedger
-from tests.ca.test_crl import revoke_one
+from tests.ca.test_crl import change, revoke_one
 from tests.ca.test_issue import Room
 
 MEMORY = MemoryAuthority()
@@ -166,9 +167,9 @@ async def test_answer_repeats_what_was_asked_and_says_how_long_it_holds(room: Ro
         assert parsed.responder_key_hash is not None
         (certificate,) = parsed.certificates
         assert certificate == room.memory.authority.ocsp.certificate
-        room.memory.authority.ocsp.public_key.verify(
-            parsed.signature, parsed.tbs_response_bytes, ec.ECDSA(hashes.SHA256())
-        )
+        key = room.memory.authority.ocsp.public_key
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        key.verify(parsed.signature, parsed.tbs_response_bytes, ec.ECDSA(hashes.SHA256()))
 
 
 async def test_answer_passes_the_lint(room: Room) -> None:
@@ -239,6 +240,130 @@ async def test_token_and_database_away_are_typed_errors(room: Room) -> None:
     room.ledger.away = True
     with pytest.raises(DependencyUnavailableError):
         await responder(room).answer(request(1))
+
+
+async def kept(room: Room) -> Responder:
+    """A responder that follows the ledger."""
+    made = responder(room)
+    await made.catch_up()
+    return made
+
+
+async def test_answer_without_nonce_is_signed_once_and_kept(room: Room) -> None:
+    serial, following = (await issue(room)).serial_number, await kept(room)
+    before = MEMORY.ocsp_key.calls
+    first = await following.answer(request(serial))
+    room.later = RENEWED_AFTER - timedelta(minutes=1)
+    assert await following.answer(request(serial)) == first
+    assert MEMORY.ocsp_key.calls == before + 1
+    room.later = RENEWED_AFTER + timedelta(minutes=1)
+    assert await following.answer(request(serial)) != first
+
+
+async def test_answer_with_nonce_or_about_several_is_signed_each_time(room: Room) -> None:
+    serial, following = (await issue(room)).serial_number, await kept(room)
+    for asked in (request(serial, nonce=b"n" * 32), request(serial, serial)):
+        before = MEMORY.ocsp_key.calls
+        await following.answer(asked)
+        await following.answer(asked)
+        assert MEMORY.ocsp_key.calls == before + 2
+
+
+async def test_what_was_never_issued_is_not_kept(room: Room) -> None:
+    serial, following = (await issue(room)).serial_number, await kept(room)
+    room.ledger.entries[serial] = unrecorded(room.ledger.entries[serial])
+    for asked in (4711, serial):
+        before = MEMORY.ocsp_key.calls
+        await following.answer(request(asked))
+        await following.answer(request(asked))
+        assert MEMORY.ocsp_key.calls == before + 2
+
+
+async def test_change_drops_the_kept_answer_at_once(room: Room) -> None:
+    serial, following = (await issue(room)).serial_number, await kept(room)
+    other = (await issue(room)).serial_number
+    untouched = await following.answer(request(other))
+    statuses = []
+    for kind, reason in ((None, ""), (Kind.SUSPEND, ON_HOLD), (Kind.RESUME, ""), (Kind.REVOKE, "keyCompromise")):
+        if kind is not None:
+            assert await room.ledger.change(change(room, serial, kind, reason))
+        await following.catch_up()
+        (single,) = read(await following.answer(request(serial)))["responses"]
+        statuses.append(single["cert_status"].name)
+    assert statuses == ["good", "revoked", "good", "revoked"]
+    assert await following.answer(request(other)) == untouched
+
+
+async def test_answer_read_before_a_change_is_not_kept_after_it(room: Room) -> None:
+    """The change comes between the reading of the status and the signature."""
+    serial, following = (await issue(room)).serial_number, await kept(room)
+    signing = MEMORY.authority.ocsp
+
+    class Late(MemoryKey):
+        async def sign_with(self, sign: Any) -> Any:
+            await room.ledger.change(change(room, serial, Kind.REVOKE, "keyCompromise"))
+            await following.catch_up()
+            return await super().sign_with(sign)
+
+    slow = replace(MEMORY.authority, ocsp=replace(signing, key=Late(MEMORY.ocsp_key.key)))
+    following._authority = slow
+    (single,) = read(await following.answer(request(serial)))["responses"]
+    assert single["cert_status"].name == "good"
+    following._authority = MEMORY.authority
+    (single,) = read(await following.answer(request(serial)))["responses"]
+    assert single["cert_status"].name == "revoked"
+
+
+async def test_kept_answer_serves_while_database_and_token_are_away_until_it_ends(room: Room) -> None:
+    serial, following = (await issue(room)).serial_number, await kept(room)
+    answer = await following.answer(request(serial))
+    room.ledger.away = True
+    MEMORY.ocsp_key.fails_with = TokenUnavailableError("away")
+    room.later = LIFETIME - timedelta(minutes=1)
+    assert await following.answer(request(serial)) == answer
+    room.later = LIFETIME + timedelta(minutes=1)
+    with pytest.raises(DependencyUnavailableError):
+        await following.answer(request(serial))
+
+
+async def test_in_the_background_kept_answers_are_made_anew_while_somebody_asks(room: Room) -> None:
+    serial, following = (await issue(room)).serial_number, await kept(room)
+    await following.answer(request(serial))
+    room.later = RENEWED_AFTER + timedelta(minutes=1)
+    before = MEMORY.ocsp_key.calls
+    await following._renew()
+    await following._renew()
+    assert MEMORY.ocsp_key.calls == before + 1
+    await following.answer(request(serial))
+    assert MEMORY.ocsp_key.calls == before + 1
+    for _ in range(4):
+        room.later += RENEWED_AFTER
+        await following._renew()
+    assert MEMORY.ocsp_key.calls <= before + 4
+    assert following._kept == {}, "nobody asked for an hour"
+
+
+async def test_openssl_refuses_an_answer_with_a_stale_nonce(room: Room, tmp_path: Path) -> None:
+    certificate = await issue(room)
+    room.memory.write(tmp_path)
+    leaf, answered = tmp_path / "leaf.pem", tmp_path / "ocsp.der"
+    leaf.write_bytes(certificate.public_bytes(Encoding.PEM))
+    trust = ("-CAfile", tmp_path / "root.pem", "-verify_other", tmp_path / "issuing.pem")
+    asked = [tmp_path / "yesterday.der", tmp_path / "today.der"]
+    for path in asked:
+        openssl.run(*("ocsp", "-issuer", tmp_path / "issuing.pem", "-cert", leaf, "-nonce", "-reqout", path))
+    answered.write_bytes(await responder(room).answer(asked[0].read_bytes()))
+    accepted, said = openssl.run("ocsp", "-reqin", asked[0], "-respin", answered, *trust)
+    assert accepted, said
+    _, said = openssl.run("ocsp", "-reqin", asked[1], "-respin", answered, *trust)
+    assert "Nonce Verify error" in said
+
+
+@pytest.mark.parametrize(("octets", "status"), [(1, "successful"), (32, "successful"), (128, "successful")])
+async def test_nonces_of_rfc_9654_are_echoed(room: Room, octets: int, status: str) -> None:
+    response = await responder(room).answer(request(1, nonce=b"n" * octets))
+    assert status_of(response) == status
+    assert asn1.OCSPResponse.load(response).nonce_value.native == b"n" * octets
 
 
 ANSWERING = Responder(authority=MEMORY.authority, ledger=MemoryLedger(), now=now)

@@ -18,6 +18,7 @@ from mesh.hsm import KeyAlgorithm
 from services.ca import lint, profiles, subject
 from services.ca.lint import LintError
 from services.ca.profiles import SUBJECTS
+from services.ca.signing import Signing
 from services.ca.subject import Organization, SubjectUnusableError
 from tests.bundles import IIN
 from tests.ca.authorities import PRACTICE, MemoryAuthority, now
@@ -234,8 +235,8 @@ def test_lint_refuses_a_certificate_that_breaks_rfc_5280(memory: MemoryAuthority
         ),
         critical=False,
     )
-    assert lint.linted_copy(lambda key: broken.sign(key, hashes.SHA384()), KeyAlgorithm.EC_P384)
+    assert lint.linted_copy(lambda key: broken.sign(key, hashes.SHA384()), Signing(KeyAlgorithm.EC_P384))
     with pytest.raises(LintError) as refused:
-        lint.linted_copy(lambda key: wrong_usage.sign(key, hashes.SHA384()), KeyAlgorithm.EC_P384)
+        lint.linted_copy(lambda key: wrong_usage.sign(key, hashes.SHA384()), Signing(KeyAlgorithm.EC_P384))
     assert "pkix.invalid_uri_syntax" in refused.value.metadata["findings"]
     assert "pkix.authority_key_identifier_extension_absent" in refused.value.metadata["findings"]

@@ -28,9 +28,9 @@ def token_is_there() -> None:
     MEMORY.tsa_key.fails_with = None
 
 
-def stamps(later: timedelta = timedelta()) -> TimeStamps:
+def stamps(later: timedelta = timedelta(), *, memory: MemoryAuthority = MEMORY) -> TimeStamps:
     return TimeStamps(
-        authority=MEMORY.authority, practice=PRACTICE, now=lambda: now() + later, random_bytes=secrets.token_bytes
+        authority=memory.authority, practice=PRACTICE, now=lambda: now() + later, random_bytes=secrets.token_bytes
     )
 
 

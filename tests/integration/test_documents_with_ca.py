@@ -38,7 +38,7 @@ def certified(memory: MemoryAuthority) -> Authority:
         PRACTICE,
         Issuer(ours.issuing.certificate.subject, ours.issuing.public_key),
         PERSON,
-        draft.key.public_key(),  # type: ignore[arg-type]  # made on a curve
+        draft.key.public_key(),
         serial=profiles.serial_number(secrets.token_bytes(20)),
         now=memory.at,
     )

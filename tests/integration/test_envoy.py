@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 import httpx
@@ -324,6 +325,23 @@ class TestPlainHttp:
             assert client.get("/pki/issuing.crl").content == b"\x30\x00"
             ocsp = client.post("/pki/ocsp", content=b"ab", headers={"content-type": "application/ocsp-request"})
         assert ocsp.content == b"ba"
+
+    @pytest.mark.parametrize("request_", ["MEowSDBG", "a+b/c==", "a//b/", "/a", "a%2Fb%2B%3D", "a%2F%2Fb", "ab/%2b"])
+    def test_a_status_is_asked_for_in_the_path_and_may_be_cached(self, edge: Harness, request_: str) -> None:
+        with httpx.Client(base_url=edge.pki, trust_env=False) as client:
+            request = client.build_request("GET", "/")
+            request.url = request.url.copy_with(raw_path=f"/pki/ocsp/{request_}".encode())
+            answer = client.send(request)
+        assert answer.status_code == 200, answer.text
+        assert unquote(answer.text) == unquote(request_).removesuffix("/"), "the gateway knows of the last slash"
+        assert answer.headers["content-type"] == "application/ocsp-response"
+        assert answer.headers.get_list("cache-control") == ["public, max-age=60"]
+        assert answer.headers["etag"] == '"x"'
+
+    def test_what_says_nothing_of_caches_is_not_cached(self, edge: Harness) -> None:
+        with httpx.Client(base_url=edge.pki, trust_env=False) as client:
+            answer = client.get("/pki/issuing.crl")
+        assert answer.headers.get_list("cache-control") == ["no-store"]
 
     @pytest.mark.parametrize("path", [GET, "/v1/capture", "/oauth2/token", "/.well-known/jwks.json", "/pki/unknown"])
     def test_nothing_else_is(self, edge: Harness, path: str) -> None:

@@ -1,7 +1,11 @@
 """PkiService: what relying parties fetch, open to everybody."""
 
+import base64
 import json
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
+from urllib.parse import unquote
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -15,8 +19,10 @@ from mesh.pins import Pin, Pins
 from mesh.status import PeerError
 from services.auth_gateway.flow import step_error
 from services.auth_gateway.ports import Ca
+from services.auth_gateway.servicer import pki_caching
 
 _MAX_REQUEST_BYTES = 4096
+_QUADRUPLE = 4
 
 
 class PkiRequestInvalidError(FinIdError):
@@ -29,31 +35,38 @@ class PkiRequestInvalidError(FinIdError):
 class PkiServicer(rpc.PkiServiceServicer):
     """Proto to domain and back; see proto/finid/pki/v1/pki.proto."""
 
-    def __init__(self, ca: Ca, pins: Pins) -> None:
+    def __init__(self, ca: Ca, pins: Pins, now: Callable[[], datetime]) -> None:
         self._ca = ca
+        self._now = now
         self._keys = json.dumps({"keys": [_jwk(pin) for pin in pins.pins]}).encode()
 
     async def GetIssuingCrl(self, request: pb.GetIssuingCrlRequest, context: Any) -> HttpBody:
         """See the proto."""
-        return await self._crl(root=False)
+        return await self._crl(context, root=False)
 
     async def GetRootCrl(self, request: pb.GetRootCrlRequest, context: Any) -> HttpBody:
         """See the proto."""
-        return await self._crl(root=True)
+        return await self._crl(context, root=True)
 
-    async def _crl(self, *, root: bool) -> HttpBody:
+    async def _crl(self, context: Any, *, root: bool) -> HttpBody:
         try:
-            return HttpBody(content_type="application/pkix-crl", data=await self._ca.crl(root=root))
+            der = await self._ca.crl(root=root)
         except PeerError as error:
             raise step_error(error) from error
+        await context.send_initial_metadata(pki_caching.of_crl(der, self._now()))
+        return HttpBody(content_type="application/pkix-crl", data=der)
 
     async def GetIssuingCertificate(self, request: pb.GetIssuingCertificateRequest, context: Any) -> HttpBody:
         """See the proto."""
-        return HttpBody(content_type="application/pkix-cert", data=(await self._chain())[0])
+        der = (await self._chain())[0]
+        await context.send_initial_metadata(pki_caching.of_certificate(der, self._now()))
+        return HttpBody(content_type="application/pkix-cert", data=der)
 
     async def GetChain(self, request: pb.GetChainRequest, context: Any) -> HttpBody:
         """See the proto."""
-        pem = [x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in await self._chain()]
+        chain = await self._chain()
+        await context.send_initial_metadata(pki_caching.of_certificate(chain[0], self._now()))
+        pem = [x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in chain]
         return HttpBody(content_type="application/pem-certificate-chain", data=b"".join(pem))
 
     async def _chain(self) -> tuple[bytes, ...]:
@@ -64,7 +77,15 @@ class PkiServicer(rpc.PkiServiceServicer):
 
     async def Ocsp(self, request: HttpBody, context: Any) -> HttpBody:
         """See the proto."""
-        der = _body(request, "application/ocsp-request")
+        return await self._ocsp(_body(request, "application/ocsp-request"))
+
+    async def GetOcsp(self, request: pb.GetOcspRequest, context: Any) -> HttpBody:
+        """See the proto."""
+        answer = await self._ocsp(_from_path(request.request))
+        await context.send_initial_metadata(pki_caching.of_ocsp(answer.data, self._now()))
+        return answer
+
+    async def _ocsp(self, der: bytes) -> HttpBody:
         try:
             return HttpBody(content_type="application/ocsp-response", data=await self._ca.ocsp(der))
         except PeerError as error:
@@ -89,6 +110,20 @@ def _body(request: HttpBody, media_type: str) -> bytes:
     if not 0 < len(request.data) <= _MAX_REQUEST_BYTES:
         raise PkiRequestInvalidError(f"The body must have 1 to {_MAX_REQUEST_BYTES} bytes.")
     return bytes(request.data)
+
+
+def _from_path(text: str) -> bytes:
+    """The DER that a path spells in base64; Envoy leaves the percent-encoding of its reserved characters to us."""
+    try:
+        spelled = unquote(text, errors="strict")
+        # Envoy's transcoder drops a slash at the end of a path; base64 that lacks one letter of its last four had it.
+        spelled += "/" * (len(spelled) % _QUADRUPLE == _QUADRUPLE - 1)
+        der = base64.b64decode(spelled, validate=True)
+    except ValueError as error:
+        raise PkiRequestInvalidError("The path must hold the request in base64.") from error
+    if not 0 < len(der) <= _MAX_REQUEST_BYTES:
+        raise PkiRequestInvalidError(f"The request must have 1 to {_MAX_REQUEST_BYTES} bytes.")
+    return der
 
 
 def _jwk(pin: Pin) -> dict[str, str | int]:

@@ -22,17 +22,20 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66inid/pki/v1/pki.proto\x12\x0c\x66inid.pki.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\x16\n\x14GetIssuingCrlRequest\"\x13\n\x11GetRootCrlRequest\"\x1e\n\x1cGetIssuingCertificateRequest\"\x11\n\x0fGetChainRequest\"\x17\n\x15GetReceiptKeysRequest2\xa0\x05\n\nPkiService\x12\x63\n\rGetIssuingCrl\x12\".finid.pki.v1.GetIssuingCrlRequest\x1a\x14.google.api.HttpBody\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/pki/issuing.crl\x12Z\n\nGetRootCrl\x12\x1f.finid.pki.v1.GetRootCrlRequest\x1a\x14.google.api.HttpBody\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/pki/root.crl\x12s\n\x15GetIssuingCertificate\x12*.finid.pki.v1.GetIssuingCertificateRequest\x1a\x14.google.api.HttpBody\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/pki/issuing.cer\x12W\n\x08GetChain\x12\x1d.finid.pki.v1.GetChainRequest\x1a\x14.google.api.HttpBody\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/pki/chain.pem\x12H\n\x04Ocsp\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x14\x82\xd3\xe4\x93\x02\x0e\"\t/pki/ocsp:\x01*\x12L\n\tTimeStamp\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/pki/tsa:\x01*\x12k\n\x0eGetReceiptKeys\x12#.finid.pki.v1.GetReceiptKeysRequest\x1a\x14.google.api.HttpBody\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/pki/receipt-keys.jsonb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66inid/pki/v1/pki.proto\x12\x0c\x66inid.pki.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\x16\n\x14GetIssuingCrlRequest\"\x13\n\x11GetRootCrlRequest\"\x1e\n\x1cGetIssuingCertificateRequest\"\x11\n\x0fGetChainRequest\"\x17\n\x15GetReceiptKeysRequest\"-\n\x0eGetOcspRequest\x12\x1b\n\x07request\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80@2\xff\x05\n\nPkiService\x12\x63\n\rGetIssuingCrl\x12\".finid.pki.v1.GetIssuingCrlRequest\x1a\x14.google.api.HttpBody\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/pki/issuing.crl\x12Z\n\nGetRootCrl\x12\x1f.finid.pki.v1.GetRootCrlRequest\x1a\x14.google.api.HttpBody\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/pki/root.crl\x12s\n\x15GetIssuingCertificate\x12*.finid.pki.v1.GetIssuingCertificateRequest\x1a\x14.google.api.HttpBody\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/pki/issuing.cer\x12W\n\x08GetChain\x12\x1d.finid.pki.v1.GetChainRequest\x1a\x14.google.api.HttpBody\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/pki/chain.pem\x12H\n\x04Ocsp\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x14\x82\xd3\xe4\x93\x02\x0e\"\t/pki/ocsp:\x01*\x12]\n\x07GetOcsp\x12\x1c.finid.pki.v1.GetOcspRequest\x1a\x14.google.api.HttpBody\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/pki/ocsp/{request=**}\x12L\n\tTimeStamp\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/pki/tsa:\x01*\x12k\n\x0eGetReceiptKeys\x12#.finid.pki.v1.GetReceiptKeysRequest\x1a\x14.google.api.HttpBody\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/pki/receipt-keys.jsonb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'finid.pki.v1.pki_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_GETOCSPREQUEST'].fields_by_name['request']._loaded_options = None
+  _globals['_GETOCSPREQUEST'].fields_by_name['request']._serialized_options = b'\272H\007r\005\020\001\030\200@'
   _globals['_PKISERVICE'].methods_by_name['GetIssuingCrl']._loaded_options = None
   _globals['_PKISERVICE'].methods_by_name['GetIssuingCrl']._serialized_options = b'\202\323\344\223\002\022\022\020/pki/issuing.crl'
   _globals['_PKISERVICE'].methods_by_name['GetRootCrl']._loaded_options = None
@@ -43,20 +46,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PKISERVICE'].methods_by_name['GetChain']._serialized_options = b'\202\323\344\223\002\020\022\016/pki/chain.pem'
   _globals['_PKISERVICE'].methods_by_name['Ocsp']._loaded_options = None
   _globals['_PKISERVICE'].methods_by_name['Ocsp']._serialized_options = b'\202\323\344\223\002\016\"\t/pki/ocsp:\001*'
+  _globals['_PKISERVICE'].methods_by_name['GetOcsp']._loaded_options = None
+  _globals['_PKISERVICE'].methods_by_name['GetOcsp']._serialized_options = b'\202\323\344\223\002\030\022\026/pki/ocsp/{request=**}'
   _globals['_PKISERVICE'].methods_by_name['TimeStamp']._loaded_options = None
   _globals['_PKISERVICE'].methods_by_name['TimeStamp']._serialized_options = b'\202\323\344\223\002\r\"\010/pki/tsa:\001*'
   _globals['_PKISERVICE'].methods_by_name['GetReceiptKeys']._loaded_options = None
   _globals['_PKISERVICE'].methods_by_name['GetReceiptKeys']._serialized_options = b'\202\323\344\223\002\030\022\026/pki/receipt-keys.json'
-  _globals['_GETISSUINGCRLREQUEST']._serialized_start=97
-  _globals['_GETISSUINGCRLREQUEST']._serialized_end=119
-  _globals['_GETROOTCRLREQUEST']._serialized_start=121
-  _globals['_GETROOTCRLREQUEST']._serialized_end=140
-  _globals['_GETISSUINGCERTIFICATEREQUEST']._serialized_start=142
-  _globals['_GETISSUINGCERTIFICATEREQUEST']._serialized_end=172
-  _globals['_GETCHAINREQUEST']._serialized_start=174
-  _globals['_GETCHAINREQUEST']._serialized_end=191
-  _globals['_GETRECEIPTKEYSREQUEST']._serialized_start=193
-  _globals['_GETRECEIPTKEYSREQUEST']._serialized_end=216
-  _globals['_PKISERVICE']._serialized_start=219
-  _globals['_PKISERVICE']._serialized_end=891
+  _globals['_GETISSUINGCRLREQUEST']._serialized_start=126
+  _globals['_GETISSUINGCRLREQUEST']._serialized_end=148
+  _globals['_GETROOTCRLREQUEST']._serialized_start=150
+  _globals['_GETROOTCRLREQUEST']._serialized_end=169
+  _globals['_GETISSUINGCERTIFICATEREQUEST']._serialized_start=171
+  _globals['_GETISSUINGCERTIFICATEREQUEST']._serialized_end=201
+  _globals['_GETCHAINREQUEST']._serialized_start=203
+  _globals['_GETCHAINREQUEST']._serialized_end=220
+  _globals['_GETRECEIPTKEYSREQUEST']._serialized_start=222
+  _globals['_GETRECEIPTKEYSREQUEST']._serialized_end=245
+  _globals['_GETOCSPREQUEST']._serialized_start=247
+  _globals['_GETOCSPREQUEST']._serialized_end=292
+  _globals['_PKISERVICE']._serialized_start=295
+  _globals['_PKISERVICE']._serialized_end=1062
 # @@protoc_insertion_point(module_scope)

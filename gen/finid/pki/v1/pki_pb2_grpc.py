@@ -60,6 +60,11 @@ class PkiServiceStub:
                 request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.GetOcsp = channel.unary_unary(
+                '/finid.pki.v1.PkiService/GetOcsp',
+                request_serializer=finid_dot_pki_dot_v1_dot_pki__pb2.GetOcspRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
         self.TimeStamp = channel.unary_unary(
                 '/finid.pki.v1.PkiService/TimeStamp',
                 request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
@@ -110,6 +115,13 @@ class PkiServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetOcsp(self, request, context):
+        """OCSP over GET (RFC 6960 appendix A.1): the DER in base64, percent-encoded. Answers without a nonce may be cached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def TimeStamp(self, request, context):
         """Time stamp (RFC 3161): DER TimeStampReq in, DER TimeStampResp out.
         """
@@ -150,6 +162,11 @@ def add_PkiServiceServicer_to_server(servicer, server):
             'Ocsp': grpc.unary_unary_rpc_method_handler(
                     servicer.Ocsp,
                     request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'GetOcsp': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOcsp,
+                    request_deserializer=finid_dot_pki_dot_v1_dot_pki__pb2.GetOcspRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
             'TimeStamp': grpc.unary_unary_rpc_method_handler(
@@ -297,6 +314,33 @@ class PkiService:
             target,
             '/finid.pki.v1.PkiService/Ocsp',
             google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOcsp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.pki.v1.PkiService/GetOcsp',
+            finid_dot_pki_dot_v1_dot_pki__pb2.GetOcspRequest.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,

@@ -42,6 +42,8 @@ class PkiServiceStub:
     """Issuing CA, then root, PEM."""
     Ocsp: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]
     """OCSP (RFC 6960) over POST: DER in, DER out."""
+    GetOcsp: _grpc.UnaryUnaryMultiCallable[_pki_pb2.GetOcspRequest, _httpbody_pb2.HttpBody]
+    """OCSP over GET (RFC 6960 appendix A.1): the DER in base64, percent-encoded. Answers without a nonce may be cached."""
     TimeStamp: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]
     """Time stamp (RFC 3161): DER TimeStampReq in, DER TimeStampResp out."""
     GetReceiptKeys: _grpc.UnaryUnaryMultiCallable[_pki_pb2.GetReceiptKeysRequest, _httpbody_pb2.HttpBody]
@@ -60,6 +62,8 @@ class PkiServiceAsyncStub(PkiServiceStub):
     """Issuing CA, then root, PEM."""
     Ocsp: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """OCSP (RFC 6960) over POST: DER in, DER out."""
+    GetOcsp: _aio.UnaryUnaryMultiCallable[_pki_pb2.GetOcspRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """OCSP over GET (RFC 6960 appendix A.1): the DER in base64, percent-encoded. Answers without a nonce may be cached."""
     TimeStamp: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Time stamp (RFC 3161): DER TimeStampReq in, DER TimeStampResp out."""
     GetReceiptKeys: _aio.UnaryUnaryMultiCallable[_pki_pb2.GetReceiptKeysRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -105,6 +109,14 @@ class PkiServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """OCSP (RFC 6960) over POST: DER in, DER out."""
+
+    @_abc_1.abstractmethod
+    def GetOcsp(
+        self,
+        request: _pki_pb2.GetOcspRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """OCSP over GET (RFC 6960 appendix A.1): the DER in base64, percent-encoded. Answers without a nonce may be cached."""
 
     @_abc_1.abstractmethod
     def TimeStamp(
