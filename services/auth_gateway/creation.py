@@ -62,6 +62,8 @@ _BINDINGS = {
     DocumentFormat.CADES_DETACHED: Binding.REBUILT,
     DocumentFormat.CADES_ATTACHED: Binding.REBUILT,
     DocumentFormat.PADES: Binding.DIGEST_ONLY,
+    DocumentFormat.XADES_DETACHED: Binding.DIGEST_ONLY,
+    DocumentFormat.XADES_ENVELOPED: Binding.DIGEST_ONLY,
 }
 # What the CA offers (services/ca/profiles.py): another one would fail only after the person has shown both factors.
 _PROFILES = frozenset({"individual-sign"})

@@ -260,6 +260,8 @@ class DocumentFormat(StrEnum):
     CADES_DETACHED = "CADES_DETACHED"
     CADES_ATTACHED = "CADES_ATTACHED"
     PADES = "PADES"
+    XADES_DETACHED = "XADES_DETACHED"
+    XADES_ENVELOPED = "XADES_ENVELOPED"
 
 
 class DocumentLevel(StrEnum):

@@ -82,11 +82,11 @@ class Assembling:
         if len(signatures) != len(found.documents):
             raise SignatureCountError("as many signatures as documents are needed")
         signed = list(zip(found.documents, signatures, strict=True))
-        stamps = [self._stamped_sha256(document, value) for document, value in signed if document.level.stamped]
-        if stamps and not supplies.time_stamp_tokens:
+        if any(document.level.stamped for document in found.documents) and not supplies.time_stamp_tokens:
             for document, value in signed:
                 signer_key.verify(found.certificates_der[0], value, document.digest_sha256)
-            return Missing(time_stamps_sha256=tuple(stamps))
+            stamped = (self._stamped_sha256(found, *pair) for pair in signed if pair[0].level.stamped)
+            return Missing(time_stamps_sha256=tuple(stamped))
         if any(document.level.evidenced for document in found.documents) and not supplies.revocation:
             request = ocsp_request(found.certificates_der, signatures)
             return Missing(ocsp_requests=() if request is None else (request,), crls=True)
@@ -156,7 +156,7 @@ class Assembling:
     async def _check_one(self, found: Preparation, part: _Part) -> None:
         signer_key.verify(found.certificates_der[0], part.signature, part.document.digest_sha256)
         if part.document.level.stamped:
-            await self._check_token(found, part.token, self._stamped_sha256(part.document, part.signature))
+            await self._check_token(found, part.token, self._stamped_sha256(found, part.document, part.signature))
 
     async def _check_token(self, found: Preparation, token: bytes, imprint_sha256: bytes) -> None:
         if len(token) > pades.TIME_STAMP_MAX_BYTES:
@@ -195,8 +195,8 @@ class Assembling:
             revocation=supplies.revocation if part.document.level.evidenced else NO_STATUS,
         )
 
-    def _stamped_sha256(self, document: PreparedDocument, signature: bytes) -> bytes:
-        return self._forms[document.format].stamped_sha256(document, signature)
+    def _stamped_sha256(self, found: Preparation, document: PreparedDocument, signature: bytes) -> bytes:
+        return self._forms[document.format].stamped_sha256(document, signature, found.certificates_der[0])
 
 
 def _parts(found: Preparation, supplies: Supplies) -> Iterator[_Part]:

@@ -28,7 +28,7 @@ class Cades:
         attributes = cms.cades_attributes(upload.content_sha256, upload.certificates_der[0], upload.signing_time)
         return Draft(earlier, hashlib.sha256(attributes).digest())
 
-    def stamped_sha256(self, document: PreparedDocument, signature: bytes) -> bytes:
+    def stamped_sha256(self, document: PreparedDocument, signature: bytes, certificate_der: bytes) -> bytes:
         """See `Form.stamped_sha256`: SHA-256 of the signature value (EN 319 122-1, 5.3)."""
         return hashlib.sha256(signature).digest()
 

@@ -69,6 +69,20 @@ class PdfLockedError(FinIdError):
     reason = "PDF_LOCKED"
 
 
+class XmlBrokenError(FinIdError):
+    """Not well-formed XML in UTF-8, or XML with a DTD, entities, or nothing between its outermost tags."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "XML_BROKEN"
+
+
+class XmlLockedError(FinIdError):
+    """An earlier signature in the XML covers everything but itself: another signature would break it."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "XML_LOCKED"
+
+
 class DocumentTooComplexError(FinIdError):
     """Reading the upload took more time or memory than is spent on one document."""
 
@@ -169,6 +183,8 @@ REFUSALS = {
         TimeStampMismatchError,
         TimeStampOrderError,
         TimeStampUntrustedError,
+        XmlBrokenError,
+        XmlLockedError,
     )
 }
 """What a worker may refuse an upload with, by reason."""

@@ -71,8 +71,8 @@ class Form(Protocol):
     async def draft(self, upload: Upload) -> Draft:
         """Say what the key must sign."""
 
-    def stamped_sha256(self, document: PreparedDocument, signature: bytes) -> bytes:
-        """Return what the time stamp of a signature goes over."""
+    def stamped_sha256(self, document: PreparedDocument, signature: bytes, certificate_der: bytes) -> bytes:
+        """Return what the time stamp of a signature by that certificate goes over."""
 
     async def signed(self, signing: Signing) -> bytes:
         """Return the document with everything up to level B-LT."""

@@ -7,6 +7,7 @@ from services.documents.form import Form
 from services.documents.inspector import Inspector
 from services.documents.pades_form import Pades
 from services.documents.preparation import Format
+from services.documents.xades_form import Xades
 
 
 def of(inspector: Inspector) -> Mapping[Format, Form]:
@@ -15,4 +16,6 @@ def of(inspector: Inspector) -> Mapping[Format, Form]:
         Format.CADES_DETACHED: Cades(inspector, attached=False),
         Format.CADES_ATTACHED: Cades(inspector, attached=True),
         Format.PADES: Pades(inspector),
+        Format.XADES_DETACHED: Xades(inspector, enveloped=False),
+        Format.XADES_ENVELOPED: Xades(inspector, enveloped=True),
     }

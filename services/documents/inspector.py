@@ -4,6 +4,7 @@ A worker parses hostile uploads, so it may be anybody's by now: its answers are 
 can be recomputed from them is recomputed by the caller.
 """
 
+import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,19 @@ class Extension:
 
     appended: bytes
     place: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class CanonicalXml:
+    """What a signature inside an XML document covers, and the position of the tag that ends the document."""
+
+    content: bytes
+    envelope_at: int
+
+    @property
+    def sha256(self) -> bytes:
+        """Of the canonical content."""
+        return hashlib.sha256(self.content).digest()
 
 
 class Inspector:
@@ -101,6 +115,17 @@ class Inspector:
         if len(answer) != 1 or type(start) is not type(end):
             raise InspectionFailedError("a document could not be extended")
         return Extension(answer[0], Place(start, end) if isinstance(start, int) and isinstance(end, int) else None)
+
+    async def read_xml(self, content: bytes) -> CanonicalXml:
+        """Return the canonical form of an XML document without its signatures, and where one more can go.
+
+        Raises XmlBrokenError, XmlLockedError, DocumentTooComplexError.
+        """
+        result, blobs = await self._call("read_xml", {}, [content])
+        at = result.get("envelope_at")
+        if type(at) is not int or not 0 < at < len(content) or len(blobs) != 1:
+            raise InspectionFailedError("an XML document could not be read")
+        return CanonicalXml(blobs[0], at)
 
     async def read_signed_data(self, signed: bytes, content_digests: Mapping[str, bytes]) -> cms.Others:
         """Take a CMS of earlier signers apart; each must have signed the content, by its digests.

@@ -38,7 +38,7 @@ class Pades:
         attributes = cms.pades_attributes(range_sha256, upload.certificates_der[0])
         return Draft(reservation.appended, hashlib.sha256(attributes).digest(), reservation.place)
 
-    def stamped_sha256(self, document: PreparedDocument, signature: bytes) -> bytes:
+    def stamped_sha256(self, document: PreparedDocument, signature: bytes, certificate_der: bytes) -> bytes:
         """See `Form.stamped_sha256`: SHA-256 of the signature value."""
         return hashlib.sha256(signature).digest()
 

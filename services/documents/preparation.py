@@ -28,6 +28,8 @@ class Format(StrEnum):
     CADES_DETACHED = "CADES_DETACHED"
     CADES_ATTACHED = "CADES_ATTACHED"
     PADES = "PADES"
+    XADES_DETACHED = "XADES_DETACHED"
+    XADES_ENVELOPED = "XADES_ENVELOPED"
 
     @property
     def binding(self) -> Binding:

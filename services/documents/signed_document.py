@@ -20,6 +20,8 @@ _MEDIA_TYPES: Final = {
     Format.CADES_DETACHED: "application/pkcs7-signature",
     Format.CADES_ATTACHED: "application/pkcs7-mime",
     Format.PADES: "application/pdf",
+    Format.XADES_DETACHED: "application/xml",
+    Format.XADES_ENVELOPED: "application/xml",
 }
 
 
@@ -38,7 +40,7 @@ class SignedDocument:
 
     @property
     def media_type(self) -> str:
-        """PDF, a detached CMS signature (RFC 8551, .p7s) or one with its content inside (.p7m)."""
+        """PDF, XML, a detached CMS signature (RFC 8551, .p7s) or one with its content inside (.p7m)."""
         return _MEDIA_TYPES[self.format]
 
 

@@ -378,7 +378,7 @@ class FakeCa(Fake):
         return b"time for " + request_der
 
 
-_VOUCHED_FOR = {DocumentFormat.PADES}
+_VOUCHED_FOR = {DocumentFormat.PADES, DocumentFormat.XADES_DETACHED, DocumentFormat.XADES_ENVELOPED}
 
 
 @dataclass

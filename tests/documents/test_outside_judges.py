@@ -24,8 +24,8 @@ class Verdict:
     said: str
 
 
-def run(*command: str | Path) -> Verdict:
-    done = subprocess.run([str(part) for part in command], capture_output=True, check=False, timeout=30)
+def run(*command: str | Path, cwd: Path | None = None) -> Verdict:
+    done = subprocess.run([str(part) for part in command], capture_output=True, check=False, timeout=30, cwd=cwd)
     return Verdict(done.returncode == 0, (done.stdout + done.stderr).decode())
 
 

@@ -174,7 +174,7 @@ _MAY_NOT_SIGN: dict[str, Callable[[Authority], tuple[bytes, ...]]] = {
     "not yet valid": lambda known: _chain_of(issue("Early", known.issuing, at=NOW + timedelta(days=40)), known),
     "of an authority": lambda known: known.chain,
     "on another curve": lambda known: _chain_of(
-        issue("P-384", known.issuing, key=ec.generate_private_key(ec.SECP384R1())), known
+        issue("P-521", known.issuing, key=ec.generate_private_key(ec.SECP521R1())), known
     ),
     "with an RSA key": lambda known: _chain_of(known.tsa, known),
     "unreadable": lambda known: (b"no certificate", *known.chain),

@@ -25,6 +25,7 @@ from services.documents.confined import (
     time_stamp,
     trust,
     validation,
+    xml,
 )
 from services.documents.confined.signature import Evidence
 from services.documents.errors import DocumentTooComplexError
@@ -77,6 +78,15 @@ class Worker:
                 reserved_bytes=header["reserved_bytes"],
             )
             return {"start": place and place.start, "end": place and place.end}, [appended]
+
+        return self._answer(work)
+
+    def read_xml(self, _header: Header, blobs: list[bytes]) -> Answer:
+        """[XML] → envelope_at; [canonical form without signatures]."""
+
+        def work() -> Answer:
+            canonical, at = xml.read(blobs[0])
+            return {"envelope_at": at}, [canonical]
 
         return self._answer(work)
 

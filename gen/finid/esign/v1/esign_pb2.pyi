@@ -80,6 +80,10 @@ class _SignatureFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Signa
     """Inside a PDF (ETSI EN 319 142)."""
     SIGNATURE_FORMAT_CADES_ATTACHED: _SignatureFormat.ValueType  # 3
     """CMS with the content inside (ETSI EN 319 122)."""
+    SIGNATURE_FORMAT_XADES_DETACHED: _SignatureFormat.ValueType  # 4
+    """An XML signature beside any content, which it names by the document's title (ETSI EN 319 132)."""
+    SIGNATURE_FORMAT_XADES_ENVELOPED: _SignatureFormat.ValueType  # 5
+    """An XML signature inside the XML document that it signs. XML only: UTF-8, without a DTD."""
 
 class SignatureFormat(_SignatureFormat, metaclass=_SignatureFormatEnumTypeWrapper): ...
 
@@ -90,6 +94,10 @@ SIGNATURE_FORMAT_PADES: SignatureFormat.ValueType  # 2
 """Inside a PDF (ETSI EN 319 142)."""
 SIGNATURE_FORMAT_CADES_ATTACHED: SignatureFormat.ValueType  # 3
 """CMS with the content inside (ETSI EN 319 122)."""
+SIGNATURE_FORMAT_XADES_DETACHED: SignatureFormat.ValueType  # 4
+"""An XML signature beside any content, which it names by the document's title (ETSI EN 319 132)."""
+SIGNATURE_FORMAT_XADES_ENVELOPED: SignatureFormat.ValueType  # 5
+"""An XML signature inside the XML document that it signs. XML only: UTF-8, without a DTD."""
 Global___SignatureFormat: _TypeAlias = SignatureFormat  # noqa: Y015
 
 class _SignatureLevel:
@@ -490,7 +498,7 @@ class NewDocument(_message.Message):
     level: Global___SignatureLevel.ValueType
     earlier_signature: _builtins.bytes
     """For CAdES: a CMS signature (DER) of others over the same content. The new signature is added beside theirs. A signed
-    PDF is itself the content of a further signature.
+    PDF or XML is itself the content of a further signature.
     """
     def __init__(
         self,

@@ -175,7 +175,7 @@ class ESignServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DownloadDocument(self, request, context):
-        """The signed document: a PDF (PAdES) or a CMS signature (CAdES).
+        """The signed document: a PDF (PAdES), a CMS signature (CAdES) or XML (XAdES).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,7 +60,7 @@ class ESignServiceStub:
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_esign_pb2.ListDocumentsRequest, _esign_pb2.ListDocumentsResponse]
     """Signed documents of the application, newest first."""
     DownloadDocument: _grpc.UnaryUnaryMultiCallable[_esign_pb2.DownloadDocumentRequest, _httpbody_pb2.HttpBody]
-    """The signed document: a PDF (PAdES) or a CMS signature (CAdES)."""
+    """The signed document: a PDF (PAdES), a CMS signature (CAdES) or XML (XAdES)."""
     VerifyDocument: _grpc.UnaryUnaryMultiCallable[_esign_pb2.VerifyDocumentRequest, _esign_pb2.VerifyDocumentResponse]
     """Validates a signed document in the manner of EN 319 102-1."""
 
@@ -95,7 +95,7 @@ class ESignServiceAsyncStub(ESignServiceStub):
     ListDocuments: _aio.UnaryUnaryMultiCallable[_esign_pb2.ListDocumentsRequest, _esign_pb2.ListDocumentsResponse]  # type: ignore[assignment]
     """Signed documents of the application, newest first."""
     DownloadDocument: _aio.UnaryUnaryMultiCallable[_esign_pb2.DownloadDocumentRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """The signed document: a PDF (PAdES) or a CMS signature (CAdES)."""
+    """The signed document: a PDF (PAdES), a CMS signature (CAdES) or XML (XAdES)."""
     VerifyDocument: _aio.UnaryUnaryMultiCallable[_esign_pb2.VerifyDocumentRequest, _esign_pb2.VerifyDocumentResponse]  # type: ignore[assignment]
     """Validates a signed document in the manner of EN 319 102-1."""
 
@@ -193,7 +193,7 @@ class ESignServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _esign_pb2.DownloadDocumentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
-        """The signed document: a PDF (PAdES) or a CMS signature (CAdES)."""
+        """The signed document: a PDF (PAdES), a CMS signature (CAdES) or XML (XAdES)."""
 
     @_abc_1.abstractmethod
     def VerifyDocument(
