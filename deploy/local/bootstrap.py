@@ -36,6 +36,7 @@ OS_PACKAGES = {
         "openssl": "checking signatures with another tool than ours",
         "poppler-utils": "checking signed PDFs with another tool than ours",
         "softhsm2": "development tokens",
+        "xmlsec1": "checking signed XML with another tool than ours",
     },
 }
 NEEDED_FOR_VENV = {"python3-venv": "virtual environments"}

@@ -1,0 +1,90 @@
+"""Reading uploaded XML: no document type, no entities, no network, in UTF-8, and not deeper or wider than is followed.
+
+expat reads first and stops at the first thing that is not wanted, before a tree is made; then libxml2 makes the tree.
+"""
+
+from typing import Final
+from xml.parsers import expat
+
+from lxml import etree
+
+from services.documents.errors import DocumentTooComplexError, XmlDoctypeError
+
+MAX_DEPTH: Final = 100
+MAX_NODES: Final = 200_000
+"""Elements, attributes and processing instructions together."""
+_ENCODINGS: Final = {None, "utf-8", "us-ascii"}
+
+
+class XmlError(ValueError):
+    """Not well-formed XML, or not in UTF-8."""
+
+
+def read(content: bytes) -> etree._Element:
+    """Return the root of a document.
+
+    Raises XmlDoctypeError, DocumentTooComplexError, XmlError.
+    """
+    _Survey().read(content)
+    parser = etree.XMLParser(
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        dtd_validation=False,
+        attribute_defaults=False,
+        huge_tree=False,
+        collect_ids=False,
+        remove_blank_text=False,
+    )
+    try:
+        root = etree.fromstring(content, parser)
+    except (etree.LxmlError, ValueError) as error:
+        raise XmlError("not well-formed XML") from error
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise XmlDoctypeError("XML with a document type is not read")
+    return root
+
+
+class _Survey:
+    """Goes through a document once without keeping anything of it."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._nodes = 0
+        self._parser = expat.ParserCreate()
+        self._parser.XmlDeclHandler = self._declaration
+        self._parser.StartDoctypeDeclHandler = self._doctype
+        self._parser.EntityDeclHandler = self._doctype
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._parser.ProcessingInstructionHandler = self._instruction
+
+    def read(self, content: bytes) -> None:
+        try:
+            self._parser.Parse(content, True)
+        except expat.ExpatError as error:
+            raise XmlError("not well-formed XML") from error
+
+    def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
+        if encoding is not None and encoding.lower() not in _ENCODINGS:
+            raise XmlError("XML in another encoding than UTF-8")
+
+    def _doctype(self, *_: object) -> None:
+        raise XmlDoctypeError("XML with a document type is not read")
+
+    def _start(self, _name: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        self._count(1 + len(attributes))
+        if self._depth > MAX_DEPTH:
+            raise DocumentTooComplexError("the document nests deeper than is followed")
+
+    def _end(self, _name: str) -> None:
+        self._depth -= 1
+
+    def _instruction(self, *_: object) -> None:
+        self._count(1)
+
+    def _count(self, nodes: int) -> None:
+        self._nodes += nodes
+        if self._nodes > MAX_NODES:
+            raise DocumentTooComplexError(f"more than {MAX_NODES} elements and attributes in one document")
