@@ -41,9 +41,9 @@ from services.auth_gateway.ports import (
     PreparedDocument,
     Released,
     ScreenFlash,
-    SignatureReport,
     SignedDocument,
     Supplies,
+    Validation,
 )
 
 _BINDINGS = {
@@ -406,25 +406,16 @@ class DocumentsPeer:
         return _signed(answer.document), answer.content
 
     async def validate(
-        self, signed: bytes, content: bytes, crls: Sequence[bytes]
-    ) -> tuple[str, tuple[SignatureReport, ...]]:
+        self, signed: bytes, content: bytes, crls: Sequence[bytes], page_language: Language | None = None
+    ) -> Validation:
         """See ports.Documents."""
         request = documents_pb2.ValidateRequest(signed=signed, content=content, crls_der=crls)
+        if page_language is not None:
+            request.report_language = auth_pb2.Language.Value(f"LANGUAGE_{page_language.name}")
         async with answers_of("documents"):
             answer = await self._stub.Validate(request)
-        reports = tuple(
-            SignatureReport(
-                indication=esign_pb2.Indication.Name(report.indication),
-                sub_indication=report.sub_indication,
-                signer_subject=report.signer_subject,
-                signer_serial=report.signer_serial,
-                claimed_at=_time(report.claimed_time) if report.HasField("claimed_time") else None,
-                stamped_at=_time(report.stamped_time) if report.HasField("stamped_time") else None,
-                explanation=report.explanation,
-            )
-            for report in answer.signatures
-        )
-        return esign_pb2.Indication.Name(answer.indication), reports
+        reports = tuple(report.SerializeToString() for report in answer.signatures)
+        return Validation(esign_pb2.Indication.Name(answer.indication), reports, answer.report_html)
 
 
 def _signed(document: esign_pb2.Document) -> SignedDocument:

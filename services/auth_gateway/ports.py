@@ -339,16 +339,16 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
-class SignatureReport:
-    """What validation says of one signature; indications are names of the public proto, the explanation is English."""
+class Validation:
+    """What validation says of a document; `indication` is a name of the public proto.
+
+    `reports` are SignatureReports of the public proto, as bytes: they are passed on, and nothing here reads them.
+    `page` is HTML, "" unless it was asked for.
+    """
 
     indication: str
-    sub_indication: str
-    signer_subject: str
-    signer_serial: str
-    claimed_at: datetime.datetime | None
-    stamped_at: datetime.datetime | None
-    explanation: str
+    reports: tuple[bytes, ...]
+    page: str = ""
 
 
 class Documents(Protocol):
@@ -391,9 +391,9 @@ class Documents(Protocol):
         ...
 
     async def validate(
-        self, signed: bytes, content: bytes, crls: Sequence[bytes]
-    ) -> tuple[str, tuple[SignatureReport, ...]]:
-        """Return the overall indication and a report for each signature."""
+        self, signed: bytes, content: bytes, crls: Sequence[bytes], page_language: Language | None = None
+    ) -> Validation:
+        """Return the overall indication, a report for each signature, and with a language a page of them."""
         ...
 
 

@@ -12,6 +12,8 @@ from services.documents.errors import ContentUnreadableError, DocumentNotFoundEr
 from services.documents.inspector import Inspector
 from services.documents.records import Records
 from services.documents.report import Report
+from services.documents.report_page import page
+from services.documents.report_words import Language
 from services.documents.signed_document import Cursor, PageTokens, SignedDocument
 from services.documents.vault import Vault
 
@@ -91,10 +93,10 @@ class Archive:
         return Fetched(found.document, content)
 
     async def validate(self, signed: bytes, content: bytes, crls_der: Sequence[bytes]) -> Report:
-        """Validate anybody's signed PDF, or CMS signature in DER with its content; `content` is empty when inside.
+        """Validate anybody's signed PDF or XML, or CMS signature in DER; `content` is what a detached one is over.
 
         Trust anchors are this service's own, revocation is judged by the CRLs given: nothing is fetched.
-        Raises InvalidArgumentError, NoSignatureError, PdfEncryptedError, DocumentTooComplexError,
+        Raises InvalidArgumentError, NoSignatureError, PdfEncryptedError, XmlDoctypeError, DocumentTooComplexError,
         DependencyUnavailableError.
         """
         if len(signed) + sum(map(len, crls_der)) > MAX_VALIDATED_BYTES:
@@ -102,6 +104,11 @@ class Archive:
             raise InvalidArgumentError("too much to validate", violations=[FieldViolation("signed", rule)])
         digests = await asyncio.to_thread(_digests, content) if content else {}
         return await self._inspector.validate(signed, digests, crls_der, now=self._now())
+
+    async def page(self, report: Report, signed: bytes, language: Language) -> str:
+        """Return the report on a document as a page (HTML)."""
+        sha256 = (await asyncio.to_thread(hashlib.sha256, signed)).digest()
+        return page(report, language, document_sha256=sha256, document_bytes=len(signed), validated_at=self._now())
 
 
 def _digests(content: bytes) -> dict[str, bytes]:

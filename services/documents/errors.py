@@ -90,6 +90,13 @@ class DocumentTooComplexError(FinIdError):
     reason = "DOCUMENT_TOO_COMPLEX"
 
 
+class XmlDoctypeError(FinIdError):
+    """XML with a document type: entities can hide, import or multiply what is read."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "XML_DOCTYPE"
+
+
 class NoSignatureError(FinIdError):
     """The document to be validated holds no signature."""
 
@@ -185,6 +192,7 @@ REFUSALS = {
         TimeStampUntrustedError,
         XmlBrokenError,
         XmlLockedError,
+        XmlDoctypeError,
     )
 }
 """What a worker may refuse an upload with, by reason."""

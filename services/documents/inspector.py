@@ -8,19 +8,17 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
 from mesh.errors import DependencyUnavailableError
-from services.documents import cms
+from services.documents import cms, report_json
 from services.documents.errors import REFUSALS
 from services.documents.pades import Place
-from services.documents.report import Indication, Report, SignatureReport
+from services.documents.report import Report
 from services.documents.revocation import Revocation
 
-_MAX_TEXT = 2048
 _SETS = ("digest algorithms", "certificates", "revocation", "signer infos")
-_MAX_UNIX_S = 253_402_300_799  # 9999-12-31T23:59:59Z
 
 
 class Workers(Protocol):
@@ -197,16 +195,16 @@ class Inspector:
     async def validate(
         self, signed: bytes, content_digests: Mapping[str, bytes], crls_der: Sequence[bytes], *, now: datetime
     ) -> Report:
-        """Validate a signed PDF or CMS; `content_digests` by algorithm name, empty without detached content.
+        """Validate a signed PDF, XML or CMS; `content_digests` by algorithm name, empty without detached content.
 
-        Raises NoSignatureError, PdfEncryptedError, DocumentTooComplexError.
+        Raises NoSignatureError, PdfEncryptedError, XmlDoctypeError, DocumentTooComplexError.
         """
         digests = {name: digest.hex() for name, digest in content_digests.items()}
         header = {"now": _unix_s(now), "content_digests": digests}
         result, _ = await self._call("validate", header, [signed, *crls_der])
         try:
-            return Report.of([_signature_report(found) for found in result["signatures"]])
-        except (KeyError, TypeError, ValueError, StopIteration) as error:
+            return Report.of([report_json.read(found) for found in result["signatures"]])
+        except (KeyError, TypeError, ValueError, StopIteration, AttributeError) as error:
             raise InspectionFailedError("the document could not be validated") from error
 
     async def _call(
@@ -218,37 +216,11 @@ class Inspector:
             return result, answer_blobs
         try:
             refusal = REFUSALS[refused["reason"]]
-            metadata = {_text(key): _text(value) for key, value in refused["metadata"].items()}
-            message = _text(refused["message"])
+            metadata = {report_json.text(key): report_json.text(value) for key, value in refused["metadata"].items()}
+            message = report_json.text(refused["message"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InspectionFailedError("a document could not be inspected") from error
         raise refusal(message, metadata=metadata)
-
-
-def _signature_report(found: Mapping[str, Any]) -> SignatureReport:
-    return SignatureReport(
-        indication=Indication(found["indication"]),
-        sub_indication=_text(found["sub_indication"]),
-        explanation=_text(found["explanation"]),
-        signer_subject=_text(found["signer_subject"]),
-        signer_serial=_text(found["signer_serial"]),
-        claimed_at=_time(found["claimed_at"]),
-        stamped_at=_time(found["stamped_at"]),
-    )
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > _MAX_TEXT:
-        raise ValueError("no short text")
-    return value
-
-
-def _time(value: object) -> datetime | None:
-    if value is None:
-        return None
-    if not isinstance(value, int) or not 0 <= value <= _MAX_UNIX_S:
-        raise ValueError("no time")
-    return datetime.fromtimestamp(value, UTC)
 
 
 def _unix_s(time: datetime) -> int:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import grpc
+from finid.auth.v1 import auth_pb2
 from finid.documents.v1 import documents_pb2 as pb
 from finid.documents.v1 import documents_pb2_grpc as rpc
 from finid.esign.v1 import esign_pb2 as esign
@@ -15,7 +16,8 @@ from services.documents.assembling import Assembling, Missing, Supplies
 from services.documents.level import Level
 from services.documents.preparation import Format, NewDocument, Order, PreparedDocument
 from services.documents.preparing import Preparing
-from services.documents.report import Indication, Report, SignatureReport
+from services.documents.report import Indication, SignatureReport
+from services.documents.report_words import Language
 from services.documents.revocation import Revocation
 from services.documents.signed_document import SignedDocument
 from services.documents.vouching import Vouching
@@ -40,6 +42,11 @@ _PROTO_INDICATIONS = {
     Indication.TOTAL_PASSED: esign.INDICATION_TOTAL_PASSED,
     Indication.TOTAL_FAILED: esign.INDICATION_TOTAL_FAILED,
     Indication.INDETERMINATE: esign.INDICATION_INDETERMINATE,
+}
+_LANGUAGES = {
+    auth_pb2.LANGUAGE_KK: Language.KK,
+    auth_pb2.LANGUAGE_RU: Language.RU,
+    auth_pb2.LANGUAGE_EN: Language.EN,
 }
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -106,7 +113,14 @@ class DocumentsServicer(rpc.DocumentsServiceServicer):
 
     async def Validate(self, request: pb.ValidateRequest, _context: _Context) -> pb.ValidateResponse:
         """Validate a signed document."""
-        return _report(await self._archive.validate(request.signed, request.content, tuple(request.crls_der)))
+        report = await self._archive.validate(request.signed, request.content, tuple(request.crls_der))
+        language = _LANGUAGES.get(request.report_language)
+        html = await self._archive.page(report, request.signed, language) if language else ""
+        return pb.ValidateResponse(
+            indication=_PROTO_INDICATIONS[report.indication],
+            signatures=map(_signature_report, report.signatures),
+            report_html=html,
+        )
 
 
 def _order(request: pb.PrepareRequest) -> Order:
@@ -161,12 +175,6 @@ def _document(document: SignedDocument) -> esign.Document:
     )
 
 
-def _report(report: Report) -> pb.ValidateResponse:
-    return pb.ValidateResponse(
-        indication=_PROTO_INDICATIONS[report.indication], signatures=map(_signature_report, report.signatures)
-    )
-
-
 def _signature_report(report: SignatureReport) -> esign.SignatureReport:
     return esign.SignatureReport(
         indication=_PROTO_INDICATIONS[report.indication],
@@ -176,6 +184,44 @@ def _signature_report(report: SignatureReport) -> esign.SignatureReport:
         claimed_time=_timestamp(report.claimed_at),
         stamped_time=_timestamp(report.stamped_at),
         explanation=report.explanation,
+        found_format=report.format.value,
+        found_level=report.level.value,
+        best_signature_time=_timestamp(report.best_signature_at),
+        chain=[
+            esign.SignatureReport.ChainCertificate(
+                subject=item.subject,
+                issuer=item.issuer,
+                serial=item.serial,
+                not_before=_timestamp(item.not_before),
+                not_after=_timestamp(item.not_after),
+                sha256=item.sha256,
+                trust_anchor=item.anchor,
+            )
+            for item in report.chain
+        ],
+        revocation=[
+            esign.SignatureReport.RevocationEvidence(
+                kind=item.kind.value,
+                source=item.source.value,
+                serial=item.serial,
+                produced_time=_timestamp(item.produced_at),
+                next_update_time=_timestamp(item.next_update_at),
+                revoked_time=_timestamp(item.revoked_at),
+            )
+            for item in report.revocation
+        ],
+        time_stamps=[
+            esign.SignatureReport.TimeStamp(
+                kind=item.kind.value, time=_timestamp(item.at), authority=item.authority, valid=item.valid
+            )
+            for item in report.time_stamps
+        ],
+        changes=[
+            esign.SignatureReport.Change(
+                revision=item.revision, kind=item.kind.value, fields=item.fields, description=item.in_words
+            )
+            for item in report.changes
+        ],
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from finid.esign.v1 import esign_pb2
 from grpc import StatusCode
 from grpc.aio import AioRpcError, Metadata
 
@@ -40,9 +41,9 @@ from services.auth_gateway.ports import (
     Prepared,
     PreparedDocument,
     Released,
-    SignatureReport,
     SignedDocument,
     Supplies,
+    Validation,
 )
 from tests.auth_gateway.pki_objects import ISSUING_CRL, ISSUING_DER, ROOT_CRL, ROOT_DER
 from tests.bundles import IIN, POLICY
@@ -499,14 +500,21 @@ class FakeDocuments(Fake):
         raise refusal("documents", Code.NOT_FOUND, "DOCUMENT_NOT_FOUND")
 
     async def validate(
-        self, signed: bytes, content: bytes, crls: Sequence[bytes]
-    ) -> tuple[str, tuple[SignatureReport, ...]]:
+        self, signed: bytes, content: bytes, crls: Sequence[bytes], page_language: Language | None = None
+    ) -> Validation:
         await self._called("validate")
         self.crls = list(crls)
-        report = SignatureReport(
-            "INDICATION_TOTAL_FAILED", "HASH_FAILURE", "CN=her", "0a", None, self._clock.now(), "changed after signing"
+        report = esign_pb2.SignatureReport(
+            indication=esign_pb2.INDICATION_TOTAL_FAILED,
+            sub_indication="HASH_FAILURE",
+            signer_subject="CN=her",
+            signer_serial="0a",
+            explanation="changed after signing",
+            found_level="B-T",
         )
-        return "INDICATION_TOTAL_FAILED", (report,)
+        report.stamped_time.FromDatetime(self._clock.now())
+        page = f"<html lang={page_language.value}>" if page_language else ""
+        return Validation("INDICATION_TOTAL_FAILED", (report.SerializeToString(),), page)
 
 
 class FakePortal(Fake):

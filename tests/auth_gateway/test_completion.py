@@ -16,6 +16,7 @@ from services.auth_gateway.completion import Completion, Consumers
 from services.auth_gateway.ports import DocumentLevel, Released, Supplies
 from services.auth_gateway.records import Records
 from tests.auth_gateway.fakes import APPLICATION, PERSON, Fake, refusal, unavailable
+from tests.auth_gateway.pki_objects import ISSUING_CRL, ROOT_CRL
 from tests.auth_gateway.room import DOCUMENTS, Room
 
 pytestmark = pytest.mark.postgres
@@ -154,7 +155,7 @@ async def test_documents_gets_what_its_levels_need_and_nothing_else(room: Room) 
         signatures,
         tuple(b"stamp on " + hashlib.sha256(signature).digest() for signature in signatures[1:]),
         (b"status for status of the signer?",),
-        (b"crl of the issuing ca", b"crl of the root"),
+        (ISSUING_CRL, ROOT_CRL),
         (b"stamp on " + hashlib.sha256(b"archive").digest(),),
     )
 

@@ -206,4 +206,11 @@ async def test_a_document_is_verified_with_the_authoritys_own_lists(edge: Edge) 
     assert (report.sub_indication, report.explanation) == ("HASH_FAILURE", "changed after signing")
     assert report.HasField("stamped_time")
     assert not report.HasField("claimed_time")
+    assert (report.found_level, answer.report_html) == ("B-T", "")
     assert edge.room.documents.crls == [ISSUING_CRL, ROOT_CRL]
+
+
+async def test_a_verified_document_comes_with_a_page_in_the_language_asked_for(edge: Edge) -> None:
+    asked = esign.VerifyDocumentRequest(signed=b"a signature", report_language=auth.LANGUAGE_KK)
+    answer = await edge.esign().VerifyDocument(asked, metadata=edge.token())
+    assert answer.report_html == "<html lang=kk>"

@@ -500,6 +500,16 @@ SIGNED = ports.SignedDocument(
 )
 
 
+WIRE_REPORT = esign_pb2.SignatureReport(
+    indication=esign_pb2.INDICATION_INDETERMINATE,
+    sub_indication="REVOKED",
+    signer_subject="CN=x",
+    signer_serial="0a",
+    claimed_time=STAMP,
+    explanation="it was revoked",
+)
+
+
 @pytest.mark.parametrize(
     ("method", "ask", "request_", "answer", "found"),
     [
@@ -561,29 +571,16 @@ SIGNED = ports.SignedDocument(
         ),
         (
             "Validate",
-            lambda documents: documents.validate(b"s", b"c", [b"crl"]),
-            documents_pb2.ValidateRequest(signed=b"s", content=b"c", crls_der=[b"crl"]),
+            lambda documents: documents.validate(b"s", b"c", [b"crl"], Language.KK),
+            documents_pb2.ValidateRequest(
+                signed=b"s", content=b"c", crls_der=[b"crl"], report_language=auth_pb2.LANGUAGE_KK
+            ),
             documents_pb2.ValidateResponse(
                 indication=esign_pb2.INDICATION_INDETERMINATE,
-                signatures=[
-                    esign_pb2.SignatureReport(
-                        indication=esign_pb2.INDICATION_INDETERMINATE,
-                        sub_indication="REVOKED",
-                        signer_subject="CN=x",
-                        signer_serial="0a",
-                        claimed_time=STAMP,
-                        explanation="it was revoked",
-                    )
-                ],
+                signatures=[WIRE_REPORT],
+                report_html="<html>",
             ),
-            (
-                "INDICATION_INDETERMINATE",
-                (
-                    ports.SignatureReport(
-                        "INDICATION_INDETERMINATE", "REVOKED", "CN=x", "0a", AT, None, "it was revoked"
-                    ),
-                ),
-            ),
+            ports.Validation("INDICATION_INDETERMINATE", (WIRE_REPORT.SerializeToString(),), "<html>"),
         ),
     ],
 )

@@ -11,7 +11,7 @@ from services.documents.preparing import Preparing
 from tests.documents.authority import NOW, Authority
 from tests.documents.room import Clock, Room, pdf
 
-PASSED = {
+PASSED: dict[str, Any] = {
     "indication": "TOTAL_PASSED",
     "sub_indication": "",
     "explanation": "",
@@ -19,6 +19,13 @@ PASSED = {
     "signer_serial": "1f",
     "claimed_at": None,
     "stamped_at": None,
+    "format": "PADES",
+    "level": "B-T",
+    "best_signature_at": 1,
+    "chain": [],
+    "revocation": [],
+    "time_stamps": [],
+    "changes": [],
 }
 
 
@@ -75,6 +82,15 @@ async def test_refusal_keeps_reason_message_and_metadata() -> None:
         [{**PASSED, "stamped_at": "now"}],
         [{**PASSED, "stamped_at": -1}],
         [{**PASSED, "claimed_at": 10**18}],
+        [{**PASSED, "level": "B-Z"}],
+        [{**PASSED, "chain": {}}],
+        [{**PASSED, "chain": ["x"]}],
+        [{**PASSED, "revocation": [{"kind": "CRL"}]}],
+        [{**PASSED, "time_stamps": [{"kind": "SIGNATURE", "at": 1, "authority": "CN=x", "valid": "yes"}]}],
+        [{**PASSED, "time_stamps": [{"kind": "SIGNATURE", "at": None, "authority": "CN=x", "valid": True}]}],
+        [{**PASSED, "changes": [{"revision": 0, "kind": "NOT_ALLOWED", "fields": []}]}],
+        [{**PASSED, "changes": [{"revision": 2, "kind": "FIELDS_FILLED", "fields": [7]}]}],
+        [{**PASSED, "changes": [{"revision": 2, "kind": "NOT_ALLOWED", "fields": []}] * 2000}],
     ],
 )
 async def test_report_of_another_shape_is_a_failed_inspection(signatures: object) -> None:

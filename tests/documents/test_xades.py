@@ -18,7 +18,7 @@ from signxml.xades.xades import XAdESVerifier
 
 from mesh.errors import FinIdError
 from mesh.transaction import Binding
-from services.documents.confined import xml as confined
+from services.documents.confined import xml_place as confined
 from services.documents.errors import DocumentTooComplexError, XmlBrokenError, XmlLockedError
 from services.documents.level import Level
 from services.documents.preparation import Format, NewDocument

@@ -160,23 +160,14 @@ class ESignServicer(rpc.ESignServiceServicer):
         async with self._desk.front.participant(context, "ESignService.VerifyDocument", Service.ESIGN):
             try:
                 crls = [await self._ca.crl(root=False), await self._ca.crl(root=True)]
-                indication, reports = await self._documents.validate(request.signed, request.content, crls)
+                language = answers.language(request.report_language) if request.report_language else None
+                found = await self._documents.validate(request.signed, request.content, crls, language)
             except PeerError as error:
                 raise step_error(error) from error
             return pb.VerifyDocumentResponse(
-                indication=pb.Indication.Value(indication),
-                signatures=[
-                    pb.SignatureReport(
-                        indication=pb.Indication.Value(report.indication),
-                        sub_indication=report.sub_indication,
-                        signer_subject=report.signer_subject,
-                        signer_serial=report.signer_serial,
-                        claimed_time=answers.timestamp(report.claimed_at),
-                        stamped_time=answers.timestamp(report.stamped_at),
-                        explanation=report.explanation,
-                    )
-                    for report in reports
-                ],
+                indication=pb.Indication.Value(found.indication),
+                signatures=map(pb.SignatureReport.FromString, found.reports),
+                report_html=found.page,
             )
 
     def _ask(self, call: Call, method: str, request: _Create) -> Ask:

@@ -3,26 +3,33 @@
 pyHanko judges; this module feeds it local evidence only and puts its answer into a report.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from asn1crypto import cms, x509
-from asn1crypto.crl import CertificateList
-from cryptography.x509 import InvalidVersion, load_der_x509_certificate
-from cryptography.x509.oid import NameOID
+from asn1crypto import cms
 from pyhanko.sign.ades.report import AdESIndeterminate, AdESPassed, AdESStatus, AdESSubIndic
 from pyhanko.sign.general import CMSExtractionError, extract_certificate_info
 from pyhanko.sign.validation.ades import (
     AdESWithTimeValidationResult,
     ades_basic_validation,
+    ades_past_signature_validation,
     ades_with_time_validation,
 )
-from pyhanko.sign.validation.generic_cms import extract_self_reported_ts, extract_tst_data_iter
+from pyhanko.sign.validation.generic_cms import (
+    extract_self_reported_ts,
+    extract_tst_data_iter,
+    message_imprint_checker,
+)
+from pyhanko_certvalidator.ltv.poe import POEManager, POEType
 
-from services.documents.confined import trust
-from services.documents.report import Indication, SignatureReport
+from services.documents.confined import archive_time_stamp, cms_parts, describing, stamps, trust
+from services.documents.confined.archive_time_stamp import Proof
+from services.documents.confined.evidence import MAX_TIME_STAMPS, Evidence
+from services.documents.report import Indication, SignatureReport, TimeStamp, TimeStampKind
+
+__all__ = ["Evidence", "describe", "judge", "without_verdict"]
 
 _INDICATIONS: Final = {
     AdESStatus.PASSED: Indication.TOTAL_PASSED,
@@ -45,26 +52,19 @@ _EXPLANATIONS: Final = {
     "SIGNED_DATA_NOT_FOUND": "the signature is detached and its content was not given",
     "TRY_LATER": "no fresh evidence on revocation was at hand",
 }
-# Attribute types of Kazakh subjects that RFC 4514 has no short name for; the names are those of RFC 4519.
-_MORE_NAMES: Final = {
-    NameOID.SERIAL_NUMBER: "serialNumber",
-    NameOID.GIVEN_NAME: "givenName",
-    NameOID.SURNAME: "SN",
-}
 _WITHOUT_TIME: Final = "valid now; without a time stamp nothing proves when it was made"
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What signatures are judged by; `now` is UTC."""
-
-    anchors: Sequence[x509.Certificate]
-    crls: Sequence[CertificateList]
-    now: datetime
-
-    def judgement(self, *, revocation: bool = True) -> trust.Judgement:
-        """The rules; without `revocation` only to tell what the lack of a CRL changes."""
-        return trust.judgement(self.anchors, at=self.now, crls=self.crls, revocation=revocation)
+# What later proof of an earlier time can turn (EN 319 102-1, 5.6.3.4 step 4).
+_OF_THE_PAST: Final = frozenset(
+    {
+        AdESIndeterminate.CRYPTO_CONSTRAINTS_FAILURE_NO_POE,
+        AdESIndeterminate.OUT_OF_BOUNDS_NO_POE,
+        AdESIndeterminate.REVOKED_CA_NO_POE,
+        AdESIndeterminate.REVOKED_NO_POE,
+        AdESIndeterminate.TRY_LATER,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,33 @@ class _Verdict:
     stamped_at: datetime | None = None
 
 
-def judge(signed_data: cms.SignedData, digest: bytes | None, evidence: Evidence) -> SignatureReport:
-    """Judge a SignedData of one signer; `digest` is that of the detached content, None when it is inside."""
+def judge(
+    signed_data: cms.SignedData,
+    digest: bytes | None,
+    evidence: Evidence,
+    *,
+    in_the_past: Callable[[Evidence], AdESSubIndic] | None = None,
+) -> SignatureReport:
+    """Judge a SignedData of one signer; `digest` is that of the detached content, None when it is inside.
+
+    `in_the_past` judges by proofs of an earlier time that stand around the signature (in a PDF); without it those in
+    the signature serve.
+    """
+    evidence = evidence.with_embedded_of(signed_data)
     verdict = _validate(signed_data, digest, evidence.judgement())
     if verdict.sub_indication is AdESIndeterminate.CERTIFICATE_CHAIN_GENERAL_FAILURE:
         without = _validate(signed_data, digest, evidence.judgement(revocation=False))
         if without.sub_indication is AdESPassed.OK:
             verdict = replace(verdict, sub_indication=AdESIndeterminate.TRY_LATER)
-    return describe(signed_data, _report(verdict))
+    if verdict.sub_indication is AdESIndeterminate.TRY_LATER:
+        verdict = _at_its_stamp(signed_data, digest, verdict, evidence)
+    if verdict.sub_indication in _OF_THE_PAST and in_the_past is not None:
+        verdict = replace(verdict, sub_indication=in_the_past(evidence))
+    elif verdict.sub_indication in _OF_THE_PAST:
+        proofs = archive_time_stamp.proofs(signed_data, evidence)
+        if proofs:
+            verdict = replace(verdict, sub_indication=_in_the_past(signed_data, verdict, proofs, evidence))
+    return describe(signed_data, report_of(verdict.sub_indication, verdict.stamped_at, verdict.of_time_stamp), evidence)
 
 
 def without_verdict(indication: Indication, sub_indication: str, explanation: str = "") -> SignatureReport:
@@ -89,16 +108,43 @@ def without_verdict(indication: Indication, sub_indication: str, explanation: st
     return SignatureReport(indication, sub_indication, explanation or _EXPLANATIONS[sub_indication])
 
 
-def describe(signed_data: cms.SignedData, report: SignatureReport) -> SignatureReport:
-    """Add to a report who signed and when they say they did, as far as that can be read."""
-    claimed_at = extract_self_reported_ts(signed_data["signer_infos"][0])
+def describe(signed_data: cms.SignedData, report: SignatureReport, evidence: Evidence | None = None) -> SignatureReport:
+    """Add to a report who signed, when they say they did, and what they signed with, as far as that can be read."""
+    signer_info = signed_data["signer_infos"][0]
+    report = replace(
+        report,
+        claimed_at=utc(extract_self_reported_ts(signer_info)),
+        format=cms_parts.format_of(signed_data),
+        level=cms_parts.level_of(signed_data),
+    )
     try:
         certificate_der = extract_certificate_info(signed_data).signer_cert.dump()
-        certificate = load_der_x509_certificate(certificate_der)
-        subject, serial = certificate.subject.rfc4514_string(_MORE_NAMES), f"{certificate.serial_number:x}"
-    except (CMSExtractionError, InvalidVersion, ValueError):
-        subject, serial = "", ""
-    return replace(report, signer_subject=subject, signer_serial=serial, claimed_at=utc(claimed_at))
+    except (CMSExtractionError, ValueError):
+        return report
+    subject, serial = describing.subject_and_serial(certificate_der)
+    report = replace(report, signer_subject=subject, signer_serial=serial)
+    if evidence is None:
+        return report
+    return replace(
+        report,
+        best_signature_at=report.stamped_at or evidence.now,
+        chain=describing.chain_of(certificate_der, evidence),
+        revocation=describing.revocation_of(certificate_der, evidence),
+        time_stamps=(
+            *time_stamps_of(signed_data, evidence),
+            *(proof.time_stamp for proof in archive_time_stamp.proofs(signed_data, evidence, valid_only=False)),
+        ),
+    )
+
+
+def time_stamps_of(signed_data: cms.SignedData, evidence: Evidence) -> Iterable[TimeStamp]:
+    """What the time stamps on a signature say, each judged by itself."""
+    signer_info = signed_data["signer_infos"][0]
+    found = list(cms_parts.time_stamps(signer_info))[:MAX_TIME_STAMPS]
+    imprint_of = message_imprint_checker(signer_info)
+    return [
+        stamps.described(stamp, TimeStampKind.SIGNATURE, stamps.judge(stamp, imprint_of, evidence)) for stamp in found
+    ]
 
 
 def utc(time: datetime | None) -> datetime | None:
@@ -145,13 +191,57 @@ def _stamped_at(timed: AdESWithTimeValidationResult, now: datetime) -> datetime 
     return utc(timed.best_signature_time) if timed.best_signature_time < now else None
 
 
-def _report(verdict: _Verdict) -> SignatureReport:
-    indication = _INDICATIONS[verdict.sub_indication.status]
+def report_of(
+    sub_indication: AdESSubIndic, stamped_at: datetime | None, of_time_stamp: bool = False
+) -> SignatureReport:
+    """A verdict in words; `of_time_stamp` when it is the stamp that does not pass."""
+    indication = _INDICATIONS[sub_indication.status]
     if indication is Indication.TOTAL_PASSED:
-        explanation = "" if verdict.stamped_at else _WITHOUT_TIME
-        return SignatureReport(indication, "", explanation, stamped_at=verdict.stamped_at)
-    name = str(verdict.sub_indication.standard_name)
+        return SignatureReport(indication, "", "" if stamped_at else _WITHOUT_TIME, stamped_at=stamped_at)
+    name = str(sub_indication.standard_name)
     explanation = _EXPLANATIONS.get(name, "the validation came to no result")
-    if verdict.of_time_stamp:
+    if of_time_stamp:
         explanation = f"the time stamp: {explanation}"
-    return SignatureReport(indication, name, explanation, stamped_at=verdict.stamped_at)
+    return SignatureReport(indication, name, explanation, stamped_at=stamped_at)
+
+
+def _at_its_stamp(signed_data: cms.SignedData, digest: bytes | None, verdict: _Verdict, evidence: Evidence) -> _Verdict:
+    """Judge at the best signature time when a stamp that is valid now proves it and no evidence is fresh now.
+
+    What was issued for then and says nothing of a revocation is enough: one of later would not undo the signature.
+    """
+    stamped_at = min((stamp.at for stamp in time_stamps_of(signed_data, evidence) if stamp.valid), default=None)
+    if stamped_at is None:
+        return verdict
+    judgement = evidence.judgement(at=stamped_at)
+    then = trust.run(
+        ades_basic_validation(
+            signed_data,
+            judgement.spec,
+            timing_info=judgement.timing,
+            raw_digest=digest,
+            validation_data_handlers=judgement.data(),
+        )
+    )
+    if then.ades_subindic is AdESPassed.OK:
+        return _Verdict(AdESPassed.OK, stamped_at=utc(stamped_at))
+    return replace(verdict, stamped_at=utc(stamped_at))
+
+
+def _in_the_past(
+    signed_data: cms.SignedData, verdict: _Verdict, proofs: Iterable[Proof], evidence: Evidence
+) -> AdESSubIndic:
+    """Judge at the best signature time, as far as archive time stamps prove the evidence for then (5.6.2.4)."""
+    known = POEManager(evidence.now)
+    signature = signed_data["signer_infos"][0]["signature"].native
+    known.register(signature, POEType.VALIDATION, verdict.stamped_at or evidence.now)
+    for proof in proofs:
+        known.register(signature, POEType.VALIDATION, proof.time_stamp.at)
+        for covered in proof.covered_sha256:
+            known.register_by_digest(covered, POEType.VALIDATION, proof.time_stamp.at)
+    if not isinstance(verdict.sub_indication, AdESIndeterminate):
+        return verdict.sub_indication
+    spec = evidence.judgement().spec
+    return trust.run_in_loop(
+        ades_past_signature_validation(signed_data, spec, known, verdict.sub_indication, evidence.now)
+    )

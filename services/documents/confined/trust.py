@@ -1,9 +1,11 @@
 """What a certificate or a signature is judged against: trust anchors, evidence of revocation, and a time.
 
 pyHanko's validation is written as coroutines for the sake of its fetchers. Here nothing is ever fetched, so a
-validation that waits for something is a fault, and no event loop is needed (nor could the sandbox make one).
+validation that waits for something is a fault, and no event loop is needed. Only validation in the past gathers its
+evidence through tasks; it gets a loop without a socket, since the sandbox refuses those.
 """
 
+import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +13,7 @@ from typing import Any, TypeVar
 
 from asn1crypto import pem, x509
 from asn1crypto.crl import CertificateList
+from asn1crypto.ocsp import OCSPResponse
 from pyhanko.sign.validation.policy_decl import (
     LocalKnowledge,
     RevinfoOnlineFetchingRule,
@@ -24,7 +27,7 @@ from pyhanko_certvalidator.ltv.poe import POEManager
 from pyhanko_certvalidator.ltv.types import ValidationTimingInfo
 from pyhanko_certvalidator.policy_decl import NO_REVOCATION, REQUIRE_REVINFO, CertRevTrustPolicy
 from pyhanko_certvalidator.registry import SimpleTrustManager
-from pyhanko_certvalidator.revinfo.archival import CRLContainer
+from pyhanko_certvalidator.revinfo.archival import CRLContainer, OCSPContainer
 
 SIGNER_KEY_USAGE = KeyUsageConstraints(key_usage={"non_repudiation", "digital_signature"})
 
@@ -51,19 +54,31 @@ def judgement(
     at: datetime,
     certificates: Iterable[x509.Certificate] = (),
     crls: Iterable[CertificateList] = (),
+    ocsps: Iterable[OCSPResponse] = (),
     revocation: bool,
+    in_the_past: bool = False,
 ) -> Judgement:
-    """Rules for judging at a time. With `revocation`, each certificate below an anchor needs a fresh, matching CRL."""
+    """Rules for judging at a time.
+
+    With `revocation`, each certificate below an anchor needs a matching CRL or OCSP response that is fresh at that
+    time; with `in_the_past` also a later one serves, since it would tell of a revocation before.
+    """
     spec = SignatureValidationSpec(
         cert_validation_policy=CertValidationPolicySpec(
             trust_manager=SimpleTrustManager.build(trust_roots=list(anchors)),
-            revinfo_policy=CertRevTrustPolicy(REQUIRE_REVINFO if revocation else NO_REVOCATION),
+            revinfo_policy=CertRevTrustPolicy(
+                REQUIRE_REVINFO if revocation else NO_REVOCATION, retroactive_revinfo=in_the_past
+            ),
         ),
         revinfo_gathering_policy=RevocationInfoGatheringSpec(RevinfoOnlineFetchingRule.LOCAL_ONLY),
-        local_knowledge=LocalKnowledge(known_crls=[CRLContainer(crl) for crl in crls], known_certs=list(certificates)),
+        local_knowledge=LocalKnowledge(
+            known_crls=[CRLContainer(crl) for crl in crls],
+            known_ocsps=[single for response in ocsps for single in OCSPContainer.load_multi(response)],
+            known_certs=list(certificates),
+        ),
         key_usage_settings=SIGNER_KEY_USAGE,
     )
-    return Judgement(spec, ValidationTimingInfo(at, at, point_in_time_validation=False))
+    return Judgement(spec, ValidationTimingInfo(at, at, point_in_time_validation=in_the_past))
 
 
 def anchors_of(anchors_pem: bytes) -> tuple[x509.Certificate, ...]:
@@ -89,3 +104,22 @@ def run(validation: Coroutine[Any, Any, _T]) -> _T:
         return result
     validation.close()
     raise RuntimeError("a validation waited, though all it needs is at hand")
+
+
+def run_in_loop(validation: Coroutine[Any, Any, _T]) -> _T:
+    """Run a validation that gathers its evidence through tasks, to its end."""
+    loop = _SocketlessLoop()
+    try:
+        return loop.run_until_complete(validation)
+    finally:
+        loop.close()
+
+
+class _SocketlessLoop(asyncio.SelectorEventLoop):
+    """A loop that nothing outside ever wakes: it waits for no input, no signal and no other thread."""
+
+    def _make_self_pipe(self) -> None:
+        """No socket pair."""
+
+    def _close_self_pipe(self) -> None:
+        """Nothing to close."""

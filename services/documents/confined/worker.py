@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from asn1crypto import x509
-from asn1crypto.crl import CertificateList
 
 from mesh.errors import FinIdError
+from services.documents import report_json
 from services.documents.confined import (
     completeness,
     pdf,
@@ -25,12 +25,13 @@ from services.documents.confined import (
     time_stamp,
     trust,
     validation,
-    xml,
+    warming,
+    xml_place,
 )
-from services.documents.confined.signature import Evidence
+from services.documents.confined import evidence as evidences
+from services.documents.confined.evidence import Evidence
 from services.documents.errors import DocumentTooComplexError
 from services.documents.pades import Place
-from services.documents.report import SignatureReport
 
 Header = dict[str, Any]
 Answer = tuple[Header, list[bytes]]
@@ -41,6 +42,7 @@ def serve(arguments: Mapping[str, Any]) -> "Worker":
     # pyHanko's warnings quote subjects of certificates, and those hold an IIN.
     logging.disable(logging.CRITICAL)
     anchors = trust.anchors_of(arguments["trust_anchors_pem"].encode("ascii"))
+    warming.warm_up()
     return Worker(anchors, cpu_budget_s=arguments["cpu_budget_s"])
 
 
@@ -85,7 +87,7 @@ class Worker:
         """[XML] → envelope_at; [canonical form without signatures]."""
 
         def work() -> Answer:
-            canonical, at = xml.read(blobs[0])
+            canonical, at = xml_place.read(blobs[0])
             return {"envelope_at": at}, [canonical]
 
         return self._answer(work)
@@ -146,11 +148,11 @@ class Worker:
         """[signed, CRL …]; now, content_digests (hex by algorithm) → signatures."""
 
         def work() -> Answer:
-            signed, *crls_der = blobs
+            signed, *given = blobs
             digests = {name: bytes.fromhex(value) for name, value in header["content_digests"].items()}
-            evidence = Evidence(self._anchors, _readable(crls_der), _time(header["now"]))
+            evidence = Evidence(self._anchors, evidences.readable_crls(given), _time(header["now"]))
             report = validation.validate(signed, digests, evidence)
-            return {"signatures": [_json(found) for found in report.signatures]}, []
+            return {"signatures": [report_json.of(found) for found in report.signatures]}, []
 
         return self._answer(work)
 
@@ -166,15 +168,27 @@ class _OutOfTimeError(BaseException):
     """No Exception, so that no handler in a parser takes it for malformed input and goes on."""
 
 
+_TICKS: Final = 20
+
+
 @contextmanager
 def _bounded(cpu_s: float) -> Iterator[None]:
-    """Refuse the document when the block uses more processor time; a busy machine does not count against it."""
+    """Refuse the document when the block uses more processor time; a busy machine does not count against it.
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise _OutOfTimeError
+    Time is counted in ticks of a twentieth, each timed anew when the one before is over: should the process's clock
+    jump, as it may when a virtual machine is paused or moved, that costs the document one tick and not its whole time.
+    """
+    ticks = 0
 
-    previous = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, cpu_s)
+    def tick(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal ticks
+        ticks += 1
+        if ticks >= _TICKS:
+            raise _OutOfTimeError
+        signal.setitimer(signal.ITIMER_PROF, cpu_s / _TICKS)
+
+    previous = signal.signal(signal.SIGPROF, tick)
+    signal.setitimer(signal.ITIMER_PROF, cpu_s / _TICKS)
     try:
         yield
     except _OutOfTimeError as error:
@@ -188,19 +202,6 @@ def _bounded(cpu_s: float) -> Iterator[None]:
         signal.signal(signal.SIGPROF, previous)
 
 
-def _readable(crls_der: list[bytes]) -> list[CertificateList]:
-    """The CRLs that can be read; one that cannot is no evidence."""
-    crls = []
-    for der in crls_der:
-        try:
-            crl = CertificateList.load(der, strict=True)
-            crl["tbs_cert_list"].native  # noqa: B018 - asn1crypto parses when a value is asked for
-        except pdf.MALFORMED:
-            continue
-        crls.append(crl)
-    return crls
-
-
 def _split(blobs: list[bytes], *counts: int) -> list[list[bytes]]:
     """The blobs in groups of those sizes, and what is left as one more."""
     groups, at = [], 0
@@ -212,15 +213,3 @@ def _split(blobs: list[bytes], *counts: int) -> list[list[bytes]]:
 
 def _time(unix_s: int) -> datetime:
     return datetime.fromtimestamp(unix_s, UTC)
-
-
-def _json(report: SignatureReport) -> Header:
-    return {
-        "indication": report.indication.value,
-        "sub_indication": report.sub_indication,
-        "explanation": report.explanation,
-        "signer_subject": report.signer_subject,
-        "signer_serial": report.signer_serial,
-        "claimed_at": int(report.claimed_at.timestamp()) if report.claimed_at else None,
-        "stamped_at": int(report.stamped_at.timestamp()) if report.stamped_at else None,
-    }

@@ -1,7 +1,6 @@
-"""Reading uploaded XML for a signature inside it (XMLDSIG, Canonical XML 1.0).
+"""Reading uploaded XML: no document type, no entities, no network, in UTF-8, and not deeper or wider than is followed.
 
-Nothing is expanded, loaded or fetched: a document with a DTD is refused before anything else looks at it, and without
-one there are no entities, no default attributes and no external parts.
+expat reads first and stops at the first thing that is not wanted, before a tree is made; then libxml2 makes the tree.
 """
 
 from typing import Final
@@ -9,114 +8,83 @@ from xml.parsers import expat
 
 from lxml import etree
 
-from services.documents.errors import DocumentTooComplexError, XmlBrokenError, XmlLockedError
-from services.documents.xades import NOT_SIGNATURES
+from services.documents.errors import DocumentTooComplexError, XmlDoctypeError
 
-_DS: Final = "{http://www.w3.org/2000/09/xmldsig#}"
-_SIGNATURE: Final = f"{_DS}Signature"
-_PROBE: Final = b'<ds:Signature xmlns:ds="http://www.w3.org/2000/09/xmldsig#"></ds:Signature>'
-_ENCODINGS: Final = {"UTF-8", "ASCII", "US-ASCII"}
-MAX_DEPTH: Final = 200
-MAX_ELEMENTS: Final = 500_000
-# Filters that take every signature out, also one that is added later. The last is what XML Signature Filter 2.0 has.
-_LEAVES_SIGNATURES_OUT: Final = {NOT_SIGNATURES, "/descendant::ds:Signature"}
+MAX_DEPTH: Final = 100
+MAX_NODES: Final = 200_000
+"""Elements, attributes and processing instructions together."""
+_ENCODINGS: Final = {None, "utf-8", "us-ascii"}
 
 
-def read(content: bytes) -> tuple[bytes, int]:
-    """Return the canonical form of a document without its signatures, and the position of the tag that ends it.
+class XmlError(ValueError):
+    """Not well-formed XML, or not in UTF-8."""
 
-    Raises XmlBrokenError, XmlLockedError, DocumentTooComplexError.
+
+def read(content: bytes) -> etree._Element:
+    """Return the root of a document.
+
+    Raises XmlDoctypeError, DocumentTooComplexError, XmlError.
     """
-    at = _end_tag(content)
-    tree = _parse(content)
-    for reference in tree.iter(f"{_DS}Reference"):
-        _refuse_locked(reference)
-    canonical = _canonical(tree)
-    # Two parsers read the document: what the one found must be a place inside what the other one canonicalises.
-    probed = _parse(content[:at] + _PROBE + content[at:])
-    if probed.getroot()[-1].tag != _SIGNATURE or _canonical(probed) != canonical:
-        raise XmlBrokenError("there is no place for a signature in the XML")
-    return canonical, at
-
-
-def _end_tag(content: bytes) -> int:
-    parser = expat.ParserCreate(namespace_separator=" ")
-    depth = elements = 0
-    end = -1
-
-    def begins(_name: str, _attributes: object) -> None:
-        nonlocal depth, elements
-        depth, elements = depth + 1, elements + 1
-        if depth > MAX_DEPTH or elements > MAX_ELEMENTS:
-            raise DocumentTooComplexError(
-                "the XML has more elements, or nests them deeper, than is read of one document"
-            )
-
-    def ends(_name: str) -> None:
-        nonlocal depth, end
-        depth -= 1
-        if not depth:
-            end = parser.CurrentByteIndex
-
-    def has_dtd(*_: object) -> None:
-        raise XmlBrokenError("the XML has a DTD: send it without")
-
-    parser.StartElementHandler, parser.EndElementHandler = begins, ends
-    parser.StartDoctypeDeclHandler = has_dtd
-    try:
-        parser.Parse(content, True)
-    except (expat.ExpatError, ValueError, UnicodeError) as error:
-        raise XmlBrokenError("the XML is not well-formed") from error
-    if content[end : end + 2] != b"</":
-        raise XmlBrokenError("the XML has nothing between its outermost tags")
-    return end
-
-
-def _parse(content: bytes) -> "etree._ElementTree":
+    _Survey().read(content)
     parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False, huge_tree=False, recover=False
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        dtd_validation=False,
+        attribute_defaults=False,
+        huge_tree=False,
+        collect_ids=False,
+        remove_blank_text=False,
     )
     try:
-        tree = etree.fromstring(content, parser).getroottree()
+        root = etree.fromstring(content, parser)
     except (etree.LxmlError, ValueError) as error:
-        raise XmlBrokenError("the XML is not well-formed") from error
-    if tree.docinfo.doctype or (tree.docinfo.encoding or "UTF-8").upper() not in _ENCODINGS:
-        raise XmlBrokenError("the XML is not in UTF-8, or has a DTD")
-    return tree
+        raise XmlError("not well-formed XML") from error
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise XmlDoctypeError("XML with a document type is not read")
+    return root
 
 
-def _canonical(tree: "etree._ElementTree") -> bytes:
-    """Inclusive C14N 1.0 without comments of everything but signatures; takes them out of the tree."""
-    root = tree.getroot()
-    if root.tag == _SIGNATURE:
-        raise XmlBrokenError("the XML is a signature, and no document to sign")
-    for signature in list(root.iter(_SIGNATURE)):
-        parent = signature.getparent()
-        if parent is not None:
-            _remove(parent, signature)
-    try:
-        return bytes(etree.tostring(tree, method="c14n", exclusive=False, with_comments=False))
-    except etree.LxmlError as error:
-        raise XmlBrokenError("the XML has no canonical form") from error
+class _Survey:
+    """Goes through a document once without keeping anything of it."""
 
+    def __init__(self) -> None:
+        self._depth = 0
+        self._nodes = 0
+        self._parser = expat.ParserCreate()
+        self._parser.XmlDeclHandler = self._declaration
+        self._parser.StartDoctypeDeclHandler = self._doctype
+        self._parser.EntityDeclHandler = self._doctype
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._parser.ProcessingInstructionHandler = self._instruction
 
-def _remove(parent: "etree._Element", child: "etree._Element") -> None:
-    """Take an element out and leave the text behind it where it is."""
-    if child.tail:
-        before = child.getprevious()
-        if before is None:
-            parent.text = (parent.text or "") + child.tail
-        else:
-            before.tail = (before.tail or "") + child.tail
-    parent.remove(child)
+    def read(self, content: bytes) -> None:
+        try:
+            self._parser.Parse(content, True)
+        except expat.ExpatError as error:
+            raise XmlError("not well-formed XML") from error
 
+    def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
+        if encoding is not None and encoding.lower() not in _ENCODINGS:
+            raise XmlError("XML in another encoding than UTF-8")
 
-def _refuse_locked(reference: "etree._Element") -> None:
-    """Refuse a document whose signature covers what a further signature changes: the document as a whole."""
-    uri = reference.get("URI", "")
-    root = reference.getroottree().getroot()
-    if uri and uri.lstrip("#") not in {root.get(name) for name in ("Id", "ID", "id")} and uri != "#xpointer(/)":
-        return
-    expressions = {"".join(item.itertext()).strip() for item in reference.iter() if str(item.tag).endswith("}XPath")}
-    if not expressions & _LEAVES_SIGNATURES_OUT:
-        raise XmlLockedError("an earlier signature covers the whole document; another signature would break it")
+    def _doctype(self, *_: object) -> None:
+        raise XmlDoctypeError("XML with a document type is not read")
+
+    def _start(self, _name: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        self._count(1 + len(attributes))
+        if self._depth > MAX_DEPTH:
+            raise DocumentTooComplexError("the document nests deeper than is followed")
+
+    def _end(self, _name: str) -> None:
+        self._depth -= 1
+
+    def _instruction(self, *_: object) -> None:
+        self._count(1)
+
+    def _count(self, nodes: int) -> None:
+        self._nodes += nodes
+        if self._nodes > MAX_NODES:
+            raise DocumentTooComplexError(f"more than {MAX_NODES} elements and attributes in one document")

@@ -6,6 +6,7 @@ key that signs.
 """
 
 from collections import abc as _abc
+from finid.auth.v1 import auth_pb2 as _auth_pb2
 from finid.esign.v1 import esign_pb2 as _esign_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -482,8 +483,11 @@ class ValidateRequest(_message.Message):
     SIGNED_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
     CRLS_DER_FIELD_NUMBER: _builtins.int
+    REPORT_LANGUAGE_FIELD_NUMBER: _builtins.int
     signed: _builtins.bytes
     content: _builtins.bytes
+    report_language: _auth_pb2.Language.ValueType
+    """When set, the answer also holds the report as a page."""
     @_builtins.property
     def crls_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """DER CRLs, fetched by the hub: documents has no network."""
@@ -494,10 +498,11 @@ class ValidateRequest(_message.Message):
         signed: _builtins.bytes = ...,
         content: _builtins.bytes = ...,
         crls_der: _abc.Iterable[_builtins.bytes] | None = ...,
+        report_language: _auth_pb2.Language.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "crls_der", b"crls_der", "signed", b"signed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "crls_der", b"crls_der", "report_language", b"report_language", "signed", b"signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -509,7 +514,9 @@ class ValidateResponse(_message.Message):
 
     INDICATION_FIELD_NUMBER: _builtins.int
     SIGNATURES_FIELD_NUMBER: _builtins.int
+    REPORT_HTML_FIELD_NUMBER: _builtins.int
     indication: _esign_pb2.Indication.ValueType
+    report_html: _builtins.str
     @_builtins.property
     def signatures(self) -> _containers.RepeatedCompositeFieldContainer[_esign_pb2.SignatureReport]: ...
     def __init__(
@@ -517,10 +524,11 @@ class ValidateResponse(_message.Message):
         *,
         indication: _esign_pb2.Indication.ValueType = ...,
         signatures: _abc.Iterable[_esign_pb2.SignatureReport] | None = ...,
+        report_html: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["indication", b"indication", "signatures", b"signatures"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["indication", b"indication", "report_html", b"report_html", "signatures", b"signatures"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

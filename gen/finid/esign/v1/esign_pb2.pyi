@@ -727,19 +727,23 @@ class VerifyDocumentRequest(_message.Message):
 
     SIGNED_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    REPORT_LANGUAGE_FIELD_NUMBER: _builtins.int
     signed: _builtins.bytes
-    """The signed PDF, or the CMS signature."""
+    """The signed PDF or XML, or the CMS signature."""
     content: _builtins.bytes
     """For a detached signature: what was signed."""
+    report_language: _auth_pb2.Language.ValueType
+    """When set, the answer also holds the report as a page to read, keep and print."""
     def __init__(
         self,
         *,
         signed: _builtins.bytes = ...,
         content: _builtins.bytes = ...,
+        report_language: _auth_pb2.Language.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "signed", b"signed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "report_language", b"report_language", "signed", b"signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -751,7 +755,10 @@ class VerifyDocumentResponse(_message.Message):
 
     INDICATION_FIELD_NUMBER: _builtins.int
     SIGNATURES_FIELD_NUMBER: _builtins.int
+    REPORT_HTML_FIELD_NUMBER: _builtins.int
     indication: Global___Indication.ValueType
+    report_html: _builtins.str
+    """HTML that stands alone: no script, nothing that is fetched. Empty when no language was asked for."""
     @_builtins.property
     def signatures(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignatureReport]: ...
     def __init__(
@@ -759,10 +766,11 @@ class VerifyDocumentResponse(_message.Message):
         *,
         indication: Global___Indication.ValueType = ...,
         signatures: _abc.Iterable[Global___SignatureReport] | None = ...,
+        report_html: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["indication", b"indication", "signatures", b"signatures"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["indication", b"indication", "report_html", b"report_html", "signatures", b"signatures"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -772,6 +780,145 @@ Global___VerifyDocumentResponse: _TypeAlias = VerifyDocumentResponse  # noqa: Y0
 class SignatureReport(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ChainCertificate(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SUBJECT_FIELD_NUMBER: _builtins.int
+        ISSUER_FIELD_NUMBER: _builtins.int
+        SERIAL_FIELD_NUMBER: _builtins.int
+        NOT_BEFORE_FIELD_NUMBER: _builtins.int
+        NOT_AFTER_FIELD_NUMBER: _builtins.int
+        SHA256_FIELD_NUMBER: _builtins.int
+        TRUST_ANCHOR_FIELD_NUMBER: _builtins.int
+        subject: _builtins.str
+        issuer: _builtins.str
+        serial: _builtins.str
+        """Lower-case hex."""
+        sha256: _builtins.bytes
+        trust_anchor: _builtins.bool
+        @_builtins.property
+        def not_before(self) -> _timestamp_pb2.Timestamp: ...
+        @_builtins.property
+        def not_after(self) -> _timestamp_pb2.Timestamp: ...
+        def __init__(
+            self,
+            *,
+            subject: _builtins.str = ...,
+            issuer: _builtins.str = ...,
+            serial: _builtins.str = ...,
+            not_before: _timestamp_pb2.Timestamp | None = ...,
+            not_after: _timestamp_pb2.Timestamp | None = ...,
+            sha256: _builtins.bytes = ...,
+            trust_anchor: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["not_after", b"not_after", "not_before", b"not_before"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["issuer", b"issuer", "not_after", b"not_after", "not_before", b"not_before", "serial", b"serial", "sha256", b"sha256", "subject", b"subject", "trust_anchor", b"trust_anchor"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class RevocationEvidence(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KIND_FIELD_NUMBER: _builtins.int
+        SOURCE_FIELD_NUMBER: _builtins.int
+        SERIAL_FIELD_NUMBER: _builtins.int
+        PRODUCED_TIME_FIELD_NUMBER: _builtins.int
+        NEXT_UPDATE_TIME_FIELD_NUMBER: _builtins.int
+        REVOKED_TIME_FIELD_NUMBER: _builtins.int
+        kind: _builtins.str
+        """CRL or OCSP."""
+        source: _builtins.str
+        """GIVEN by the certification authority, in the CMS, DSS (of a PDF) or XADES, or FETCHED from where a certificate says."""
+        serial: _builtins.str
+        """Of the certificate that it speaks of."""
+        @_builtins.property
+        def produced_time(self) -> _timestamp_pb2.Timestamp: ...
+        @_builtins.property
+        def next_update_time(self) -> _timestamp_pb2.Timestamp: ...
+        @_builtins.property
+        def revoked_time(self) -> _timestamp_pb2.Timestamp:
+            """Only when it is revoked."""
+
+        def __init__(
+            self,
+            *,
+            kind: _builtins.str = ...,
+            source: _builtins.str = ...,
+            serial: _builtins.str = ...,
+            produced_time: _timestamp_pb2.Timestamp | None = ...,
+            next_update_time: _timestamp_pb2.Timestamp | None = ...,
+            revoked_time: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["next_update_time", b"next_update_time", "produced_time", b"produced_time", "revoked_time", b"revoked_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "next_update_time", b"next_update_time", "produced_time", b"produced_time", "revoked_time", b"revoked_time", "serial", b"serial", "source", b"source"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class TimeStamp(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KIND_FIELD_NUMBER: _builtins.int
+        TIME_FIELD_NUMBER: _builtins.int
+        AUTHORITY_FIELD_NUMBER: _builtins.int
+        VALID_FIELD_NUMBER: _builtins.int
+        kind: _builtins.str
+        """On the SIGNATURE, on the DOCUMENT, or ARCHIVE."""
+        authority: _builtins.str
+        """Subject of the authority that made it."""
+        valid: _builtins.bool
+        @_builtins.property
+        def time(self) -> _timestamp_pb2.Timestamp: ...
+        def __init__(
+            self,
+            *,
+            kind: _builtins.str = ...,
+            time: _timestamp_pb2.Timestamp | None = ...,
+            authority: _builtins.str = ...,
+            valid: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "kind", b"kind", "time", b"time", "valid", b"valid"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Change(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REVISION_FIELD_NUMBER: _builtins.int
+        KIND_FIELD_NUMBER: _builtins.int
+        FIELDS_FIELD_NUMBER: _builtins.int
+        DESCRIPTION_FIELD_NUMBER: _builtins.int
+        revision: _builtins.int
+        """From 1, in the order of the file."""
+        kind: _builtins.str
+        """SIGNATURE_ADDED, DOCUMENT_TIME_STAMP_ADDED, VALIDATION_DATA_ADDED, FIELDS_FILLED, NOT_ALLOWED or BYTES_APPENDED."""
+        description: _builtins.str
+        """The same in plain words (English)."""
+        @_builtins.property
+        def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """Names of the form fields that were filled in."""
+
+        def __init__(
+            self,
+            *,
+            revision: _builtins.int = ...,
+            kind: _builtins.str = ...,
+            fields: _abc.Iterable[_builtins.str] | None = ...,
+            description: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "fields", b"fields", "kind", b"kind", "revision", b"revision"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     INDICATION_FIELD_NUMBER: _builtins.int
     SUB_INDICATION_FIELD_NUMBER: _builtins.int
     SIGNER_SUBJECT_FIELD_NUMBER: _builtins.int
@@ -779,6 +926,13 @@ class SignatureReport(_message.Message):
     CLAIMED_TIME_FIELD_NUMBER: _builtins.int
     STAMPED_TIME_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
+    FOUND_FORMAT_FIELD_NUMBER: _builtins.int
+    FOUND_LEVEL_FIELD_NUMBER: _builtins.int
+    BEST_SIGNATURE_TIME_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
+    REVOCATION_FIELD_NUMBER: _builtins.int
+    TIME_STAMPS_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
     indication: Global___Indication.ValueType
     sub_indication: _builtins.str
     """For example HASH_FAILURE, NO_CERTIFICATE_CHAIN_FOUND, REVOKED."""
@@ -787,11 +941,35 @@ class SignatureReport(_message.Message):
     signer_serial: _builtins.str
     explanation: _builtins.str
     """The sub-indication in plain words (English)."""
+    found_format: _builtins.str
+    """As found: CADES_ATTACHED, CADES_DETACHED, CMS_ATTACHED, CMS_DETACHED, PADES, PDF_CMS, XADES_ENVELOPED,
+    XADES_ENVELOPING, XADES_DETACHED, XMLDSIG; empty when it was not recognised.
+    """
+    found_level: _builtins.str
+    """The baseline level that its parts make, valid or not: B-B, B-T, B-LT, B-LTA; empty when it is none."""
     @_builtins.property
     def claimed_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def stamped_time(self) -> _timestamp_pb2.Timestamp:
         """Only from a time stamp that is itself valid."""
+
+    @_builtins.property
+    def best_signature_time(self) -> _timestamp_pb2.Timestamp:
+        """The earliest time that anything proves the signature for: a valid time stamp's, or else that of the validation."""
+
+    @_builtins.property
+    def chain(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignatureReport.ChainCertificate]:
+        """The signer's certificate first, each issued by the next, as far as certificates were at hand."""
+
+    @_builtins.property
+    def revocation(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignatureReport.RevocationEvidence]:
+        """What CRLs and OCSP responses, signed by who may, say of certificates of the chain."""
+
+    @_builtins.property
+    def time_stamps(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignatureReport.TimeStamp]: ...
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignatureReport.Change]:
+        """What was done to a PDF after this signature, revision by revision."""
 
     def __init__(
         self,
@@ -803,10 +981,17 @@ class SignatureReport(_message.Message):
         claimed_time: _timestamp_pb2.Timestamp | None = ...,
         stamped_time: _timestamp_pb2.Timestamp | None = ...,
         explanation: _builtins.str = ...,
+        found_format: _builtins.str = ...,
+        found_level: _builtins.str = ...,
+        best_signature_time: _timestamp_pb2.Timestamp | None = ...,
+        chain: _abc.Iterable[Global___SignatureReport.ChainCertificate] | None = ...,
+        revocation: _abc.Iterable[Global___SignatureReport.RevocationEvidence] | None = ...,
+        time_stamps: _abc.Iterable[Global___SignatureReport.TimeStamp] | None = ...,
+        changes: _abc.Iterable[Global___SignatureReport.Change] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["claimed_time", b"claimed_time", "stamped_time", b"stamped_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["best_signature_time", b"best_signature_time", "claimed_time", b"claimed_time", "stamped_time", b"stamped_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed_time", b"claimed_time", "explanation", b"explanation", "indication", b"indication", "signer_serial", b"signer_serial", "signer_subject", b"signer_subject", "stamped_time", b"stamped_time", "sub_indication", b"sub_indication"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_signature_time", b"best_signature_time", "chain", b"chain", "changes", b"changes", "claimed_time", b"claimed_time", "explanation", b"explanation", "found_format", b"found_format", "found_level", b"found_level", "indication", b"indication", "revocation", b"revocation", "signer_serial", b"signer_serial", "signer_subject", b"signer_subject", "stamped_time", b"stamped_time", "sub_indication", b"sub_indication", "time_stamps", b"time_stamps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
