@@ -62,7 +62,7 @@ class _Survey:
     def read(self, content: bytes) -> None:
         try:
             self._parser.Parse(content, True)
-        except expat.ExpatError as error:
+        except (expat.ExpatError, LookupError) as error:  # LookupError: an encoding that nobody knows
             raise XmlError("not well-formed XML") from error
 
     def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:

@@ -65,7 +65,7 @@ def _end_tag(content: bytes) -> int:
     parser.StartDoctypeDeclHandler = has_dtd
     try:
         parser.Parse(content, True)
-    except (expat.ExpatError, ValueError, UnicodeError) as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError: an encoding that nobody knows
         raise XmlBrokenError("the XML is not well-formed") from error
     if content[end : end + 2] != b"</":
         raise XmlBrokenError("the XML has nothing between its outermost tags")
