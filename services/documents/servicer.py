@@ -4,12 +4,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import grpc
+from finid.auth.v1 import auth_pb2 as auth
 from finid.documents.v1 import documents_pb2 as pb
 from finid.documents.v1 import documents_pb2_grpc as rpc
 from finid.esign.v1 import esign_pb2 as esign
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh.transaction import Binding
+from services.documents.appearance import Language, PdfField
 from services.documents.archive import Archive
 from services.documents.assembling import Assembling, Missing, Supplies
 from services.documents.level import Level
@@ -40,6 +42,11 @@ _PROTO_INDICATIONS = {
     Indication.TOTAL_PASSED: esign.INDICATION_TOTAL_PASSED,
     Indication.TOTAL_FAILED: esign.INDICATION_TOTAL_FAILED,
     Indication.INDETERMINATE: esign.INDICATION_INDETERMINATE,
+}
+_LANGUAGES = {
+    auth.LANGUAGE_KK: Language.KK,
+    auth.LANGUAGE_RU: Language.RU,
+    auth.LANGUAGE_EN: Language.EN,
 }
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -121,12 +128,18 @@ def _order(request: pb.PrepareRequest) -> Order:
                 format=_FORMATS[document.format],
                 level=_LEVELS[document.level],
                 earlier_signature=document.earlier_signature,
+                pdf_field=_pdf_field(document.pdf_field) if document.HasField("pdf_field") else None,
             )
             for document in request.documents
         ),
         certificates_der=(request.certificate_der, *request.chain_der),
         signing_time=request.signing_time.ToDatetime(UTC),
+        language=_LANGUAGES.get(request.language, Language.KK),
     )
+
+
+def _pdf_field(field: esign.PdfField) -> PdfField:
+    return PdfField(field.name, field.page, (field.left, field.bottom, field.right, field.top))
 
 
 def _prepared(document: PreparedDocument) -> pb.PreparedDocument:

@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from finid.auth.v1 import auth_pb2 as finid_dot_auth_dot_v1_dot_auth__pb2
 from finid.esign.v1 import esign_pb2 as finid_dot_esign_dot_v1_dot_esign__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"finid/documents/v1/documents.proto\x12\x12\x66inid.documents.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1a\x66inid/esign/v1/esign.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x02\n\x0ePrepareRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12\x1f\n\x0b\x61pplication\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x33\n\tsignature\x18\x03 \x01(\tB \xbaH\x1dr\x1b\x32\x19^signatures/[a-z2-7]{26}$\x12:\n\tdocuments\x18\x04 \x03(\x0b\x32\x1b.finid.esign.v1.NewDocumentB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x14\x12$\n\x0f\x63\x65rtificate_der\x18\x05 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80\x01\x12#\n\tchain_der\x18\x06 \x03(\x0c\x42\x10\xbaH\r\x92\x01\n\x10\x04\"\x06z\x04\x18\x80\x80\x01\x12\x38\n\x0csigning_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\"~\n\x10PreparedDocument\x12\r\n\x05title\x18\x01 \x01(\t\x12\x16\n\x0e\x63ontent_sha256\x18\x02 \x01(\x0c\x12\x15\n\rdigest_sha256\x18\x03 \x01(\x0c\x12,\n\x07\x62inding\x18\x04 \x01(\x0e\x32\x1b.finid.documents.v1.Binding\"_\n\x0fPrepareResponse\x12\x13\n\x0bpreparation\x18\x01 \x01(\t\x12\x37\n\tdocuments\x18\x02 \x03(\x0b\x32$.finid.documents.v1.PreparedDocument\"\\\n\x0cVouchRequest\x12*\n\x0bpreparation\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[a-z2-7]{26}$\x12 \n\x0btransaction\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x02\x18\x80\x80\x04\" \n\rVouchResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\t\"Y\n\x11GetContentRequest\x12*\n\x0bpreparation\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[a-z2-7]{26}$\x12\x18\n\x05index\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x10\x64(\x00\"9\n\x12GetContentResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x12\n\nmedia_type\x18\x02 \x01(\t\"\xa3\x02\n\x0f\x41ssembleRequest\x12*\n\x0bpreparation\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[a-z2-7]{26}$\x12\'\n\nsignatures\x18\x02 \x03(\x0c\x42\x13\xbaH\x10\x92\x01\r\x08\x01\x10\x14\"\x07z\x05\x10\x08\x18\x80\x02\x12-\n\x11time_stamp_tokens\x18\x03 \x03(\x0c\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x14\"\x08z\x06\x10\x01\x18\x80\x80\x02\x12.\n\x12ocsp_responses_der\x18\x04 \x03(\x0c\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x04\"\x08z\x06\x10\x01\x18\x80\x80\x02\x12%\n\x08\x63rls_der\x18\x05 \x03(\x0c\x42\x13\xbaH\x10\x92\x01\r\x10\x08\"\tz\x07\x10\x01\x18\x80\x80\x80\x02\x12\x35\n\x19\x61rchive_time_stamp_tokens\x18\x06 \x03(\x0c\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x14\"\x08z\x06\x10\x01\x18\x80\x80\x02\"r\n\x07Missing\x12\x1a\n\x12time_stamps_sha256\x18\x01 \x03(\x0c\x12\x19\n\x11ocsp_requests_der\x18\x02 \x03(\x0c\x12\x0c\n\x04\x63rls\x18\x03 \x01(\x08\x12\"\n\x1a\x61rchive_time_stamps_sha256\x18\x04 \x03(\x0c\"m\n\x10\x41ssembleResponse\x12+\n\tdocuments\x18\x01 \x03(\x0b\x32\x18.finid.esign.v1.Document\x12,\n\x07missing\x18\x02 \x01(\x0b\x32\x1b.finid.documents.v1.Missing\"t\n\x1cGetSignatureDocumentsRequest\x12\x1f\n\x0b\x61pplication\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x33\n\tsignature\x18\x02 \x01(\tB \xbaH\x1dr\x1b\x32\x19^signatures/[a-z2-7]{26}$\"L\n\x1dGetSignatureDocumentsResponse\x12+\n\tdocuments\x18\x01 \x03(\x0b\x32\x18.finid.esign.v1.Document\"s\n\x14ListDocumentsRequest\x12\x1f\n\x0b\x61pplication\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"]\n\x15ListDocumentsResponse\x12+\n\tdocuments\x18\x01 \x03(\x0b\x32\x18.finid.esign.v1.Document\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"a\n\x0f\x44ownloadRequest\x12\x1f\n\x0b\x61pplication\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12-\n\x04name\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^documents/[a-z2-7]{26}$\"O\n\x10\x44ownloadResponse\x12*\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x18.finid.esign.v1.Document\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"q\n\x0fValidateRequest\x12\x1c\n\x06signed\x18\x01 \x01(\x0c\x42\x0c\xbaH\tz\x07\x10\x01\x18\x80\x80\x80\x06\x12\x1b\n\x07\x63ontent\x18\x02 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x05\x12#\n\x08\x63rls_der\x18\x03 \x03(\x0c\x42\x11\xbaH\x0e\x92\x01\x0b\x10\x08\"\x07z\x05\x18\x80\x80\x80\x02\"w\n\x10ValidateResponse\x12.\n\nindication\x18\x01 \x01(\x0e\x32\x1a.finid.esign.v1.Indication\x12\x33\n\nsignatures\x18\x02 \x03(\x0b\x32\x1f.finid.esign.v1.SignatureReport*P\n\x07\x42inding\x12\x17\n\x13\x42INDING_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x42INDING_REBUILT\x10\x01\x12\x17\n\x13\x42INDING_DIGEST_ONLY\x10\x02\x32\xfa\x05\n\x10\x44ocumentsService\x12R\n\x07Prepare\x12\".finid.documents.v1.PrepareRequest\x1a#.finid.documents.v1.PrepareResponse\x12L\n\x05Vouch\x12 .finid.documents.v1.VouchRequest\x1a!.finid.documents.v1.VouchResponse\x12[\n\nGetContent\x12%.finid.documents.v1.GetContentRequest\x1a&.finid.documents.v1.GetContentResponse\x12U\n\x08\x41ssemble\x12#.finid.documents.v1.AssembleRequest\x1a$.finid.documents.v1.AssembleResponse\x12|\n\x15GetSignatureDocuments\x12\x30.finid.documents.v1.GetSignatureDocumentsRequest\x1a\x31.finid.documents.v1.GetSignatureDocumentsResponse\x12\x64\n\rListDocuments\x12(.finid.documents.v1.ListDocumentsRequest\x1a).finid.documents.v1.ListDocumentsResponse\x12U\n\x08\x44ownload\x12#.finid.documents.v1.DownloadRequest\x1a$.finid.documents.v1.DownloadResponse\x12U\n\x08Validate\x12#.finid.documents.v1.ValidateRequest\x1a$.finid.documents.v1.ValidateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"finid/documents/v1/documents.proto\x12\x12\x66inid.documents.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x18\x66inid/auth/v1/auth.proto\x1a\x1a\x66inid/esign/v1/esign.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x03\n\x0ePrepareRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12\x1f\n\x0b\x61pplication\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x33\n\tsignature\x18\x03 \x01(\tB \xbaH\x1dr\x1b\x32\x19^signatures/[a-z2-7]{26}$\x12:\n\tdocuments\x18\x04 \x03(\x0b\x32\x1b.finid.esign.v1.NewDocumentB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x14\x12$\n\x0f\x63\x65rtificate_der\x18\x05 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80\x01\x12#\n\tchain_der\x18\x06 \x03(\x0c\x42\x10\xbaH\r\x92\x01\n\x10\x04\"\x06z\x04\x18\x80\x80\x01\x12\x38\n\x0csigning_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\x12\x33\n\x08language\x18\x08 \x01(\x0e\x32\x17.finid.auth.v1.LanguageB\x08\xbaH\x05\x82\x01\x02\x10\x01\"~\n\x10PreparedDocument\x12\r\n\x05title\x18\x01 \x01(\t\x12\x16\n\x0e\x63ontent_sha256\x18\x02 \x01(\x0c\x12\x15\n\rdigest_sha256\x18\x03 \x01(\x0c\x12,\n\x07\x62inding\x18\x04 \x01(\x0e\x32\x1b.finid.documents.v1.Binding\"_\n\x0fPrepareResponse\x12\x13\n\x0bpreparation\x18\x01 \x01(\t\x12\x37\n\tdocuments\x18\x02 \x03(\x0b\x32$.finid.documents.v1.PreparedDocument\"\\\n\x0cVouchRequest\x12*\n\x0bpreparation\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[a-z2-7]{26}$\x12 \n\x0btransaction\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x02\x18\x80\x80\x04\" \n\rVouchResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\t\"Y\n\x11GetContentRequest\x12*\n\x0bpreparation\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[a-z2-7]{26}$\x12\x18\n\x05index\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x10\x64(\x00\"9\n\x12GetContentResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x12\n\nmedia_type\x18\x02 \x01(\t\"\xa3\x02\n\x0f\x41ssembleRequest\x12*\n\x0bpreparation\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[a-z2-7]{26}$\x12\'\n\nsignatures\x18\x02 \x03(\x0c\x42\x13\xbaH\x10\x92\x01\r\x08\x01\x10\x14\"\x07z\x05\x10\x08\x18\x80\x02\x12-\n\x11time_stamp_tokens\x18\x03 \x03(\x0c\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x14\"\x08z\x06\x10\x01\x18\x80\x80\x02\x12.\n\x12ocsp_responses_der\x18\x04 \x03(\x0c\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x04\"\x08z\x06\x10\x01\x18\x80\x80\x02\x12%\n\x08\x63rls_der\x18\x05 \x03(\x0c\x42\x13\xbaH\x10\x92\x01\r\x10\x08\"\tz\x07\x10\x01\x18\x80\x80\x80\x02\x12\x35\n\x19\x61rchive_time_stamp_tokens\x18\x06 \x03(\x0c\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x14\"\x08z\x06\x10\x01\x18\x80\x80\x02\"r\n\x07Missing\x12\x1a\n\x12time_stamps_sha256\x18\x01 \x03(\x0c\x12\x19\n\x11ocsp_requests_der\x18\x02 \x03(\x0c\x12\x0c\n\x04\x63rls\x18\x03 \x01(\x08\x12\"\n\x1a\x61rchive_time_stamps_sha256\x18\x04 \x03(\x0c\"m\n\x10\x41ssembleResponse\x12+\n\tdocuments\x18\x01 \x03(\x0b\x32\x18.finid.esign.v1.Document\x12,\n\x07missing\x18\x02 \x01(\x0b\x32\x1b.finid.documents.v1.Missing\"t\n\x1cGetSignatureDocumentsRequest\x12\x1f\n\x0b\x61pplication\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x33\n\tsignature\x18\x02 \x01(\tB \xbaH\x1dr\x1b\x32\x19^signatures/[a-z2-7]{26}$\"L\n\x1dGetSignatureDocumentsResponse\x12+\n\tdocuments\x18\x01 \x03(\x0b\x32\x18.finid.esign.v1.Document\"s\n\x14ListDocumentsRequest\x12\x1f\n\x0b\x61pplication\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"]\n\x15ListDocumentsResponse\x12+\n\tdocuments\x18\x01 \x03(\x0b\x32\x18.finid.esign.v1.Document\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"a\n\x0f\x44ownloadRequest\x12\x1f\n\x0b\x61pplication\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12-\n\x04name\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^documents/[a-z2-7]{26}$\"O\n\x10\x44ownloadResponse\x12*\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x18.finid.esign.v1.Document\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"q\n\x0fValidateRequest\x12\x1c\n\x06signed\x18\x01 \x01(\x0c\x42\x0c\xbaH\tz\x07\x10\x01\x18\x80\x80\x80\x06\x12\x1b\n\x07\x63ontent\x18\x02 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x05\x12#\n\x08\x63rls_der\x18\x03 \x03(\x0c\x42\x11\xbaH\x0e\x92\x01\x0b\x10\x08\"\x07z\x05\x18\x80\x80\x80\x02\"w\n\x10ValidateResponse\x12.\n\nindication\x18\x01 \x01(\x0e\x32\x1a.finid.esign.v1.Indication\x12\x33\n\nsignatures\x18\x02 \x03(\x0b\x32\x1f.finid.esign.v1.SignatureReport*P\n\x07\x42inding\x12\x17\n\x13\x42INDING_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x42INDING_REBUILT\x10\x01\x12\x17\n\x13\x42INDING_DIGEST_ONLY\x10\x02\x32\xfa\x05\n\x10\x44ocumentsService\x12R\n\x07Prepare\x12\".finid.documents.v1.PrepareRequest\x1a#.finid.documents.v1.PrepareResponse\x12L\n\x05Vouch\x12 .finid.documents.v1.VouchRequest\x1a!.finid.documents.v1.VouchResponse\x12[\n\nGetContent\x12%.finid.documents.v1.GetContentRequest\x1a&.finid.documents.v1.GetContentResponse\x12U\n\x08\x41ssemble\x12#.finid.documents.v1.AssembleRequest\x1a$.finid.documents.v1.AssembleResponse\x12|\n\x15GetSignatureDocuments\x12\x30.finid.documents.v1.GetSignatureDocumentsRequest\x1a\x31.finid.documents.v1.GetSignatureDocumentsResponse\x12\x64\n\rListDocuments\x12(.finid.documents.v1.ListDocumentsRequest\x1a).finid.documents.v1.ListDocumentsResponse\x12U\n\x08\x44ownload\x12#.finid.documents.v1.DownloadRequest\x1a$.finid.documents.v1.DownloadResponse\x12U\n\x08Validate\x12#.finid.documents.v1.ValidateRequest\x1a$.finid.documents.v1.ValidateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +49,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREPAREREQUEST'].fields_by_name['chain_der']._serialized_options = b'\272H\r\222\001\n\020\004\"\006z\004\030\200\200\001'
   _globals['_PREPAREREQUEST'].fields_by_name['signing_time']._loaded_options = None
   _globals['_PREPAREREQUEST'].fields_by_name['signing_time']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_PREPAREREQUEST'].fields_by_name['language']._loaded_options = None
+  _globals['_PREPAREREQUEST'].fields_by_name['language']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_VOUCHREQUEST'].fields_by_name['preparation']._loaded_options = None
   _globals['_VOUCHREQUEST'].fields_by_name['preparation']._serialized_options = b'\272H\022r\0202\016^[a-z2-7]{26}$'
   _globals['_VOUCHREQUEST'].fields_by_name['transaction']._loaded_options = None
@@ -88,44 +91,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VALIDATEREQUEST'].fields_by_name['content']._serialized_options = b'\272H\007z\005\030\200\200\200\005'
   _globals['_VALIDATEREQUEST'].fields_by_name['crls_der']._loaded_options = None
   _globals['_VALIDATEREQUEST'].fields_by_name['crls_der']._serialized_options = b'\272H\016\222\001\013\020\010\"\007z\005\030\200\200\200\002'
-  _globals['_BINDING']._serialized_start=2344
-  _globals['_BINDING']._serialized_end=2424
-  _globals['_PREPAREREQUEST']._serialized_start=149
-  _globals['_PREPAREREQUEST']._serialized_end=494
-  _globals['_PREPAREDDOCUMENT']._serialized_start=496
-  _globals['_PREPAREDDOCUMENT']._serialized_end=622
-  _globals['_PREPARERESPONSE']._serialized_start=624
-  _globals['_PREPARERESPONSE']._serialized_end=719
-  _globals['_VOUCHREQUEST']._serialized_start=721
-  _globals['_VOUCHREQUEST']._serialized_end=813
-  _globals['_VOUCHRESPONSE']._serialized_start=815
-  _globals['_VOUCHRESPONSE']._serialized_end=847
-  _globals['_GETCONTENTREQUEST']._serialized_start=849
-  _globals['_GETCONTENTREQUEST']._serialized_end=938
-  _globals['_GETCONTENTRESPONSE']._serialized_start=940
-  _globals['_GETCONTENTRESPONSE']._serialized_end=997
-  _globals['_ASSEMBLEREQUEST']._serialized_start=1000
-  _globals['_ASSEMBLEREQUEST']._serialized_end=1291
-  _globals['_MISSING']._serialized_start=1293
-  _globals['_MISSING']._serialized_end=1407
-  _globals['_ASSEMBLERESPONSE']._serialized_start=1409
-  _globals['_ASSEMBLERESPONSE']._serialized_end=1518
-  _globals['_GETSIGNATUREDOCUMENTSREQUEST']._serialized_start=1520
-  _globals['_GETSIGNATUREDOCUMENTSREQUEST']._serialized_end=1636
-  _globals['_GETSIGNATUREDOCUMENTSRESPONSE']._serialized_start=1638
-  _globals['_GETSIGNATUREDOCUMENTSRESPONSE']._serialized_end=1714
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=1716
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=1831
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=1833
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=1926
-  _globals['_DOWNLOADREQUEST']._serialized_start=1928
-  _globals['_DOWNLOADREQUEST']._serialized_end=2025
-  _globals['_DOWNLOADRESPONSE']._serialized_start=2027
-  _globals['_DOWNLOADRESPONSE']._serialized_end=2106
-  _globals['_VALIDATEREQUEST']._serialized_start=2108
-  _globals['_VALIDATEREQUEST']._serialized_end=2221
-  _globals['_VALIDATERESPONSE']._serialized_start=2223
-  _globals['_VALIDATERESPONSE']._serialized_end=2342
-  _globals['_DOCUMENTSSERVICE']._serialized_start=2427
-  _globals['_DOCUMENTSSERVICE']._serialized_end=3189
+  _globals['_BINDING']._serialized_start=2423
+  _globals['_BINDING']._serialized_end=2503
+  _globals['_PREPAREREQUEST']._serialized_start=175
+  _globals['_PREPAREREQUEST']._serialized_end=573
+  _globals['_PREPAREDDOCUMENT']._serialized_start=575
+  _globals['_PREPAREDDOCUMENT']._serialized_end=701
+  _globals['_PREPARERESPONSE']._serialized_start=703
+  _globals['_PREPARERESPONSE']._serialized_end=798
+  _globals['_VOUCHREQUEST']._serialized_start=800
+  _globals['_VOUCHREQUEST']._serialized_end=892
+  _globals['_VOUCHRESPONSE']._serialized_start=894
+  _globals['_VOUCHRESPONSE']._serialized_end=926
+  _globals['_GETCONTENTREQUEST']._serialized_start=928
+  _globals['_GETCONTENTREQUEST']._serialized_end=1017
+  _globals['_GETCONTENTRESPONSE']._serialized_start=1019
+  _globals['_GETCONTENTRESPONSE']._serialized_end=1076
+  _globals['_ASSEMBLEREQUEST']._serialized_start=1079
+  _globals['_ASSEMBLEREQUEST']._serialized_end=1370
+  _globals['_MISSING']._serialized_start=1372
+  _globals['_MISSING']._serialized_end=1486
+  _globals['_ASSEMBLERESPONSE']._serialized_start=1488
+  _globals['_ASSEMBLERESPONSE']._serialized_end=1597
+  _globals['_GETSIGNATUREDOCUMENTSREQUEST']._serialized_start=1599
+  _globals['_GETSIGNATUREDOCUMENTSREQUEST']._serialized_end=1715
+  _globals['_GETSIGNATUREDOCUMENTSRESPONSE']._serialized_start=1717
+  _globals['_GETSIGNATUREDOCUMENTSRESPONSE']._serialized_end=1793
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=1795
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=1910
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=1912
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=2005
+  _globals['_DOWNLOADREQUEST']._serialized_start=2007
+  _globals['_DOWNLOADREQUEST']._serialized_end=2104
+  _globals['_DOWNLOADRESPONSE']._serialized_start=2106
+  _globals['_DOWNLOADRESPONSE']._serialized_end=2185
+  _globals['_VALIDATEREQUEST']._serialized_start=2187
+  _globals['_VALIDATEREQUEST']._serialized_end=2300
+  _globals['_VALIDATERESPONSE']._serialized_start=2302
+  _globals['_VALIDATERESPONSE']._serialized_end=2421
+  _globals['_DOCUMENTSSERVICE']._serialized_start=2506
+  _globals['_DOCUMENTSSERVICE']._serialized_end=3268
 # @@protoc_insertion_point(module_scope)
