@@ -11,6 +11,7 @@ from datetime import datetime
 from html import escape
 from typing import Final
 
+from services.documents.language import Language
 from services.documents.report import (
     ChainCertificate,
     Change,
@@ -27,7 +28,6 @@ from services.documents.report_words import (
     INDICATIONS,
     SOURCES,
     TIME_STAMPS,
-    Language,
     chosen,
     explained,
     label,

@@ -1,8 +1,8 @@
 """The words of a report's page in Kazakh, Russian and English."""
 
-from enum import StrEnum
 from typing import Final
 
+from services.documents.language import Language
 from services.documents.report import (
     ChangeKind,
     EvidenceSource,
@@ -10,15 +10,6 @@ from services.documents.report import (
     Indication,
     TimeStampKind,
 )
-
-
-class Language(StrEnum):
-    """Languages that a page is written in."""
-
-    KK = "kk"
-    RU = "ru"
-    EN = "en"
-
 
 Words = tuple[str, str, str]
 """Kazakh, Russian, English."""
