@@ -223,7 +223,7 @@ def _parse(request_der: bytes) -> _Request:
         raise RejectedError(Failure.UNACCEPTED_EXTENSION, "extensions are not taken")
     request.end()
     if nonce:
-        if len(nonce) > _MAX_NONCE_OCTETS:
+        if len(der.Reader(nonce).content(der.INTEGER)) > _MAX_NONCE_OCTETS:
             raise RejectedError(Failure.BAD_REQUEST, "the nonce is too long")
         der.Reader(nonce).integer()
     return _Request(imprint, policy, nonce, wants_certificate)
