@@ -65,7 +65,7 @@ def _end_tag(content: bytes) -> int:
     parser.StartDoctypeDeclHandler = has_dtd
     try:
         parser.Parse(content, True)
-    except (expat.ExpatError, ValueError, UnicodeError) as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError: an encoding of no known name
         raise XmlBrokenError("the XML is not well-formed") from error
     if content[end : end + 2] != b"</":
         raise XmlBrokenError("the XML has nothing between its outermost tags")
@@ -78,7 +78,7 @@ def _parse(content: bytes) -> "etree._ElementTree":
     )
     try:
         tree = etree.fromstring(content, parser).getroottree()
-    except (etree.LxmlError, ValueError) as error:
+    except (etree.LxmlError, LookupError, ValueError) as error:
         raise XmlBrokenError("the XML is not well-formed") from error
     if tree.docinfo.doctype or (tree.docinfo.encoding or "UTF-8").upper() not in _ENCODINGS:
         raise XmlBrokenError("the XML is not in UTF-8, or has a DTD")
