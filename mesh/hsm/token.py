@@ -48,6 +48,7 @@ class Token:
         self._sessions = Sessions(module, label, pin_file, writable=writable)
         with self._sessions.work() as desk:
             self.model = desk.session.token.model
+            self.serial = desk.session.token.serial.decode("ascii", "replace").strip()
             self._manufacturer = desk.session.token.manufacturer_id
         self._unwraps = 0
         self._counting = threading.Lock()
