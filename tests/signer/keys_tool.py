@@ -1,9 +1,12 @@
-"""`python -m services.signer.keys` as operators run it: a process of its own on a real token and a real database."""
+"""`python -m services.signer.keys` as operators run it, on a real token and a real database."""
 
 import asyncio
+import contextlib
+import io
 import os
 import subprocess
 import sys
+import unittest.mock
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ from mesh import base64url, strict_json
 from mesh.ceremony import Operator, Operators
 from mesh.hsm import KekName, Token, TokenError, TokenPool, WrappedKey
 from mesh.postgres import Database
+from services.signer import keys
 from services.signer.credential import Credential, CredentialRefusedError, require_attested
 from services.signer.store import CredentialStore, SigningStore
 from services.signer.subject_keys import KEK_LABEL, TokenSubjectKeys, all_verify
@@ -76,10 +80,24 @@ class Tool:
         )
 
     async def run(self, *arguments: object, settings: Mapping[str, str] | None = None) -> tuple[int, str]:
-        """Run it to its end; return exit code and all that it said."""
-        process = self.start(*arguments, settings=settings)
-        said, _ = await asyncio.to_thread(process.communicate, timeout=60)
-        return process.returncode, said
+        """Run it to its end, in this process; return exit code and all that it said."""
+        return await asyncio.to_thread(self._run, [str(item) for item in arguments], dict(settings or {}))
+
+    def _run(self, words: list[str], settings: dict[str, str]) -> tuple[int, str]:
+        said = io.StringIO()
+        with (
+            unittest.mock.patch.dict(os.environ, self.environment | settings),
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(said),
+        ):
+            try:
+                keys.main(words)
+            except SystemExit as ended:
+                # As the interpreter does: a text is said, and the code is 1 then.
+                if isinstance(ended.code, str):
+                    return 1, f"{said.getvalue()}{ended.code}\n"
+                return int(ended.code or 0), said.getvalue()
+        raise AssertionError("it did not exit")
 
     @asynccontextmanager
     async def owner(self) -> AsyncIterator[asyncpg.Connection]:
