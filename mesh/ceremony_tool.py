@@ -74,53 +74,48 @@ class Occasion:
     notes: tuple[str, ...] = ()
 
 
-def write_plan(
-    told: Given,
-    occasion: Occasion,
-    *,
-    say: Callable[[str], None],
-    now: Callable[[], int],
-    random_bytes: Callable[[int], bytes],
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a tool has around it: `say` shows a line to whoever stands by, `now` gives Unix seconds."""
+
+    production: bool
+    say: Callable[[str], None]
+    now: Callable[[], int]
+    random_bytes: Callable[[int], bytes]
+
+
+def write_plan(told: Given, occasion: Occasion, around: Around) -> None:
     """Show the plan of a dry run, and write it where it is asked for. Raises CeremonyRefusedError, OSError."""
     steps = (*_who_confirms(told), *(f"note: {line}" for line in occasion.notes), *occasion.steps)
-    made = ceremony.plan(occasion.ceremony, occasion.place, steps, now=now(), random_bytes=random_bytes)
-    ceremony.show(made, say)
+    made = _plan(occasion, steps, around)
+    ceremony.show(made, around.say)
     if told.plan is not None:
         with told.plan.open("xb") as file:
             file.write(made.encode())
-    say("dry run, nothing is changed")
+    around.say("dry run, nothing is changed")
 
 
 @contextmanager
-def sitting(
-    told: Given,
-    occasion: Occasion,
-    *,
-    production: bool,
-    say: Callable[[str], None],
-    now: Callable[[], int],
-    random_bytes: Callable[[int], bytes],
-) -> Iterator[Recorder]:
+def sitting(told: Given, occasion: Occasion, around: Around) -> Iterator[Recorder]:
     """Refuse what is not confirmed; then record what is done inside, and keep the signed transcript, however it ends.
 
     Raises CeremonyRefusedError before anything is done, OSError.
     """
-    if production:
+    if around.production:
         _require_everything(told)
     key = ceremony.read_key(told.transcript_key) if told.transcript_key is not None else None
     if (told.transcript is None) != (key is None):
         raise CeremonyRefusedError("--transcript and --transcript-key go together")
     if told.transcript is not None and told.transcript.exists():
         raise CeremonyRefusedError(f"{told.transcript.name} exists: every run has a transcript of its own")
-    planned = _obeyed(told, occasion, now, random_bytes)
+    planned = _obeyed(told, occasion, around)
     confirmations = [ceremony.parse_confirmation(path.read_bytes()) for path in told.confirmations]
     if told.operators is not None:
         operators = ceremony.parse_operators(told.operators.read_bytes())
-        ceremony.require_confirmed(planned, confirmations, operators, now())
+        ceremony.require_confirmed(planned, confirmations, operators, around.now())
     elif confirmations:
         raise CeremonyRefusedError("confirmations prove nothing without --operators")
-    recorder = Recorder(planned, confirmations, say=say, now=now)
+    recorder = Recorder(planned, confirmations, say=around.say, now=around.now)
     if told.operators is None:
         recorder.say(_ALONE)
     outcome = "STOPPED"
@@ -148,16 +143,20 @@ def _require_everything(told: Given) -> None:
         raise CeremonyRefusedError(f"production needs {', '.join(missing)}, and two operators' --confirmation")
 
 
-def _obeyed(told: Given, occasion: Occasion, now: Callable[[], int], random_bytes: Callable[[int], bytes]) -> Plan:
+def _obeyed(told: Given, occasion: Occasion, around: Around) -> Plan:
     """The plan of the file; without one, which only a sandbox does without, one made now."""
     steps = (*_who_confirms(told), *occasion.steps)
     if told.plan is None:
         if told.operators is not None:
             raise CeremonyRefusedError("operators confirm a plan: give --plan")
-        return ceremony.plan(occasion.ceremony, occasion.place, steps, now=now(), random_bytes=random_bytes)
+        return _plan(occasion, steps, around)
     planned = ceremony.parse_plan(told.plan.read_bytes())
     ceremony.require_planned(planned, occasion.ceremony, occasion.place, steps)
     return planned
+
+
+def _plan(occasion: Occasion, steps: tuple[str, ...], around: Around) -> Plan:
+    return ceremony.plan(occasion.ceremony, occasion.place, steps, now=around.now(), random_bytes=around.random_bytes)
 
 
 def _who_confirms(told: Given) -> tuple[str, ...]:

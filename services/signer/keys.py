@@ -14,7 +14,6 @@ import hashlib
 import os
 import secrets
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -34,6 +33,7 @@ from mesh.sealing import read_key
 from mesh.settings import read_secret
 from mesh.transaction import Env
 from services.signer import key_backup
+from services.signer.ceremony import around, occasion_of, place_of
 from services.signer.key_backup import Backup, BackupRefusedError, Restore, Restored
 from services.signer.rotation import Rotation, RotationRefusedError, require_retired
 from services.signer.settings import BackupSettings, CeremonySettings, KeysSettings
@@ -70,10 +70,6 @@ def _open(settings: CeremonySettings, *, writable: bool = False) -> Token:
     return token
 
 
-def _place(settings: CeremonySettings, token: Token) -> str:
-    return f"{settings.env}, token {settings.token_label} ({token.model}, serial {token.serial})"
-
-
 @asynccontextmanager
 async def _rows(settings: KeysSettings) -> AsyncIterator[KeyStore]:
     url = read_secret(settings.owner_database_url_file)
@@ -92,22 +88,15 @@ def _attester(settings: KeysSettings) -> tuple[ReceiptSigner, Pins]:
     return attester, pins.parse(settings.pins_file.read_bytes(), env)
 
 
-def _plan(told: Given, occasion: Occasion) -> int:
+def _plan(told: Given, occasion: Occasion, settings: CeremonySettings) -> int:
     """The end of a dry run."""
-    ceremony_tool.write_plan(told, occasion, say=_say, now=_unix_s, random_bytes=secrets.token_bytes)
+    ceremony_tool.write_plan(told, occasion, around(settings))
     return 0
 
 
 def _sitting(told: Given, occasion: Occasion, settings: CeremonySettings) -> AbstractContextManager[Recorder]:
     """Around what is done: nothing that is not planned and confirmed."""
-    production = settings.env == "production"
-    return ceremony_tool.sitting(
-        told, occasion, production=production, say=_say, now=_unix_s, random_bytes=secrets.token_bytes
-    )
-
-
-def _unix_s() -> int:
-    return int(time.time())
+    return ceremony_tool.sitting(told, occasion, around(settings))
 
 
 # status, check
@@ -117,7 +106,7 @@ async def _status() -> int:
     """Show what the token and the database hold."""
     settings = KeysSettings.load()
     token = _open(settings)
-    _say(_place(settings, token))
+    _say(place_of(settings, token))
     async with _rows(settings) as rows:
         held, signings = await rows.held(), await rows.signings(_now())
     names = {kek.in_envelopes: kek.token_label for kek in token.keks(KEK_LABEL)}
@@ -137,7 +126,7 @@ def _check() -> int:
     """Tell what the token lacks; nothing stays in it."""
     settings = CeremonySettings.load()
     token = _open(settings)
-    _say(_place(settings, token))
+    _say(place_of(settings, token))
     lacking = [f"LACKS {line}" for line in token.lacks()]
     for kek in token.keks(KEK_LABEL):
         if not token.forces_sensitive(kek):
@@ -162,15 +151,10 @@ def _create(told: Given) -> int:
     token = _open(settings, writable=not told.dry_run)
     there = token.keks(KEK_LABEL)
     kek = KekName(KEK_LABEL, there[-1].generation + 1 if there else 1)
-    occasion = Occasion(
-        "services.signer.keys create",
-        _place(settings, token),
-        (f"make {kek.token_label} (AES-256, never extractable, what it unwraps is sensitive)",),
-        (f"the token holds {', '.join(item.token_label for item in there) or 'no key-encryption key'}",),
-    )
-
+    held = f"the token holds {', '.join(item.token_label for item in there) or 'no key-encryption key'}"
+    occasion = occasion_of("services.signer.keys create", settings, token, kek, held)
     if told.dry_run:
-        return _plan(told, occasion)
+        return _plan(told, occasion, settings)
     with _sitting(told, occasion, settings) as recorder:
         token.create_kek(kek)
         announce_kek(token, kek, production=settings.env == "production")
@@ -197,12 +181,12 @@ async def _rotate(told: Given) -> int:
         counts = [f"{await rows.count_under(kek)} keys are under {kek.token_label} now" for kek in earlier]
         occasion = Occasion(
             "services.signer.keys rotate",
-            _place(settings, token),
+            place_of(settings, token),
             tuple(f"rewrap every subject key under {kek.token_label} by {newest.token_label}" for kek in earlier),
             tuple(counts),
         )
         if told.dry_run:
-            return _plan(told, occasion)
+            return _plan(told, occasion, settings)
         with _sitting(told, occasion, settings) as recorder:
             failures: dict[str, str] = {}
             for kek in earlier:
@@ -240,7 +224,7 @@ async def _retire(told: Given) -> int:
             await require_retired(rows, token, kek)
         occasion = Occasion(
             "services.signer.keys rotate --retire",
-            _place(settings, token),
+            place_of(settings, token),
             tuple(f"destroy {kek.token_label} for good" for kek in earlier),
             (
                 f"every signer must run with FINID_SUBJECT_KEK_GENERATION={newest.generation} before",
@@ -248,7 +232,7 @@ async def _retire(told: Given) -> int:
             ),
         )
         if told.dry_run:
-            return _plan(told, occasion)
+            return _plan(told, occasion, settings)
         with _sitting(told, occasion, settings) as recorder:
             for kek in earlier:
                 await require_retired(rows, token, kek)
@@ -301,7 +285,7 @@ async def _restore(told: Given, file: Path, revoked: Path | None) -> int:
     revoked_sha256 = _digests(revoked) if revoked is not None else frozenset()
     occasion = Occasion(
         "services.signer.keys restore",
-        _place(settings, token),
+        place_of(settings, token),
         (
             f"restore {backup.keys} keys of the backup sha256 {backup.sha256.hex()}",
             f"hold {len(revoked_sha256)} certificates for revoked (digest {_digest_of(revoked_sha256)})",
@@ -314,7 +298,7 @@ async def _restore(told: Given, file: Path, revoked: Path | None) -> int:
                 rows=rows, token=token, pins=pinned, revoked_sha256=revoked_sha256, now=_now, say=_say, dry_run=True
             ).run(backup)
             _say(f"would be: {_counts(found)}")
-            return _plan(told, occasion)
+            return _plan(told, occasion, settings)
         with _sitting(told, occasion, settings) as recorder:
             done = await Restore(
                 rows=rows,

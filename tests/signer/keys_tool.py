@@ -1,24 +1,18 @@
 """`python -m services.signer.keys` as operators run it, on a real token and a real database."""
 
 import asyncio
-import contextlib
-import io
 import os
 import subprocess
 import sys
-import unittest.mock
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from deploy.local.database import Database as Provisioned
-from mesh import base64url, strict_json
-from mesh.ceremony import Operator, Operators
+from mesh import base64url
 from mesh.hsm import KekName, Token, TokenError, TokenPool, WrappedKey
 from mesh.postgres import Database
 from services.signer import keys
@@ -26,15 +20,13 @@ from services.signer.credential import Credential, CredentialRefusedError, requi
 from services.signer.store import CredentialStore, SigningStore
 from services.signer.subject_keys import KEK_LABEL, TokenSubjectKeys, all_verify
 from tests.bundles import digest_of
+from tests.operators import CHECKOUT, run_tool
 from tests.signer.place import Place, make_place
 from tests.signer.room import Clock, Room
 from tests.softhsm import SoftHsm, TokenPlace
 
 OLD, NEW = KekName(KEK_LABEL, 1), KekName(KEK_LABEL, 2)
 DIGEST = digest_of("document")
-OPERATORS = {name: Ed25519PrivateKey.generate() for name in ("anna", "berik", "dana")}
-TOOL = Ed25519PrivateKey.generate()
-CHECKOUT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +73,7 @@ class Tool:
 
     async def run(self, *arguments: object, settings: Mapping[str, str] | None = None) -> tuple[int, str]:
         """Run it to its end, in this process; return exit code and all that it said."""
-        return await asyncio.to_thread(self._run, [str(item) for item in arguments], dict(settings or {}))
-
-    def _run(self, words: list[str], settings: dict[str, str]) -> tuple[int, str]:
-        said = io.StringIO()
-        with (
-            unittest.mock.patch.dict(os.environ, self.environment | settings),
-            contextlib.redirect_stdout(said),
-            contextlib.redirect_stderr(said),
-        ):
-            try:
-                keys.main(words)
-            except SystemExit as ended:
-                # As the interpreter does: a text is said, and the code is 1 then.
-                if isinstance(ended.code, str):
-                    return 1, f"{said.getvalue()}{ended.code}\n"
-                return int(ended.code or 0), said.getvalue()
-        raise AssertionError("it did not exit")
+        return await asyncio.to_thread(run_tool, keys.main, arguments, self.environment | dict(settings or {}))
 
     @asynccontextmanager
     async def owner(self) -> AsyncIterator[asyncpg.Connection]:
@@ -151,33 +127,3 @@ class Tool:
 
 def kek_of(credential: Credential) -> KekName:
     return WrappedKey.from_bytes(credential.wrapped_key).kek
-
-
-def write_ceremony_files(folder: Path) -> None:
-    """operators.json, one <name>.pem for each operator, tool.pem and tool-public.pem."""
-    listed = tuple(
-        Operator(name, key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)) for name, key in OPERATORS.items()
-    )
-    (folder / "operators.json").write_bytes(strict_json.canonical(Operators(2, listed)))
-    for name, key in (*OPERATORS.items(), ("tool", TOOL)):
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        (folder / f"{name}.pem").write_bytes(pem)
-    public = TOOL.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    (folder / "tool-public.pem").write_bytes(public)
-
-
-def ceremony_command(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    """Run `python -m mesh.ceremony`."""
-    command = [sys.executable, "-m", "mesh.ceremony", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30, cwd=CHECKOUT)
-
-
-def confirm(folder: Path, plan: Path, *names: str) -> list[str]:
-    """Have operators confirm a plan; return the arguments that say so."""
-    arguments: list[str] = []
-    for name in names:
-        done = ceremony_command("confirm", plan, name, folder / f"{name}.pem")
-        assert done.returncode == 0, done.stderr
-        (folder / f"{plan.stem}-{name}.json").write_text(done.stdout)
-        arguments += ["--confirmation", str(folder / f"{plan.stem}-{name}.json")]
-    return arguments

@@ -14,7 +14,8 @@ from deploy.local.database import Database as Provisioned
 from mesh import ceremony
 from mesh.hsm import KekName, Token
 from services.signer.subject_keys import KEK_LABEL
-from tests.signer.keys_tool import CHECKOUT, NEW, OLD, Tool, ceremony_command, confirm, write_ceremony_files
+from tests.operators import CHECKOUT, ceremony_command, confirm, write_ceremony_files
+from tests.signer.keys_tool import NEW, OLD, Tool
 from tests.softhsm import SoftHsm
 
 pytestmark = [pytest.mark.hsm, pytest.mark.postgres]
