@@ -64,6 +64,18 @@ class CaServicer(rpc.CaServiceServicer):
             serial=issued.serial.to_bytes(SERIAL_BYTES).hex(),
         )
 
+    async def Activate(self, request: pb.ActivateRequest, _context: _Context) -> pb.ActivateResponse:
+        """Put a certificate in force whose key was activated."""
+        await self._changes.activate(request.credential)
+        await self._tell()
+        return pb.ActivateResponse()
+
+    async def Withdraw(self, request: pb.WithdrawRequest, _context: _Context) -> pb.WithdrawResponse:
+        """Revoke a certificate whose key will never be activated."""
+        await self._changes.withdraw(request.credential)
+        await self._tell()
+        return pb.WithdrawResponse()
+
     async def Revoke(self, request: pb.RevokeRequest, _context: _Context) -> pb.RevokeResponse:
         """Revoke a person's own certificate."""
         return pb.RevokeResponse(revoked_at=await self._by_person(Kind.REVOKE, request))

@@ -125,15 +125,16 @@ async def test_issues_to_the_attested_key_and_person(room: Room, tmp_path: Path)
     assert not accepted
 
 
-async def test_reissue_revokes_the_superseded_certificate_with_it(room: Room) -> None:
+async def test_reissued_certificate_waits_and_what_it_replaces_stays_in_force(room: Room) -> None:
     first = room.hub.issue()
     await room.issue.issue(first)
     (entry,) = room.ledger.entries.values()
     second = room.hub.issue(purpose=Purpose.REISSUE, transaction={"superseded": entry.intent.credential})
     issued = await room.issue.issue(second)
     old, new = room.ledger.entries.values()
-    assert (old.state, old.reason) == (State.REVOKED, "superseded")
-    assert (new.state, new.intent.serial) == (State.ISSUED, issued.serial)
+    assert (old.state, old.reason) == (State.ISSUED, "")
+    assert (new.state, new.intent.serial) == (State.WAITING, issued.serial)
+    assert await room.issue.issue(second) == issued
 
 
 async def test_issues_to_keys_of_both_curves(room: Room) -> None:

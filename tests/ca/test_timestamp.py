@@ -120,7 +120,7 @@ async def test_stamps_promise_no_order_beyond_their_accuracy() -> None:
     info = token_of(await stamps().stamp(request(nonce=7)))["encap_content_info"]["content"].parsed
     assert info["ordering"].native is False
     fields = der.Reader(info.dump()).inside(der.SEQUENCE)
-    # version, policy, messageImprint, serialNumber, genTime, accuracy, nonce: no BOOLEAN among them, and nothing behind.
+    # version, policy, messageImprint, serialNumber, genTime, accuracy, nonce: no BOOLEAN among them, nothing behind.
     for tag in (der.INTEGER, der.OID, der.SEQUENCE, der.INTEGER, GENERALIZED_TIME, der.SEQUENCE, der.INTEGER):
         fields.element(tag)
     fields.end()
