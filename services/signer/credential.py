@@ -51,7 +51,9 @@ class CredentialNotEndedError(FinIdError):
 
 
 class CredentialWaitingError(FinIdError):
-    """The key was made for another phone than the person's last one; it may be activated later, unless they object."""
+    """The key was made for another phone or photo than the person's last one; it may be activated later, unless they
+    object.
+    """
 
     code = Code.FAILED_PRECONDITION
     reason = "CREDENTIAL_WAITING"
@@ -128,6 +130,7 @@ class Credential:
 
     `wrapped_key` is the envelope of `mesh.hsm`, empty when DESTROYED. `certificate_sha256` is empty and `not_after` is
     None until a certificate was taken; before `activatable_from` none is. `ending` is '' while nobody ended it.
+    `photo_hmac` is empty for keys of before it was kept.
     """
 
     name: str
@@ -146,6 +149,7 @@ class Credential:
     not_after: datetime | None = None
     ending: str = ""
     destruction_proof: str = ""
+    photo_hmac: bytes = b""
 
     def state_at(self, now: datetime) -> State:
         """Return the state, EXPIRED included."""
@@ -163,6 +167,14 @@ class Change:
     purpose: Purpose
 
 
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """With which phone and photo somebody enrolled; `photo_hmac` is empty when that is not known."""
+
+    phone_hmac: bytes
+    photo_hmac: bytes
+
+
 class Credentials(Protocol):
     """The record of credentials."""
 
@@ -178,8 +190,8 @@ class Credentials(Protocol):
         """Tell whether the subject has a credential, ACTIVE or SUSPENDED, enrolled with another phone."""
         ...
 
-    async def last_phone(self, subject_hmac: bytes) -> bytes | None:
-        """Return the phone of the subject's credential that was activated last, whatever became of it."""
+    async def last_enrolled(self, subject_hmac: bytes) -> Enrolled | None:
+        """Return phone and photo of the subject's credential that was activated last, whatever became of it."""
         ...
 
     async def add(self, credential: Credential, at: datetime) -> bool:
@@ -223,6 +235,10 @@ class HolderMac:
     def phone(self, phone: str) -> bytes:
         """Return the 32 bytes that stand for a phone."""
         return hmac.digest(self._key, b"finid-subject-phone-v1\0" + phone.encode("ascii"), "sha256")
+
+    def photo(self, photo_sha256: bytes) -> bytes:
+        """Return the 32 bytes that stand for a reference photo, of which only the digest is known here."""
+        return hmac.digest(self._key, b"finid-subject-photo-v1\0" + photo_sha256, "sha256")
 
 
 def require_attested(credential: Credential, pins: Pins) -> None:

@@ -28,6 +28,6 @@ class SignerSettings(CeremonySettings, MeshSettings):
     issuing_ca_file: PublicFile
     """PEM; its first certificate is the CA whose certificates are taken."""
     new_phone_wait_s: int = Field(default=24 * 3600, ge=0, le=30 * 24 * 3600)
-    """How long a key made for another phone than the person's last one waits before it may be activated."""
+    """How long a key made for another phone or photo than the person's last one waits before it may be activated."""
     subject_hmac_key_file: KeyFile
     """Ties keys to their persons; whoever loses it makes every credential useless."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from mesh.postgres import Database, Row
 from mesh.transaction import Purpose
-from services.signer.credential import Change, Credential, State
+from services.signer.credential import Change, Credential, Enrolled, State
 from services.signer.signing import Phase, Signing
 
 
@@ -19,7 +19,8 @@ class CredentialStore:
 
     _FIND = """
         SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
-               key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof
+               key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof,
+               photo_hmac
         FROM signer.credentials WHERE credential = $1"""
 
     async def find(self, name: str) -> Credential | None:
@@ -29,7 +30,8 @@ class CredentialStore:
 
     _MADE_BY = """
         SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
-               key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof
+               key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof,
+               photo_hmac
         FROM signer.credentials WHERE txn = $1"""
 
     async def made_by(self, txn: bytes) -> Credential | None:
@@ -45,20 +47,20 @@ class CredentialStore:
         """See `Credentials`."""
         return await self._database.one(self._HAS_ANOTHER_PHONE, subject_hmac, phone_hmac, at) is not None
 
-    _LAST_PHONE = """
-        SELECT phone_hmac FROM signer.credentials
+    _LAST_ENROLLED = """
+        SELECT phone_hmac, photo_hmac FROM signer.credentials
         WHERE subject_hmac = $1 AND activated_at IS NOT NULL ORDER BY activated_at DESC LIMIT 1"""
 
-    async def last_phone(self, subject_hmac: bytes) -> bytes | None:
+    async def last_enrolled(self, subject_hmac: bytes) -> Enrolled | None:
         """See `Credentials`."""
-        row = await self._database.one(self._LAST_PHONE, subject_hmac)
-        return None if row is None else row["phone_hmac"]
+        row = await self._database.one(self._LAST_ENROLLED, subject_hmac)
+        return None if row is None else Enrolled(row["phone_hmac"], row["photo_hmac"])
 
     _ADD = """
         INSERT INTO signer.credentials (
             credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
-            key_attestation, superseded, activatable_from, created_at
-        ) VALUES ($1, $2, $3, 'PENDING', $4, $5, $6, $7, $8, $9, $10, $11, $12)
+            key_attestation, superseded, activatable_from, created_at, photo_hmac
+        ) VALUES ($1, $2, $3, 'PENDING', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
         ON CONFLICT DO NOTHING"""
 
     async def add(self, credential: Credential, at: datetime) -> bool:
@@ -77,6 +79,7 @@ class CredentialStore:
             credential.superseded,
             credential.activatable_from,
             at,
+            credential.photo_hmac,
         )
         return added == 1
 
@@ -260,4 +263,5 @@ def _credential(row: Row) -> Credential:
         not_after=row["not_after"],
         ending=row["ending"],
         destruction_proof=row["destruction_proof"],
+        photo_hmac=row["photo_hmac"],
     )

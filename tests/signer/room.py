@@ -18,7 +18,7 @@ from mesh.names import new_id
 from mesh.pins import Pins
 from mesh.receipts import ReceiptSigner
 from mesh.transaction import Document, Openings, Purpose
-from services.signer.credential import Change, Credential, Credentials, HolderMac, State
+from services.signer.credential import Change, Credential, Credentials, Enrolled, HolderMac, State
 from services.signer.enrolment import AttestedKey, Enrolment
 from services.signer.issuing_ca import IssuingCa
 from services.signer.lifecycle import Lifecycle
@@ -100,9 +100,9 @@ class MemoryCredentials:
             for row in self.rows.values()
         )
 
-    async def last_phone(self, subject_hmac: bytes) -> bytes | None:
-        phones = [self.rows[name].phone_hmac for name in self.activated if self.rows[name].subject_hmac == subject_hmac]
-        return phones[-1] if phones else None
+    async def last_enrolled(self, subject_hmac: bytes) -> Enrolled | None:
+        rows = [self.rows[name] for name in self.activated if self.rows[name].subject_hmac == subject_hmac]
+        return Enrolled(rows[-1].phone_hmac, rows[-1].photo_hmac) if rows else None
 
     async def add(self, credential: Credential, at: datetime) -> bool:
         if credential.name in self.rows or await self.made_by(credential.txn) is not None:

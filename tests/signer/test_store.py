@@ -12,7 +12,7 @@ from deploy.local.database import Database as Provisioned
 from mesh.names import new_id
 from mesh.postgres import Database
 from mesh.transaction import Purpose
-from services.signer.credential import Change, Credential, Credentials, State
+from services.signer.credential import Change, Credential, Credentials, Enrolled, State
 from services.signer.signing import Phase, Signing, Signings
 from services.signer.store import CredentialStore, SigningStore
 from tests.bundles import digest_of
@@ -263,17 +263,22 @@ async def test_a_pause_aborts_open_intents_and_its_end_brings_none_back(stores: 
     assert await stores.signings.intend(signing(made), CERTIFICATE, AT)
 
 
-async def test_the_last_phone_is_of_what_was_activated_last(stores: Stores) -> None:
+async def test_the_last_phone_and_photo_are_of_what_was_activated_last(stores: Stores) -> None:
     subject = new_id()
-    one, other, pending = (credential(subject=subject, phone=phone) for phone in ("one", "other", "pending"))
-    assert await stores.credentials.last_phone(one.subject_hmac) is None
+    one, other, pending = (
+        replace(credential(subject=subject, phone=name), photo_hmac=photo)
+        for name, photo in (("one", b""), ("other", digest_of("photo")), ("pending", digest_of("another photo")))
+    )
+    assert await stores.credentials.last_enrolled(one.subject_hmac) is None
     for number, made in enumerate((one, other, pending)):
         await stores.credentials.add(made, AT)
         if made is not pending:
             await stores.credentials.activate(made.name, CERTIFICATE, NOT_AFTER, AT + timedelta(seconds=number))
-    assert await stores.credentials.last_phone(one.subject_hmac) == digest_of("other")
+            assert await stores.credentials.last_enrolled(one.subject_hmac) == Enrolled(
+                made.phone_hmac, made.photo_hmac
+            )
     await stores.credentials.change(revoking(other), LATER)
-    assert await stores.credentials.last_phone(one.subject_hmac) == digest_of("other")
+    assert await stores.credentials.last_enrolled(one.subject_hmac) == Enrolled(other.phone_hmac, other.photo_hmac)
 
 
 async def test_another_phone_counts_while_its_credential_is_active(stores: Stores) -> None:
@@ -428,6 +433,7 @@ async def test_an_intent_stored_while_its_credential_is_disabled_is_aborted(
         "UPDATE signer.signatures SET txn = ''",
         "UPDATE signer.credentials SET wrapped_key = ''",
         "UPDATE signer.credentials SET subject_hmac = ''",
+        "UPDATE signer.credentials SET photo_hmac = ''",
         "UPDATE signer.changes SET request_id = ''",
         "TRUNCATE signer.signatures",
         "CREATE TABLE signer.mine ()",
