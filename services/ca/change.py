@@ -15,12 +15,12 @@ from mesh import precondition
 from mesh import transaction as transactions
 from mesh.errors import Code, FinIdError
 from mesh.floors import Floors
+from mesh.order import ON_HOLD, Actor, Kind, Orders
 from mesh.pins import Pins
 from mesh.refusal import PreconditionError, Refusal
 from mesh.transaction import Openings, Purpose, Transaction, TransactionError
 from services.ca.issue import CertificateHeldError
-from services.ca.ledger import ON_HOLD, Act, Actor, Change, Kind, Ledger, State, TransactionUsedError
-from services.ca.order import Orders
+from services.ca.ledger import Act, Change, Ledger, State, TransactionUsedError
 
 _PURPOSE_OF = {Kind.REVOKE: Purpose.REVOKE, Kind.SUSPEND: Purpose.SUSPEND, Kind.RESUME: Purpose.RESUME}
 _NEVER_ISSUED = frozenset({State.INTENDED, State.ABANDONED})

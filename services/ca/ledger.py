@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from mesh.errors import Code, FinIdError
+from mesh.order import Actor, Kind
 
 # Longer than the token and the database may take together: whoever wrote an older intent is gone.
 ABANDONED_AFTER = timedelta(seconds=60)
@@ -31,26 +32,6 @@ class State(StrEnum):
     SUSPENDED = "SUSPENDED"
     REVOKED = "REVOKED"
     ABANDONED = "ABANDONED"
-
-
-class Kind(StrEnum):
-    """What an act does to a certificate."""
-
-    REVOKE = "REVOKE"
-    SUSPEND = "SUSPEND"
-    RESUME = "RESUME"
-
-
-class Actor(StrEnum):
-    """On whose word."""
-
-    PERSON = "PERSON"
-    OPERATOR = "OPERATOR"
-    CA = "CA"
-
-
-# RFC 5280 section 5.3.1: the reason of a suspension, and of nothing else.
-ON_HOLD = "certificateHold"
 
 
 class KeyCertifiedError(FinIdError):

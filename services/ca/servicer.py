@@ -9,13 +9,13 @@ from finid.ca.v1 import ca_pb2_grpc as rpc
 from finid.factor.v1 import bundle_pb2
 
 from mesh.errors import DependencyUnavailableError
+from mesh.order import Kind
 from mesh.transaction import Openings
 from services.ca.authority import Authority
 from services.ca.change import Changes
 from services.ca.crl import RevocationList
 from services.ca.expiry import ExpiryNotices
 from services.ca.issue import Issue, IssueCommand
-from services.ca.ledger import Kind
 from services.ca.ocsp import Responder
 from services.ca.profiles import SERIAL_BYTES
 from services.ca.timestamp import TimeStamps

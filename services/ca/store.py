@@ -5,6 +5,7 @@ import hmac
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
+from mesh.order import Kind
 from mesh.postgres import Database, Row, UniqueViolationError
 from mesh.sealing import Seal, derive
 from services.ca.ledger import (
@@ -15,7 +16,6 @@ from services.ca.ledger import (
     Intent,
     Issuance,
     KeyCertifiedError,
-    Kind,
     PublishedCrl,
     Standing,
     State,

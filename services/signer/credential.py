@@ -10,6 +10,7 @@ from typing import Protocol
 from mesh import receipts
 from mesh.errors import Code, FinIdError
 from mesh.facts import KeyAttestation
+from mesh.order import Order
 from mesh.pins import Pins
 from mesh.refusal import PreconditionError
 from mesh.transaction import Purpose
@@ -41,6 +42,13 @@ class CredentialNotSuspendedError(FinIdError):
 
     code = Code.FAILED_PRECONDITION
     reason = "CREDENTIAL_NOT_SUSPENDED"
+
+
+class CredentialHeldError(FinIdError):
+    """The Operator or the authority suspended the credential; whoever did it ends it."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "CREDENTIAL_HELD"
 
 
 class CredentialNotEndedError(FinIdError):
@@ -130,7 +138,7 @@ class Credential:
 
     `wrapped_key` is the envelope of `mesh.hsm`, empty when DESTROYED. `certificate_sha256` is empty and `not_after` is
     None until a certificate was taken; before `activatable_from` none is. `ending` is '' while nobody ended it.
-    `photo_hmac` is empty for keys of before it was kept.
+    `photo_hmac` is empty for keys of before it was kept. `suspended_by` says on whose word, while SUSPENDED.
     """
 
     name: str
@@ -150,6 +158,7 @@ class Credential:
     ending: str = ""
     destruction_proof: str = ""
     photo_hmac: bytes = b""
+    suspended_by: str = ""
 
     def state_at(self, now: datetime) -> State:
         """Return the state, EXPIRED included."""
@@ -201,15 +210,33 @@ class Credentials(Protocol):
     async def activate(self, name: str, certificate_sha256: bytes, not_after: datetime, at: datetime) -> bool:
         """Take a PENDING credential's certificate and revoke what it supersedes, with its open intents.
 
-        False, changing nothing, when it is not PENDING, still waits, or supersedes what is not ACTIVE.
+        False, changing nothing, when it is not PENDING, still waits, supersedes what is not ACTIVE, or an order has
+        revoked the certificate.
         """
+        ...
+
+    async def obey(self, order: Order, at: datetime) -> bool:
+        """Do an order to the credential of its certificate and keep it; like `change`, whoever's it is.
+
+        REVOKE ends what has not ended, and is kept for a certificate of no credential too. False, changing nothing,
+        when SUSPEND or RESUME finds the credential in another state, expired, or suspended by another; or the order was
+        obeyed before.
+        """
+        ...
+
+    async def obeyed(self, order_sha256: bytes) -> datetime | None:
+        """Return when an order was done."""
+        ...
+
+    async def of_certificate(self, certificate_sha256: bytes) -> Credential | None:
+        """Return the credential that has, or had, this certificate."""
         ...
 
     async def change(self, change: Change, at: datetime) -> bool:
         """Change a credential's state and, unless it resumes, abort its open intents.
 
-        REVOKE ends PENDING, ACTIVE and SUSPENDED, SUSPEND pauses ACTIVE, RESUME ends SUSPENDED. False, changing
-        nothing, when the credential is in another state or has expired, or the transaction was used.
+        REVOKE ends PENDING, ACTIVE and SUSPENDED, SUSPEND pauses ACTIVE, RESUME ends the person's own SUSPENDED. False,
+        changing nothing, when the credential is in another state or has expired, or the transaction was used.
         """
         ...
 

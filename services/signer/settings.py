@@ -17,6 +17,14 @@ class CeremonySettings(EnvironmentSettings):
     """Which generation of the token's key-encryption key wraps new keys; older ones still open theirs."""
 
 
+class AdminSettings(EnvironmentSettings):
+    """What it takes to do an order: no token, no key."""
+
+    database_url_file: SecretFile
+    orderers_file: PublicFile
+    """Which keys may order revocations and suspensions for the Operator or the authority; from the ceremony."""
+
+
 class SignerSettings(CeremonySettings, MeshSettings):
     """What the signer needs to know beside what every service does."""
 

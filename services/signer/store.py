@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import ClassVar
 
+from mesh.order import Kind, Order
 from mesh.postgres import Database, Row
 from mesh.transaction import Purpose
 from services.signer.credential import Change, Credential, Enrolled, State
@@ -20,7 +21,7 @@ class CredentialStore:
     _FIND = """
         SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
                key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof,
-               photo_hmac
+               photo_hmac, suspended_by
         FROM signer.credentials WHERE credential = $1"""
 
     async def find(self, name: str) -> Credential | None:
@@ -31,7 +32,7 @@ class CredentialStore:
     _MADE_BY = """
         SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
                key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof,
-               photo_hmac
+               photo_hmac, suspended_by
         FROM signer.credentials WHERE txn = $1"""
 
     async def made_by(self, txn: bytes) -> Credential | None:
@@ -83,9 +84,13 @@ class CredentialStore:
         )
         return added == 1
 
+    # Activation and orders about one certificate come one after the other: neither is missed by the other.
+    _LOCK_CERTIFICATE = "SELECT pg_advisory_xact_lock(hashtextextended(encode($1, 'hex'), 398))"
+
     _ACTIVATE = """
         UPDATE signer.credentials SET state = 'ACTIVE', certificate_sha256 = $2, not_after = $3, activated_at = $4
         WHERE credential = $1 AND state = 'PENDING' AND activatable_from <= $4
+          AND NOT EXISTS (SELECT 1 FROM signer.orders WHERE certificate_sha256 = $2 AND kind = 'REVOKE')
         RETURNING superseded"""
 
     # Only what is ACTIVE is replaced: of two that would replace the same one the second stays PENDING, and so does one
@@ -104,6 +109,7 @@ class CredentialStore:
         """See `Credentials`."""
         with contextlib.suppress(_NothingChangedError):
             async with self._database.transaction() as transaction:
+                await transaction.one(self._LOCK_CERTIFICATE, certificate_sha256)
                 activated = await transaction.one(self._ACTIVATE, name, certificate_sha256, not_after, at)
                 if activated is None:
                     return False
@@ -124,11 +130,11 @@ class CredentialStore:
             WHERE credential = $1 AND state IN ('PENDING', 'ACTIVE', 'SUSPENDED')
               AND (not_after IS NULL OR not_after > $2)""",
         Purpose.SUSPEND: """
-            UPDATE signer.credentials SET state = 'SUSPENDED', suspended_at = $2
+            UPDATE signer.credentials SET state = 'SUSPENDED', suspended_at = $2, suspended_by = 'PERSON'
             WHERE credential = $1 AND state = 'ACTIVE' AND not_after > $2""",
         Purpose.RESUME: """
             UPDATE signer.credentials SET state = 'ACTIVE', suspended_at = NULL
-            WHERE credential = $1 AND state = 'SUSPENDED' AND not_after > $2""",
+            WHERE credential = $1 AND state = 'SUSPENDED' AND suspended_by = 'PERSON' AND not_after > $2""",
     }
 
     _USE = """
@@ -155,6 +161,63 @@ class CredentialStore:
         """See `Credentials`."""
         row = await self._database.one(self._CHANGED_BY, txn)
         return None if row is None else row["request_id"]
+
+    _OBEY: ClassVar[Mapping[Kind, str]] = {
+        Kind.REVOKE: """
+            UPDATE signer.credentials
+            SET state = 'REVOKED', disabled_at = $2, suspended_at = NULL, ending = 'REVOKED'
+            WHERE certificate_sha256 = $1 AND activated_at IS NOT NULL AND state IN ('ACTIVE', 'SUSPENDED')
+            RETURNING credential""",
+        Kind.SUSPEND: """
+            UPDATE signer.credentials SET state = 'SUSPENDED', suspended_at = $2, suspended_by = $3
+            WHERE certificate_sha256 = $1 AND activated_at IS NOT NULL AND state = 'ACTIVE' AND not_after > $2
+            RETURNING credential""",
+        Kind.RESUME: """
+            UPDATE signer.credentials SET state = 'ACTIVE', suspended_at = NULL
+            WHERE certificate_sha256 = $1 AND activated_at IS NOT NULL AND state = 'SUSPENDED' AND suspended_by = $3
+              AND not_after > $2
+            RETURNING credential""",
+    }
+
+    _KEEP_ORDER = """
+        INSERT INTO signer.orders (order_sha256, certificate_sha256, kind, actor, at, evidence)
+        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (order_sha256) DO NOTHING"""
+
+    async def obey(self, order: Order, at: datetime) -> bool:
+        """See `Credentials`."""
+        claims = order.claims
+        with contextlib.suppress(_NothingChangedError):
+            async with self._database.transaction() as transaction:
+                await transaction.one(self._LOCK_CERTIFICATE, claims.certificate_sha256)
+                by = () if claims.kind is Kind.REVOKE else (order.actor.value,)
+                found = await transaction.one(self._OBEY[claims.kind], claims.certificate_sha256, at, *by)
+                if found is None and claims.kind is not Kind.REVOKE:
+                    return False
+                kept = (order.sha256, claims.certificate_sha256, claims.kind.value, order.actor.value, at, order.token)
+                if await transaction.run(self._KEEP_ORDER, *kept) == 0:
+                    raise _NothingChangedError
+                if found is not None and claims.kind is not Kind.RESUME:
+                    await transaction.run(self._ABORT_OPEN, found["credential"], at)
+                return True
+        return False
+
+    _OBEYED = "SELECT at FROM signer.orders WHERE order_sha256 = $1"
+
+    async def obeyed(self, order_sha256: bytes) -> datetime | None:
+        """See `Credentials`."""
+        row = await self._database.one(self._OBEYED, order_sha256)
+        return None if row is None else row["at"]
+
+    _OF_CERTIFICATE = """
+        SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
+               key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof,
+               photo_hmac, suspended_by
+        FROM signer.credentials WHERE certificate_sha256 = $1 AND activated_at IS NOT NULL"""
+
+    async def of_certificate(self, certificate_sha256: bytes) -> Credential | None:
+        """See `Credentials`."""
+        row = await self._database.one(self._OF_CERTIFICATE, certificate_sha256)
+        return None if row is None else _credential(row)
 
     # A function of the owner's (migration 0002), guarded in its one statement: the signer's own role cannot overwrite a
     # wrapped key.
@@ -264,4 +327,5 @@ def _credential(row: Row) -> Credential:
         ending=row["ending"],
         destruction_proof=row["destruction_proof"],
         photo_hmac=row["photo_hmac"],
+        suspended_by=row["suspended_by"],
     )

@@ -6,15 +6,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from mesh.errors import DependencyUnavailableError
+from mesh.order import Actor, Kind
 from services.ca.ledger import (
     Act,
-    Actor,
     Change,
     Expiring,
     Intent,
     Issuance,
     KeyCertifiedError,
-    Kind,
     PublishedCrl,
     Standing,
     State,

@@ -16,6 +16,7 @@ from cryptography.x509 import ocsp
 
 from mesh import base64url
 from mesh.names import new_id
+from mesh.order import Actor, Kind, OrderRefusedError, sign
 from mesh.refusal import PreconditionError
 from mesh.transaction import Env, Openings, Purpose
 from services.ca.change import (
@@ -29,9 +30,8 @@ from services.ca.change import (
 )
 from services.ca.crl import RevocationList
 from services.ca.issue import CertificateHeldError
-from services.ca.ledger import Actor, Kind, State, TransactionUsedError
+from services.ca.ledger import State, TransactionUsedError
 from services.ca.ocsp import Responder
-from services.ca.order import OrderRefusedError, sign
 from tests.bundles import PHONE, SentBundle, digest_of
 from tests.ca.orders import KEYS, claims, orders
 from tests.ca.requests import unix_now

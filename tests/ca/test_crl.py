@@ -15,8 +15,9 @@ from pkilint.validation import ValidationFindingSeverity
 
 from mesh.errors import DependencyUnavailableError
 from mesh.hsm import TokenUnavailableError
+from mesh.order import ON_HOLD, Actor, Kind
 from services.ca.crl import GRACE, LIFETIME, REFRESHED_AFTER, RevocationList
-from services.ca.ledger import ON_HOLD, Actor, Change, Kind
+from services.ca.ledger import Change
 from tests.bundles import digest_of
 from tests.ca import openssl
 from tests.ca.authorities import MemoryAuthority

@@ -21,6 +21,7 @@ from mesh.errors import DependencyUnavailableError, FinIdError
 from mesh.facts import Factor
 from mesh.hsm import TokenUnavailableError
 from mesh.names import new_id
+from mesh.order import Actor
 from mesh.refusal import PreconditionError, Refusal
 from mesh.transaction import Openings, Purpose
 from services.ca.crl import RevocationList
@@ -36,7 +37,7 @@ from services.ca.issue import (
     SubjectMismatchError,
     SupersededUnknownError,
 )
-from services.ca.ledger import ABANDONED_AFTER, Actor, KeyCertifiedError, State, TransactionUsedError
+from services.ca.ledger import ABANDONED_AFTER, KeyCertifiedError, State, TransactionUsedError
 from services.ca.lint import LintError
 from services.ca.subject import SubjectUnusableError
 from tests.bundles import PHONE, digest_of

@@ -12,15 +12,13 @@ import pytest
 
 from deploy.local.database import Database as Provisioned
 from mesh.names import new_id
+from mesh.order import ON_HOLD, Actor, Kind
 from mesh.postgres import Database
 from services.ca import profiles
 from services.ca.ledger import (
-    ON_HOLD,
-    Actor,
     Change,
     Intent,
     KeyCertifiedError,
-    Kind,
     Ledger,
     PublishedCrl,
     Standing,

@@ -19,10 +19,9 @@ from finid.factor.v1 import bundle_pb2
 
 from deploy.local.database import Database
 from mesh import base64url
+from mesh.order import Actor, Kind, sign
 from mesh.transaction import Openings, Purpose
 from services.ca.issue import IssueCommand
-from services.ca.ledger import Actor, Kind
-from services.ca.order import sign
 from tests.bundles import IIN, PHONE, digest_of
 from tests.ca import openssl
 from tests.ca.authorities import PRACTICE, CeremonyPlace

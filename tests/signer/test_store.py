@@ -10,8 +10,9 @@ import pytest
 
 from deploy.local.database import Database as Provisioned
 from mesh.names import new_id
+from mesh.order import ON_HOLD, Actor, Claims, Kind, Order
 from mesh.postgres import Database
-from mesh.transaction import Purpose
+from mesh.transaction import Env, Purpose
 from services.signer.credential import Change, Credential, Credentials, Enrolled, State
 from services.signer.signing import Phase, Signing, Signings
 from services.signer.store import CredentialStore, SigningStore
@@ -263,6 +264,80 @@ async def test_a_pause_aborts_open_intents_and_its_end_brings_none_back(stores: 
     assert await stores.signings.intend(signing(made), CERTIFICATE, AT)
 
 
+def ordering(of: bytes, kind: Kind, actor: Actor = Actor.OPERATOR) -> Order:
+    said = Claims(
+        new_id(),
+        Env.SANDBOX,
+        kind,
+        of,
+        {Kind.REVOKE: "keyCompromise", Kind.SUSPEND: ON_HOLD}.get(kind, ""),
+        "order 2-118",
+        1,
+        2,
+    )
+    return Order(said, actor, "an order", digest_of(said.id))
+
+
+async def certified(stores: Stores) -> tuple[Credential, bytes]:
+    """An active credential under a certificate of its own."""
+    made, certificate = credential(), digest_of(new_id())
+    assert await stores.credentials.add(made, AT)
+    assert await stores.credentials.activate(made.name, certificate, NOT_AFTER, AT)
+    return made, certificate
+
+
+async def test_an_order_finds_the_credential_of_its_certificate_and_is_kept(stores: Stores) -> None:
+    made, certificate = await certified(stores)
+    found = await stores.credentials.of_certificate(certificate)
+    assert found is not None
+    assert found.name == made.name
+    suspend = ordering(certificate, Kind.SUSPEND)
+    assert await stores.credentials.obeyed(suspend.sha256) is None
+    assert await stores.credentials.obey(suspend, LATER)
+    assert not await stores.credentials.obey(suspend, LATER)
+    assert await stores.credentials.obeyed(suspend.sha256) == LATER
+    assert await state_of(stores, made, AT) is State.SUSPENDED
+    resuming = replace(revoking(made), purpose=Purpose.RESUME)
+    assert not await stores.credentials.change(resuming, AT)
+    assert not await stores.credentials.obey(ordering(certificate, Kind.RESUME, Actor.CA), AT)
+    assert await stores.credentials.obey(ordering(certificate, Kind.RESUME), AT)
+    assert await state_of(stores, made, AT) is State.ACTIVE
+    assert not await stores.credentials.obey(suspend, LATER)
+    assert await state_of(stores, made, AT) is State.ACTIVE
+
+
+@pytest.mark.parametrize("kind", [Kind.SUSPEND, Kind.REVOKE])
+async def test_an_order_aborts_open_intents(stores: Stores, kind: Kind) -> None:
+    made, certificate = await certified(stores)
+    intent = signing(made)
+    assert await stores.signings.intend(intent, certificate, AT)
+    assert await stores.credentials.obey(ordering(certificate, kind), AT)
+    assert not await stores.signings.record(intent.txn, SIGNATURES, AT)
+    assert not await stores.signings.intend(signing(made), certificate, AT)
+
+
+async def test_an_order_to_revoke_keeps_a_certificate_from_being_activated(stores: Stores) -> None:
+    made, certificate = credential(), digest_of(new_id())
+    await stores.credentials.add(made, AT)
+    assert await stores.credentials.of_certificate(certificate) is None
+    for kind in (Kind.SUSPEND, Kind.RESUME):
+        assert not await stores.credentials.obey(ordering(certificate, kind), AT)
+    assert await stores.credentials.obey(ordering(certificate, Kind.REVOKE), AT)
+    assert not await stores.credentials.activate(made.name, certificate, NOT_AFTER, AT)
+    assert await state_of(stores, made, AT) is State.PENDING
+
+
+async def test_of_an_order_and_an_activation_at_once_the_order_is_not_missed(stores: Stores) -> None:
+    for _ in range(8):
+        made, certificate = credential(), digest_of(new_id())
+        await stores.credentials.add(made, AT)
+        await asyncio.gather(
+            stores.credentials.activate(made.name, certificate, NOT_AFTER, AT),
+            stores.credentials.obey(ordering(certificate, Kind.REVOKE), AT),
+        )
+        assert await state_of(stores, made, AT) in {State.PENDING, State.REVOKED}
+
+
 async def test_the_last_phone_and_photo_are_of_what_was_activated_last(stores: Stores) -> None:
     subject = new_id()
     one, other, pending = (
@@ -434,6 +509,8 @@ async def test_an_intent_stored_while_its_credential_is_disabled_is_aborted(
         "UPDATE signer.credentials SET wrapped_key = ''",
         "UPDATE signer.credentials SET subject_hmac = ''",
         "UPDATE signer.credentials SET photo_hmac = ''",
+        "UPDATE signer.orders SET at = now()",
+        "DELETE FROM signer.orders",
         "UPDATE signer.changes SET request_id = ''",
         "TRUNCATE signer.signatures",
         "CREATE TABLE signer.mine ()",
