@@ -167,6 +167,7 @@ def _signer(parts: Parts) -> dict[str, str]:
         **parts.tokens["signer"].environment,
         "FINID_SUBJECT_HMAC_KEY_FILE": parts.key("signer"),
         "FINID_ISSUING_CA_FILE": str(parts.pki / "issuing.pem"),
+        "FINID_ORDERERS_FILE": str(keys.orderers_file(parts.state, datetime.now(UTC))),
     }
 
 

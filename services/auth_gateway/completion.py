@@ -51,8 +51,8 @@ _UNEXPLAINED = frozenset({"INTERNAL", "UNKNOWN"})
 # that it did is done, and the other judges for itself.
 _OVER = frozenset({"CERTIFICATE_REVOKED"})
 _WAITING = "PENDING"
-# Whoever holds the old phone had the new credential, or the one that it replaces, ended or suspended.
-_OBJECTED = frozenset({"CREDENTIAL_NOT_ACTIVE", "CREDENTIAL_NOT_FOUND", "CERTIFICATE_REFUSED"})
+# Somebody had the new credential, its certificate, or what it replaces ended or suspended.
+_OBJECTED = frozenset({"CREDENTIAL_NOT_ACTIVE", "CREDENTIAL_NOT_FOUND", "CERTIFICATE_REFUSED", "CERTIFICATE_REVOKED"})
 _DONE_BEFORE = frozenset({"CREDENTIAL_NOT_ACTIVE", "CERTIFICATE_NOT_SUSPENDED"})
 
 
@@ -180,24 +180,45 @@ class Completion:
         """Expire and activate what is due, and run every COMPLETING authentication that nobody holds."""
         await self._records.expire(self._now())
         for certificate in await self._records.due_activations(self._now()):
-            await self._activate(certificate)
+            await self._activate_due(certificate)
         async with asyncio.TaskGroup() as group:
             for name in await self._records.interrupted(self._now()):
                 group.create_task(self._resume(name))
 
     async def _activate(self, certificate: Certificate) -> None:
-        """Activate a key whose wait is over. Several processes may: the signer takes the same certificate again."""
+        """Activate a key, then its certificate in place of another: until then nobody is without one.
+
+        Several processes may, also again from the start: signer and CA take a repeat.
+        """
+        await self._consumers.signer.activate(certificate.credential, certificate.issued.certificate_der)
+        if certificate.replaces:
+            await self._consumers.ca.activate(certificate.credential)
+        await self._records.end_wait(certificate.name, activated=True)
+        telemetry.logger().info("credential activated", certificate=certificate.name)
+
+    async def _activate_due(self, certificate: Certificate) -> None:
+        """Activate a key whose wait is over, or withdraw its certificate because its owner objected."""
         try:
-            await self._consumers.signer.activate(certificate.credential, certificate.issued.certificate_der)
+            await self._activate(certificate)
         except PeerError as error:
             telemetry.logger().warning(
                 "activation refused", certificate=certificate.name, code=error.code, reason=error.reason or "NONE"
             )
             if error.reason in _OBJECTED:
-                await self._records.end_wait(certificate.name, activated=False)
-            return
-        await self._records.end_wait(certificate.name, activated=True)
-        telemetry.logger().info("credential activated after its wait", certificate=certificate.name)
+                await self._withdraw(certificate)
+
+    async def _withdraw(self, certificate: Certificate) -> None:
+        """Have a certificate revoked whose key will never be activated; what it would have replaced stays."""
+        try:
+            if certificate.replaces:
+                await self._consumers.ca.withdraw(certificate.credential)
+        except PeerError as error:
+            telemetry.logger().warning(
+                "withdrawal refused", certificate=certificate.name, code=error.code, reason=error.reason or "NONE"
+            )
+            if error.may_be_retried:
+                return
+        await self._records.end_wait(certificate.name, activated=False)
 
     async def _resume(self, name: str) -> None:
         try:
@@ -226,18 +247,19 @@ class Completion:
         released = await self._consumers.registry.release(request_id, bundle)
         attested = Bundle(bundle.transaction_bytes, bundle.openings, (*bundle.receipts, key.key_attestation))
         issued = await self._consumers.ca.issue(request_id, attested, key.csr_der, released.release)
-        credential = current.transaction.credential
-        if not waits:
-            await self._consumers.signer.activate(credential, issued.certificate_der)
         certificate = Certificate(
             f"certificates/{issued.serial}",
             current.subject,
-            credential,
+            current.transaction.credential,
             issued,
             current.name,
-            activatable_at=key.activatable_at if waits else None,
+            activatable_at=key.activatable_at,
+            replaces=current.transaction.superseded,
         )
-        await self._records.add_certificate(certificate, current.transaction.superseded, self._now())
+        # Remembered first: whatever dies from here on, its activation is due.
+        await self._records.add_certificate(certificate, self._now())
+        if not waits:
+            await self._activate(certificate)
         return Outcome(certificate.name)
 
     async def _tell_earlier_phone(self, current: Authentication) -> None:
@@ -268,7 +290,7 @@ class Completion:
     async def _suspend(self, current: Authentication) -> Outcome:
         request_id, bundle = _request_id(current), _bundle(current)
         await _unless_done(self._consumers.signer.suspend(request_id, bundle))
-        # The certificate of a key that was replaced is over already; to suspend the key is to object to the new one.
+        # A certificate may be over at the CA alone; to suspend its key is to object to a new one all the same.
         await _unless_done(self._consumers.ca.suspend(request_id, bundle), _OVER)
         return await self._changed(current)
 

@@ -75,7 +75,7 @@ _NEEDED_STATES = {
     Purpose.SUSPEND: ("ACTIVE", "SUSPENDED"),
     Purpose.RESUME: ("SUSPENDED",),
 }
-# The CA ends what is replaced at once; its key may live on until that of the new one is activated.
+# What is replaced signs until the key of the new one is activated, and then is over.
 _OF_NEWEST = frozenset({Purpose.SIGN, Purpose.REISSUE})
 _TOO_MANY_INQUIRIES = "INQUIRY_LIMIT"
 # Longer than attesting a record takes, so that a person without one is not answered sooner.

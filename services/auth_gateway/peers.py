@@ -263,6 +263,16 @@ class CaPeer:
             answer = await self._stub.Issue(request)
         return IssuedCertificate(answer.certificate_der, tuple(answer.chain_der), answer.serial)
 
+    async def activate(self, credential: str) -> None:
+        """See ports.Ca."""
+        async with answers_of("ca"):
+            await self._stub.Activate(ca_pb2.ActivateRequest(credential=credential))
+
+    async def withdraw(self, credential: str) -> None:
+        """See ports.Ca."""
+        async with answers_of("ca"):
+            await self._stub.Withdraw(ca_pb2.WithdrawRequest(credential=credential))
+
     async def revoke(self, request_id: str, bundle: Bundle) -> None:
         """See ports.Ca."""
         async with answers_of("ca"):

@@ -221,6 +221,14 @@ class Ca(Protocol):
         """Issue to the attested key, once for each transaction."""
         ...
 
+    async def activate(self, credential: str) -> None:
+        """Put the certificate that waited for this credential's key in force, in place of another's. Idempotent."""
+        ...
+
+    async def withdraw(self, credential: str) -> None:
+        """Revoke the certificate that waited for this credential's key, which will never be activated. Idempotent."""
+        ...
+
     async def revoke(self, request_id: str, bundle: Bundle) -> None:
         """Revoke the transaction's certificate."""
         ...

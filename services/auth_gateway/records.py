@@ -48,7 +48,9 @@ class Operation:
 class Certificate:
     """A person's certificate; `subject` is the gateway's pseudonym, `authentication` what it was got by.
 
-    Its key waits until `activatable_at`, None when it does not. `replaced` says that another one stands in its place.
+    Its key is not active yet, and will be from `activatable_at` on; None when it is, or never will be. `replaces` is
+    the credential whose certificate it replaces with that, "" for none; `replaced` says that another one stands in its
+    place.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Certificate:
     issued: IssuedCertificate
     authentication: str
     activatable_at: datetime.datetime | None = None
+    replaces: str = ""
     replaced: bool = False
 
 
@@ -225,8 +228,8 @@ class Records(Protocol):
         """Return those of the operations whose results have been read."""
         ...
 
-    async def add_certificate(self, certificate: Certificate, replaces: str, at: datetime.datetime) -> None:
-        """Remember a certificate, in place of that of the credential `replaces`, if any; a repeat changes nothing."""
+    async def add_certificate(self, certificate: Certificate, at: datetime.datetime) -> None:
+        """Remember a certificate; a repeat changes nothing."""
         ...
 
     async def due_activations(self, at: datetime.datetime) -> tuple[Certificate, ...]:
@@ -234,7 +237,10 @@ class Records(Protocol):
         ...
 
     async def end_wait(self, name: str, *, activated: bool) -> None:
-        """Note that a certificate's key was activated, or never will be; one that does not wait stays as it is."""
+        """Note that a certificate's key was activated, with what it replaces replaced, or never will be.
+
+        One that does not wait stays as it is.
+        """
         ...
 
     async def last_phone(self, subject: str) -> str | None:

@@ -155,19 +155,25 @@ WHERE operation.name = ANY($1) AND authentication.result_read_at IS NOT NULL
 """
 _INSERT_CERTIFICATE = """
 INSERT INTO auth_gateway.certificate (name, subject, credential, certificate_der, chain_der, authentication,
-    activatable_at, activation, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $7::timestamptz IS NULL THEN 'DONE' ELSE 'WAITING' END, $8)
+    activatable_at, activation, created_at, replaces)
+VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $7::timestamptz IS NULL THEN 'DONE' ELSE 'WAITING' END, $8, $9)
 ON CONFLICT (name) DO NOTHING
 """
-_REPLACE_CERTIFICATE = "UPDATE auth_gateway.certificate SET replaced = true WHERE credential = $1"
-_CERTIFICATE_COLUMNS = """name, subject, credential, certificate_der, chain_der, authentication, replaced,
-    CASE activation WHEN 'WAITING' THEN activatable_at END AS activatable_at"""
+_CERTIFICATE_COLUMNS = """name, subject, credential, certificate_der, chain_der, authentication, replaces,
+    replaced, CASE activation WHEN 'WAITING' THEN activatable_at END AS activatable_at"""
 _CERTIFICATE = f"SELECT {_CERTIFICATE_COLUMNS} FROM auth_gateway.certificate WHERE name = $1"  # noqa: S608  a constant
 _DUE_ACTIVATIONS = f"""
 SELECT {_CERTIFICATE_COLUMNS} FROM auth_gateway.certificate
 WHERE activation = 'WAITING' AND activatable_at <= $1 ORDER BY activatable_at LIMIT 20
 """  # noqa: S608  a constant
-_END_WAIT = "UPDATE auth_gateway.certificate SET activation = $2 WHERE name = $1 AND activation = 'WAITING'"
+_END_WAIT = """
+WITH ended AS (
+    UPDATE auth_gateway.certificate SET activation = $2 WHERE name = $1 AND activation = 'WAITING'
+    RETURNING activation, replaces
+)
+UPDATE auth_gateway.certificate AS old SET replaced = true
+FROM ended WHERE ended.activation = 'DONE' AND ended.replaces <> '' AND old.credential = ended.replaces
+"""
 _LAST = """
 SELECT authentication FROM auth_gateway.certificate
 WHERE subject = $1 AND activation = 'DONE' AND authentication <> '' ORDER BY created_at DESC LIMIT 1
@@ -447,21 +453,20 @@ class Store:
         rows = await self._database.all(_READ_OPERATIONS, list(names))
         return frozenset(str(row["name"]) for row in rows)
 
-    async def add_certificate(self, certificate: Certificate, replaces: str, at: datetime.datetime) -> None:
+    async def add_certificate(self, certificate: Certificate, at: datetime.datetime) -> None:
         """See records.Records."""
-        async with self._database.transaction() as transaction:
-            await transaction.run(
-                _INSERT_CERTIFICATE,
-                certificate.name,
-                certificate.subject,
-                certificate.credential,
-                self._seal.seal(certificate.issued.certificate_der, column="certificate_der", row=certificate.name),
-                list(certificate.issued.chain_der),
-                certificate.authentication,
-                certificate.activatable_at,
-                at,
-            )
-            await transaction.run(_REPLACE_CERTIFICATE, replaces)
+        await self._database.run(
+            _INSERT_CERTIFICATE,
+            certificate.name,
+            certificate.subject,
+            certificate.credential,
+            self._seal.seal(certificate.issued.certificate_der, column="certificate_der", row=certificate.name),
+            list(certificate.issued.chain_der),
+            certificate.authentication,
+            certificate.activatable_at,
+            at,
+            certificate.replaces,
+        )
 
     async def certificate(self, name: str) -> Certificate | None:
         """See records.Records."""
@@ -482,6 +487,7 @@ class Store:
             issued,
             row["authentication"],
             activatable_at=row["activatable_at"],
+            replaces=row["replaces"],
             replaced=row["replaced"],
         )
 

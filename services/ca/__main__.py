@@ -10,6 +10,7 @@ from finid.ca.v1 import ca_pb2, ca_pb2_grpc
 from mesh import floors, pins, telemetry
 from mesh.health import Probe
 from mesh.hsm import DevelopmentTokenError, TokenPool, announce, open_token
+from mesh.order import Orders
 from mesh.postgres import Database
 from mesh.sealing import read_key
 from mesh.server import Server, callers
@@ -23,7 +24,6 @@ from services.ca.crl import RevocationList
 from services.ca.expiry import ExpiryNotices
 from services.ca.issue import Issue
 from services.ca.ocsp import Responder
-from services.ca.order import Orders
 from services.ca.servicer import CaServicer
 from services.ca.settings import CaSettings
 from services.ca.store import LedgerStore

@@ -1,12 +1,15 @@
 """What the authority's people do from a command line.
 
     python -m services.ca.admin sign --key FILE --env production REVOKE SHA256 privilegeWithdrawn "court order 2-118"
-    python -m services.ca.admin apply < order.jws
+    python -m services.signer.admin apply < order.jws | python -m services.ca.admin apply > done.jws
     python -m services.ca.admin audit [--expect SEQ:HASH]
     python -m services.ca.admin expiring 30
 
 `sign` runs where an orderer's key is and needs nothing else. The others run on the authority's host with the service's
 own settings, and need neither the gateway nor the running service: a revocation must not wait for either.
+
+`apply` does the certificate's part of an order and passes the order on. The key's part comes first, but to RESUME:
+`services.signer.admin` says how the two go together, and what when the signer's host is lost.
 """
 
 import argparse
@@ -24,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from mesh import floors, pins
 from mesh.errors import FinIdError
 from mesh.names import new_id
+from mesh.order import Claims, Kind, Orders, sign
 from mesh.postgres import Database
 from mesh.sealing import read_key
 from mesh.settings import read_secret
@@ -32,8 +36,7 @@ from services.ca import audit
 from services.ca.audit import AuditBrokenError
 from services.ca.change import Changes
 from services.ca.expiry import ExpiryNotices
-from services.ca.ledger import Expiring, Kind
-from services.ca.order import Claims, Orders, sign
+from services.ca.ledger import Expiring
 from services.ca.profiles import SERIAL_BYTES
 from services.ca.settings import CaSettings
 from services.ca.store import LedgerStore
@@ -120,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     signing.add_argument("certificate_sha256", help="64 hex digits")
     signing.add_argument("reason", help='of RFC 5280; certificateHold for SUSPEND, "" for RESUME')
     signing.add_argument("grounds", help="for the auditor; names nobody")
-    commands.add_parser("apply", help="do what the order on standard input says; prints since when")
+    commands.add_parser("apply", help="do what the order on standard input says, and pass it on")
     verifying = commands.add_parser("audit", help="follow the audit's chain; prints its head as SEQ:HASH")
     verifying.add_argument("--expect", default="", metavar="SEQ:HASH", help="a head that was printed before")
     expiring = commands.add_parser("expiring", help="list certificates that end soon")
@@ -136,7 +139,9 @@ def main() -> None:
             case "sign":
                 print(_sign(arguments))
             case "apply":
-                print(asyncio.run(_apply(sys.stdin.read().strip())))
+                token = sys.stdin.read().strip()
+                print(f"authority: done at {asyncio.run(_apply(token))}", file=sys.stderr)
+                print(token)
             case "audit":
                 print(asyncio.run(_audit(arguments.expect)))
             case _:

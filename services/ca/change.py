@@ -3,6 +3,9 @@
 SUSPEND needs the face alone, so that whoever has the stolen phone cannot stop it; REVOKE and RESUME need both factors
 (`mesh.floors`). Whoever suspended a certificate ends it: the person cannot undo the Operator's word, nor the Operator
 the person's. Any of them may revoke it meanwhile.
+
+A certificate that waits for the activation of its key can be revoked, not suspended. The gateway says when the key was
+activated, or that it never will be. By a lie it does what the person's own REISSUE asked for too early, or undoes it.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,13 +15,15 @@ from mesh import precondition
 from mesh import transaction as transactions
 from mesh.errors import Code, FinIdError
 from mesh.floors import Floors
+from mesh.order import ON_HOLD, Actor, Kind, Orders
 from mesh.pins import Pins
 from mesh.refusal import PreconditionError, Refusal
 from mesh.transaction import Openings, Purpose, Transaction, TransactionError
-from services.ca.ledger import ON_HOLD, Act, Actor, Change, Kind, Ledger, State, TransactionUsedError
-from services.ca.order import Orders
+from services.ca.issue import CertificateHeldError
+from services.ca.ledger import Act, Change, Ledger, State, TransactionUsedError
 
 _PURPOSE_OF = {Kind.REVOKE: Purpose.REVOKE, Kind.SUSPEND: Purpose.SUSPEND, Kind.RESUME: Purpose.RESUME}
+_NEVER_ISSUED = frozenset({State.INTENDED, State.ABANDONED})
 
 
 class CertificateUnknownError(FinIdError):
@@ -40,6 +45,20 @@ class CertificateSuspendedError(FinIdError):
 
     code = Code.FAILED_PRECONDITION
     reason = "CERTIFICATE_SUSPENDED"
+
+
+class CertificateWaitingError(FinIdError):
+    """The certificate waits for the activation of its key: there is nothing to pause yet; it can be revoked."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "CERTIFICATE_WAITING"
+
+
+class CertificateInForceError(FinIdError):
+    """The certificate is in force, or was: it waits for nothing, and is not withdrawn without its person's word."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "CERTIFICATE_IN_FORCE"
 
 
 class CertificateNotSuspendedError(FinIdError):
@@ -119,6 +138,35 @@ class Changes:
             )
         )
 
+    async def activate(self, credential: str) -> None:
+        """Put the certificate of a credential whose key was activated in force; what it replaces is superseded.
+
+        A repeat changes nothing. Raises CertificateUnknownError, CertificateRevokedError, CertificateHeldError;
+        DependencyUnavailableError.
+        """
+        if await self._ledger.activate(credential, self._now()):
+            return
+        standing = await self._ledger.standing_of(credential)
+        if standing is None or standing.state in _NEVER_ISSUED:
+            raise CertificateUnknownError("the credential has no certificate")
+        if standing.state is State.REVOKED:
+            raise CertificateRevokedError("the certificate is revoked already")
+        if standing.state is State.WAITING:
+            raise CertificateHeldError("what it would replace is suspended on another's word")
+
+    async def withdraw(self, credential: str) -> None:
+        """Revoke the certificate of a credential whose key will never be activated. A repeat changes nothing.
+
+        Raises CertificateUnknownError, CertificateInForceError; DependencyUnavailableError.
+        """
+        if await self._ledger.withdraw(credential, self._now()):
+            return
+        standing = await self._ledger.standing_of(credential)
+        if standing is None or standing.state in _NEVER_ISSUED:
+            raise CertificateUnknownError("the credential has no certificate")
+        if standing.state is not State.REVOKED:
+            raise CertificateInForceError("the certificate does not wait")
+
     async def _do(self, change: Change) -> datetime:
         try:
             if await self._ledger.change(change):
@@ -142,6 +190,8 @@ class Changes:
             return CertificateRevokedError("the certificate is revoked already")
         if standing.state is State.SUSPENDED:
             return CertificateSuspendedError("the certificate is suspended, and whoever did that may end it")
+        if standing.state is State.WAITING and change.kind is Kind.SUSPEND:
+            return CertificateWaitingError("the certificate waits for the activation of its key")
         return CertificateNotSuspendedError("the certificate is not suspended")
 
 

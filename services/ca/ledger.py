@@ -1,6 +1,10 @@
 """What the authority remembers of each certificate, and the port to where it is kept.
 
-INTENDED → ISSUED ⇄ SUSPENDED → REVOKED, ISSUED → REVOKED, or INTENDED → ABANDONED.
+INTENDED → ISSUED ⇄ SUSPENDED → REVOKED, ISSUED → REVOKED, or INTENDED → ABANDONED; of one that replaces another
+(REISSUE) INTENDED → WAITING → ISSUED, WAITING → REVOKED.
+
+A certificate that replaces another is WAITING, good and beside the one in force, until its key has been activated: then
+it is in force, and the other one superseded with it. So nobody is without a certificate while a new key waits.
 
 A serial is written down as INTENDED before anything is signed with it and leaves only as ISSUED. One that did not get
 so far is ABANDONED: perhaps signed, never released, revoked for relying parties, and never signed again.
@@ -13,6 +17,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from mesh.errors import Code, FinIdError
+from mesh.order import Actor, Kind
 
 # Longer than the token and the database may take together: whoever wrote an older intent is gone.
 ABANDONED_AFTER = timedelta(seconds=60)
@@ -22,30 +27,11 @@ class State(StrEnum):
     """Where a serial stands."""
 
     INTENDED = "INTENDED"
+    WAITING = "WAITING"
     ISSUED = "ISSUED"
     SUSPENDED = "SUSPENDED"
     REVOKED = "REVOKED"
     ABANDONED = "ABANDONED"
-
-
-class Kind(StrEnum):
-    """What an act does to a certificate."""
-
-    REVOKE = "REVOKE"
-    SUSPEND = "SUSPEND"
-    RESUME = "RESUME"
-
-
-class Actor(StrEnum):
-    """On whose word."""
-
-    PERSON = "PERSON"
-    OPERATOR = "OPERATOR"
-    CA = "CA"
-
-
-# RFC 5280 section 5.3.1: the reason of a suspension, and of nothing else.
-ON_HOLD = "certificateHold"
 
 
 class KeyCertifiedError(FinIdError):
@@ -201,12 +187,29 @@ class Ledger(Protocol):
         ...
 
     async def record(self, intent: Intent, certificate_der: bytes, issued_at: datetime) -> bool:
-        """INTENDED → ISSUED; with it the superseded credential's certificate, and the one in force of the same person,
-        profile and policy, become REVOKED (superseded).
+        """INTENDED → ISSUED; with it the one in force of the same person, profile and policy becomes REVOKED
+        (superseded). One that supersedes a credential becomes WAITING, and changes no other.
 
         False, changing nothing, when it is INTENDED no more, or would stand beside one that another than the person
         suspended: then the certificate must not leave.
         """
+        ...
+
+    async def activate(self, credential: str, at: datetime) -> bool:
+        """WAITING → ISSUED for the credential's certificate; with it the superseded credential's certificate, and the
+        one in force of the same person, profile and policy, become REVOKED (superseded).
+
+        False, changing nothing, when it is not WAITING, or one of those is suspended on another's word than the
+        person's.
+        """
+        ...
+
+    async def withdraw(self, credential: str, at: datetime) -> bool:
+        """WAITING → REVOKED (cessationOfOperation), on the authority's word; False unless it is WAITING."""
+        ...
+
+    async def standing_of(self, credential: str) -> Standing | None:
+        """How a credential's certificate stands; None when there is none."""
         ...
 
     async def abandon(self, serial: int, at: datetime) -> None:
@@ -220,8 +223,8 @@ class Ledger(Protocol):
     async def change(self, change: Change) -> bool:
         """Do an act; False, changing nothing, unless the certificate is known, the person's, and can be so changed.
 
-        REVOKE: ISSUED, SUSPENDED → REVOKED. SUSPEND: ISSUED → SUSPENDED. RESUME: SUSPENDED → ISSUED, for whoever
-        suspended it. Raises TransactionUsedError when the act was done before.
+        REVOKE: WAITING, ISSUED, SUSPENDED → REVOKED. SUSPEND: ISSUED → SUSPENDED. RESUME: SUSPENDED → ISSUED, for
+        whoever suspended it. Raises TransactionUsedError when the act was done before.
         """
         ...
 

@@ -39,6 +39,7 @@ _HASHES: dict[str, Callable[[bytes], "hashlib._Hash"]] = {
     "1.3.14.3.2.26": lambda data: hashlib.sha1(data, usedforsecurity=False),
     "2.16.840.1.101.3.4.2.1": hashlib.sha256,
 }
+_GOOD = frozenset({State.ISSUED, State.WAITING})
 # Values of OCSPResponseStatus (RFC 6960 section 4.2.1).
 _SUCCESSFUL, _MALFORMED_REQUEST, _UNAUTHORIZED = 0, 1, 6
 # Values of CRLReason (RFC 5280 section 5.3.1) that statuses can have; unspecified is left out.
@@ -202,7 +203,7 @@ class Responder:
 
     def _status(self, serial: int, status: Status | None) -> bytes:
         """CertStatus."""
-        if serial in self._authority.issued_serials or (status is not None and status.state is State.ISSUED):
+        if serial in self._authority.issued_serials or (status is not None and status.state in _GOOD):
             return der.tlv(der.context(0, constructed=False))
         if status is None or status.revoked_at is None:
             return der.tlv(der.context(2, constructed=False))

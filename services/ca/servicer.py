@@ -9,13 +9,13 @@ from finid.ca.v1 import ca_pb2_grpc as rpc
 from finid.factor.v1 import bundle_pb2
 
 from mesh.errors import DependencyUnavailableError
+from mesh.order import Kind
 from mesh.transaction import Openings
 from services.ca.authority import Authority
 from services.ca.change import Changes
 from services.ca.crl import RevocationList
 from services.ca.expiry import ExpiryNotices
 from services.ca.issue import Issue, IssueCommand
-from services.ca.ledger import Kind
 from services.ca.ocsp import Responder
 from services.ca.profiles import SERIAL_BYTES
 from services.ca.timestamp import TimeStamps
@@ -63,6 +63,18 @@ class CaServicer(rpc.CaServiceServicer):
             chain_der=self._authority.chain_der,
             serial=issued.serial.to_bytes(SERIAL_BYTES).hex(),
         )
+
+    async def Activate(self, request: pb.ActivateRequest, _context: _Context) -> pb.ActivateResponse:
+        """Put a certificate in force whose key was activated."""
+        await self._changes.activate(request.credential)
+        await self._tell()
+        return pb.ActivateResponse()
+
+    async def Withdraw(self, request: pb.WithdrawRequest, _context: _Context) -> pb.WithdrawResponse:
+        """Revoke a certificate whose key will never be activated."""
+        await self._changes.withdraw(request.credential)
+        await self._tell()
+        return pb.WithdrawResponse()
 
     async def Revoke(self, request: pb.RevokeRequest, _context: _Context) -> pb.RevokeResponse:
         """Revoke a person's own certificate."""

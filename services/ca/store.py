@@ -5,6 +5,7 @@ import hmac
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
+from mesh.order import Kind
 from mesh.postgres import Database, Row, UniqueViolationError
 from mesh.sealing import Seal, derive
 from services.ca.ledger import (
@@ -15,7 +16,6 @@ from services.ca.ledger import (
     Intent,
     Issuance,
     KeyCertifiedError,
-    Kind,
     PublishedCrl,
     Standing,
     State,
@@ -76,8 +76,8 @@ class LedgerStore:
     _INTEND = """
         INSERT INTO ca.certificates (
             serial, txn, request_id, credential, subject_hmac, public_key_sha256, profile, state, intended_at,
-            not_after, policy, actor
-        ) VALUES ($1, $2, $3, $4, $5, $6, $7, 'INTENDED', $8, $9, $10, 'PERSON')
+            not_after, policy, actor, superseded
+        ) VALUES ($1, $2, $3, $4, $5, $6, $7, 'INTENDED', $8, $9, $10, 'PERSON', $11)
         ON CONFLICT (txn) DO NOTHING"""
 
     async def intend(self, intent: Intent) -> bool:
@@ -95,6 +95,7 @@ class LedgerStore:
                 intent.intended_at,
                 intent.not_after,
                 intent.policy,
+                intent.superseded,
             )
         except UniqueViolationError as error:
             raise KeyCertifiedError("the key or the credential has a certificate already") from error
@@ -104,41 +105,84 @@ class LedgerStore:
         SELECT FROM ca.certificates WHERE serial = $1 AND state = 'INTENDED' FOR UPDATE"""
     _RECORD = """
         UPDATE ca.certificates
-        SET state = 'ISSUED', issued_at = $2, certificate_sha256 = $3, sealed_certificate = $4
+        SET state = CASE WHEN superseded = '' THEN 'ISSUED' ELSE 'WAITING' END,
+            issued_at = $2, certificate_sha256 = $3, sealed_certificate = $4
         WHERE serial = $1 AND state = 'INTENDED'"""
-    # The credential that REISSUE names, and whatever else is in force for the same person, profile and policy. What
-    # another than the person suspended stays; the index of what is in force then keeps the new one out.
+    # Of one person, the credential that is replaced, and whatever else is in force for the same profile and policy.
+    # What another than the person suspended stays; the index of what is in force then keeps the new one out.
     _SUPERSEDE = """
         UPDATE ca.certificates
         SET state = 'REVOKED', revoked_at = coalesce(revoked_at, $6), revocation_reason = 'superseded', actor = 'PERSON'
         WHERE subject_hmac = $2 AND (credential = $3 OR (profile = $4 AND policy = $5)) AND serial <> $1
             AND (state = 'ISSUED' OR (state = 'SUSPENDED' AND actor = 'PERSON'))"""
+    _IS_ANOTHER_HELD = """
+        SELECT FROM ca.certificates
+        WHERE subject_hmac = $1 AND (credential = $2 OR (profile = $3 AND policy = $4))
+            AND state = 'SUSPENDED' AND actor <> 'PERSON'"""
 
     async def record(self, intent: Intent, certificate_der: bytes, issued_at: datetime) -> bool:
-        """INTENDED → ISSUED; what it replaces is revoked with it."""
-        serial = _octets(intent.serial)
+        """INTENDED → ISSUED, and what it replaces is revoked with it; or INTENDED → WAITING."""
+        serial, subject = _octets(intent.serial), self._subject(intent.iin)
         sealed = self._seal.seal(certificate_der, column=_CERTIFICATE_COLUMN, row=serial.hex())
         digest = hashlib.sha256(certificate_der).digest()
+        alike = (intent.superseded, intent.profile, intent.policy)
         for _ in range(_ATTEMPTS):
             try:
                 async with self._database.transaction() as transaction:
                     if await transaction.one(self._LOCK_INTENDED, serial) is None:
                         return False
-                    await transaction.run(
-                        self._SUPERSEDE,
-                        serial,
-                        self._subject(intent.iin),
-                        intent.superseded,
-                        intent.profile,
-                        intent.policy,
-                        issued_at,
-                    )
+                    if await transaction.one(self._IS_ANOTHER_HELD, subject, *alike) is not None:
+                        return False
+                    if not intent.superseded:
+                        await transaction.run(self._SUPERSEDE, serial, subject, *alike, issued_at)
                     await transaction.run(self._RECORD, serial, issued_at, digest, sealed)
                 return True
             except UniqueViolationError:
                 # One in force came in between, and is replaced at the next attempt; or it is held and stays.
                 continue
         return False
+
+    _LOCK_WAITING = """
+        SELECT serial, subject_hmac, superseded, profile, policy
+        FROM ca.certificates WHERE credential = $1 AND state = 'WAITING' FOR UPDATE"""
+    _ACTIVATE = """
+        UPDATE ca.certificates SET state = 'ISSUED' WHERE serial = $1 AND state = 'WAITING'"""
+
+    async def activate(self, credential: str, at: datetime) -> bool:
+        """WAITING → ISSUED; what it replaces is revoked with it."""
+        for _ in range(_ATTEMPTS):
+            try:
+                async with self._database.transaction() as transaction:
+                    row = await transaction.one(self._LOCK_WAITING, credential)
+                    if row is None:
+                        return False
+                    serial, subject = row["serial"], row["subject_hmac"]
+                    alike = (row["superseded"], row["profile"], row["policy"])
+                    if await transaction.one(self._IS_ANOTHER_HELD, subject, *alike) is not None:
+                        return False
+                    await transaction.run(self._SUPERSEDE, serial, subject, *alike, at)
+                    await transaction.run(self._ACTIVATE, serial)
+                return True
+            except UniqueViolationError:
+                continue
+        return False
+
+    _WITHDRAW = """
+        UPDATE ca.certificates
+        SET state = 'REVOKED', revoked_at = $2, revocation_reason = 'cessationOfOperation', actor = 'CA'
+        WHERE credential = $1 AND state = 'WAITING'"""
+
+    async def withdraw(self, credential: str, at: datetime) -> bool:
+        """WAITING → REVOKED."""
+        return await self._database.run(self._WITHDRAW, credential, at) == 1
+
+    _STANDING_OF = """
+        SELECT state, actor FROM ca.certificates WHERE credential = $1"""
+
+    async def standing_of(self, credential: str) -> Standing | None:
+        """How a credential's certificate stands."""
+        row = await self._database.one(self._STANDING_OF, credential)
+        return Standing(State(row["state"]), row["actor"]) if row else None
 
     _ABANDON = """
         UPDATE ca.certificates SET state = 'ABANDONED', revoked_at = $2, actor = 'CA'
@@ -162,7 +206,7 @@ class LedgerStore:
             SET state = $3, actor = $4, revocation_reason = $5,
                 revoked_at = CASE WHEN $3 = 'ISSUED' THEN NULL ELSE coalesce(revoked_at, $6) END
             WHERE certificate_sha256 = $1 AND ($2::bytea IS NULL OR subject_hmac = $2)
-                AND ((state = 'ISSUED' AND $3 <> 'ISSUED')
+                AND ((state = 'ISSUED' AND $3 <> 'ISSUED') OR (state = 'WAITING' AND $3 = 'REVOKED')
                     OR (state = 'SUSPENDED' AND ($3 = 'REVOKED' OR ($3 = 'ISSUED' AND actor = $4))))
             RETURNING serial
         )

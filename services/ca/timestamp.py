@@ -1,7 +1,10 @@
 """Time stamps (RFC 3161, with ESSCertIDv2 of RFC 5816): a signed statement that a digest existed at a time.
 
 The structure is fixed, so its DER is put together from parts that are made once; asn1crypto reads it in the tests.
-Stamps are in no order beyond their times (`ordering` is absent: false), since several replicas make them.
+`ordering` is FALSE, and so absent in DER (X.690 section 11.5). TRUE would promise that any two stamps of the authority
+can be put in order by genTime alone, whatever the accuracy (RFC 3161 section 2.4.2): several replicas make stamps, each
+by the clock of its own host, and two hosts may differ by as much as the accuracy says. What is after another for
+certain has a genTime that is later by more than twice the accuracy.
 """
 
 import hashlib

@@ -41,7 +41,7 @@ class _Phrases:
     asker: str
     warning: str
     code: str
-    from_another_phone: str
+    with_another: str
     object_now: str
 
 
@@ -63,7 +63,7 @@ _PHRASES = {
         asker="Сұраушы: {title}.",
         warning="Код енгізілсе, бұл әрекет расталады. Кодты ешкімге айтпаңыз.",
         code="Код: {code}",
-        from_another_phone="БАСҚА ТЕЛЕФОНМЕН",
+        with_another="БАСҚА ТЕЛЕФОНМЕН НЕМЕСЕ ФОТОМЕН",
         object_now="Бұл сіз болмасаңыз, сертификатты бүгін тоқтатыңыз немесе кері қайтарыңыз.",
     ),
     Language.RU: _Phrases(
@@ -82,7 +82,7 @@ _PHRASES = {
         asker="Запрос от {title}.",
         warning="Ввод кода подтверждает это действие. Никому не сообщайте код.",
         code="Код: {code}",
-        from_another_phone="С ДРУГОГО ТЕЛЕФОНА",
+        with_another="С ДРУГИМ ТЕЛЕФОНОМ ИЛИ ФОТО",
         object_now="Если это не вы, сегодня же приостановите или отзовите сертификат.",
     ),
     Language.EN: _Phrases(
@@ -101,13 +101,13 @@ _PHRASES = {
         asker="Asked by {title}.",
         warning="Entering the code confirms this. Tell it to nobody.",
         code="Code: {code}",
-        from_another_phone="FROM ANOTHER PHONE",
+        with_another="WITH ANOTHER PHONE OR PHOTO",
         object_now="If this is not you, suspend or revoke the certificate today.",
     ),
 }
 
 NOTICES = frozenset({Purpose.ISSUE, Purpose.REISSUE})
-"""Of these a person's earlier phone is told, when they are confirmed with another."""
+"""Of these a person's earlier phone is told, when they are confirmed with another phone or photo."""
 
 
 def render(transaction: Transaction, language: Language, code: str, origin: str | None = None) -> str:
@@ -128,10 +128,10 @@ def render(transaction: Transaction, language: Language, code: str, origin: str 
 
 
 def render_notice(transaction: Transaction, language: Language) -> str:
-    """Return what an earlier phone is told of a key that is made for another one."""
+    """Return what a person's earlier phone is told of a key that is made for another phone or reference photo."""
     phrases = _PHRASES[language]
     sentences = [
-        f"{_brand(transaction)}: {phrases.headlines[transaction.purpose]} {phrases.from_another_phone}.",
+        f"{_brand(transaction)}: {phrases.headlines[transaction.purpose]} {phrases.with_another}.",
         phrases.asker.format(title=_quoted(transaction.application_title, phrases)),
         phrases.object_now,
     ]

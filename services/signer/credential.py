@@ -10,6 +10,7 @@ from typing import Protocol
 from mesh import receipts
 from mesh.errors import Code, FinIdError
 from mesh.facts import KeyAttestation
+from mesh.order import Order
 from mesh.pins import Pins
 from mesh.refusal import PreconditionError
 from mesh.transaction import Purpose
@@ -43,6 +44,13 @@ class CredentialNotSuspendedError(FinIdError):
     reason = "CREDENTIAL_NOT_SUSPENDED"
 
 
+class CredentialHeldError(FinIdError):
+    """The Operator or the authority suspended the credential; whoever did it ends it."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "CREDENTIAL_HELD"
+
+
 class CredentialNotEndedError(FinIdError):
     """The credential is or may come into use: its key is not destroyed."""
 
@@ -51,7 +59,9 @@ class CredentialNotEndedError(FinIdError):
 
 
 class CredentialWaitingError(FinIdError):
-    """The key was made for another phone than the person's last one; it may be activated later, unless they object."""
+    """The key was made for another phone or photo than the person's last one; it may be activated later, unless they
+    object.
+    """
 
     code = Code.FAILED_PRECONDITION
     reason = "CREDENTIAL_WAITING"
@@ -128,6 +138,7 @@ class Credential:
 
     `wrapped_key` is the envelope of `mesh.hsm`, empty when DESTROYED. `certificate_sha256` is empty and `not_after` is
     None until a certificate was taken; before `activatable_from` none is. `ending` is '' while nobody ended it.
+    `photo_hmac` is empty for keys of before it was kept. `suspended_by` says on whose word, while SUSPENDED.
     """
 
     name: str
@@ -146,6 +157,8 @@ class Credential:
     not_after: datetime | None = None
     ending: str = ""
     destruction_proof: str = ""
+    photo_hmac: bytes = b""
+    suspended_by: str = ""
 
     def state_at(self, now: datetime) -> State:
         """Return the state, EXPIRED included."""
@@ -163,6 +176,14 @@ class Change:
     purpose: Purpose
 
 
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """With which phone and photo somebody enrolled; `photo_hmac` is empty when that is not known."""
+
+    phone_hmac: bytes
+    photo_hmac: bytes
+
+
 class Credentials(Protocol):
     """The record of credentials."""
 
@@ -178,8 +199,8 @@ class Credentials(Protocol):
         """Tell whether the subject has a credential, ACTIVE or SUSPENDED, enrolled with another phone."""
         ...
 
-    async def last_phone(self, subject_hmac: bytes) -> bytes | None:
-        """Return the phone of the subject's credential that was activated last, whatever became of it."""
+    async def last_enrolled(self, subject_hmac: bytes) -> Enrolled | None:
+        """Return phone and photo of the subject's credential that was activated last, whatever became of it."""
         ...
 
     async def add(self, credential: Credential, at: datetime) -> bool:
@@ -189,15 +210,33 @@ class Credentials(Protocol):
     async def activate(self, name: str, certificate_sha256: bytes, not_after: datetime, at: datetime) -> bool:
         """Take a PENDING credential's certificate and revoke what it supersedes, with its open intents.
 
-        False, changing nothing, when it is not PENDING, still waits, or supersedes what is not ACTIVE.
+        False, changing nothing, when it is not PENDING, still waits, supersedes what is not ACTIVE, or an order has
+        revoked the certificate.
         """
+        ...
+
+    async def obey(self, order: Order, at: datetime) -> bool:
+        """Do an order to the credential of its certificate and keep it; like `change`, whoever's it is.
+
+        REVOKE ends what has not ended, and is kept for a certificate of no credential too. False, changing nothing,
+        when SUSPEND or RESUME finds the credential in another state, expired, or suspended by another; or the order was
+        obeyed before.
+        """
+        ...
+
+    async def obeyed(self, order_sha256: bytes) -> datetime | None:
+        """Return when an order was done."""
+        ...
+
+    async def of_certificate(self, certificate_sha256: bytes) -> Credential | None:
+        """Return the credential that has, or had, this certificate."""
         ...
 
     async def change(self, change: Change, at: datetime) -> bool:
         """Change a credential's state and, unless it resumes, abort its open intents.
 
-        REVOKE ends PENDING, ACTIVE and SUSPENDED, SUSPEND pauses ACTIVE, RESUME ends SUSPENDED. False, changing
-        nothing, when the credential is in another state or has expired, or the transaction was used.
+        REVOKE ends PENDING, ACTIVE and SUSPENDED, SUSPEND pauses ACTIVE, RESUME ends the person's own SUSPENDED. False,
+        changing nothing, when the credential is in another state or has expired, or the transaction was used.
         """
         ...
 
@@ -223,6 +262,10 @@ class HolderMac:
     def phone(self, phone: str) -> bytes:
         """Return the 32 bytes that stand for a phone."""
         return hmac.digest(self._key, b"finid-subject-phone-v1\0" + phone.encode("ascii"), "sha256")
+
+    def photo(self, photo_sha256: bytes) -> bytes:
+        """Return the 32 bytes that stand for a reference photo, of which only the digest is known here."""
+        return hmac.digest(self._key, b"finid-subject-photo-v1\0" + photo_sha256, "sha256")
 
 
 def require_attested(credential: Credential, pins: Pins) -> None:

@@ -1,8 +1,10 @@
 """How a credential begins: its key is made for whoever passed the factors, and its certificate is taken.
 
-A key for another phone than the person's last one waits before it may be activated: a registry that lies about a phone
-after enrolment gains nothing at once, and its victim, whose old credential works on, can object meanwhile. They object
-by a REVOKE of the new credential, or by a SUSPEND of the old one, which takes no phone: no credential replaces another
+A key for another phone or reference photo than the person's last one waits before it may be activated: a registry that
+lies about either after enrolment gains nothing at once, and its victim, whose old credential works on, can object
+meanwhile. The photo's digest is registry's and facematch's word, in receipts of the same transaction. A file that the
+state encoded anew counts as another photo, and so does any after a key of before photos were kept. They object by a
+REVOKE of the new credential, or by a SUSPEND of the old one, which takes no phone: no credential replaces another
 that is not ACTIVE. The gateway tells the old phone; the signer keeps the time.
 """
 
@@ -14,7 +16,7 @@ from datetime import datetime, timedelta
 from mesh import base64url, precondition, telemetry
 from mesh import transaction as transactions
 from mesh.errors import Code, FinIdError
-from mesh.facts import Factor, KeyAttestation
+from mesh.facts import Factor, KeyAttestation, StateRecord
 from mesh.floors import Floors
 from mesh.hsm import KeyAlgorithm
 from mesh.pins import Pins, key_id
@@ -29,6 +31,7 @@ from services.signer.credential import (
     CredentialNotActiveError,
     Credentials,
     CredentialWaitingError,
+    Enrolled,
     HolderMac,
     State,
     TransactionAlreadyUsedError,
@@ -113,7 +116,8 @@ class Enrolment:
         if taken is not None:
             raise CredentialExistsError("There is a credential of this name.")
 
-        last_phone = await self._credentials.last_phone(subject_hmac)
+        enrolled = Enrolled(phone_hmac, self._holders.photo(grant.facts(StateRecord).photo_sha256))
+        last = await self._credentials.last_enrolled(subject_hmac)
         # It is unwrapped once, to sign its PKCS#10 request.
         with self._unwraps.expected():
             key = await self._keys.generate(algorithm)
@@ -139,7 +143,8 @@ class Enrolment:
                 stated, txn=grant.txn, policy=grant.transaction.policy, now=int(now.timestamp())
             ),
             superseded=grant.transaction.superseded,
-            activatable_from=now if last_phone in {None, phone_hmac} else now + self._new_phone_wait,
+            activatable_from=now if last in {None, enrolled} else now + self._new_phone_wait,
+            photo_hmac=enrolled.photo_hmac,
         )
         if await self._credentials.add(made, now):
             telemetry.logger().info("key made", txn=base64url.encode(made.txn), credential=made.name)

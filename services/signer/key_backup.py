@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 from mesh import base64url, strict_json
 from mesh.facts import Factor
 from mesh.hsm import Token, TokenKeyMissingError, WrappedKey, WrappedKeyRefusedError
+from mesh.order import Actor
 from mesh.pins import Pins, key_id
 from mesh.receipts import ReceiptSigner
 from mesh.sealing import Seal, SealBrokenError, derive
@@ -72,6 +73,8 @@ class KeyRecord:
     ending: str
     destroyed_at: datetime | None
     destruction_proof: str
+    photo_hmac: bytes
+    suspended_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +206,7 @@ def _at_least(record: KeyRecord, state: State, at: datetime, *, ending: str = ""
     if _STRICTNESS[state] <= _STRICTNESS[record.state] or state is State.ACTIVE:
         return record
     if state is State.SUSPENDED:
-        return replace(record, state=state, suspended_at=at)
+        return replace(record, state=state, suspended_at=at, suspended_by=Actor.PERSON.value)
     why = Ending.CANCELLED if record.state is State.PENDING else Ending(ending or Ending.REVOKED)
     return replace(record, state=State.REVOKED, ending=why.value, disabled_at=at, suspended_at=None)
 
@@ -353,6 +356,8 @@ def _credential_of(record: KeyRecord) -> Credential:
         not_after=record.not_after,
         ending=record.ending,
         destruction_proof=record.destruction_proof,
+        photo_hmac=record.photo_hmac,
+        suspended_by=record.suspended_by,
     )
 
 

@@ -8,6 +8,8 @@
 | REVOKED   |                     |           |        | DESTROYED          |
 | EXPIRED   |                     |           |        | DESTROYED          |
 | DESTROYED |                     |           |        | the proof, again   |
+
+RESUME ends a pause of the person's own; what the Operator or the authority ordered, they end (`ordered`).
 """
 
 import hashlib
@@ -17,12 +19,14 @@ from datetime import datetime
 from mesh import base64url, precondition, telemetry
 from mesh.facts import KeyDestruction
 from mesh.floors import Floors
+from mesh.order import Actor
 from mesh.pins import Pins
 from mesh.receipts import ReceiptSigner
 from mesh.transaction import Openings, Purpose, txn_of
 from services.signer.credential import (
     Change,
     Credential,
+    CredentialHeldError,
     CredentialNotActiveError,
     CredentialNotEndedError,
     CredentialNotSuspendedError,
@@ -95,6 +99,8 @@ class Lifecycle:
             return
         if not await self._was_changed_by(txn, request_id):
             if purpose is Purpose.RESUME:
+                if credential.state is State.SUSPENDED and credential.suspended_by != Actor.PERSON:
+                    raise CredentialHeldError("The credential is suspended on another's word.")
                 raise CredentialNotSuspendedError("The credential is not suspended.")
             raise CredentialNotActiveError("The credential is not active.")
 

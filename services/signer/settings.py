@@ -34,6 +34,14 @@ class BackupSettings(KeysSettings):
     """Seals the backups of wrapped keys; kept apart from them and from the token."""
 
 
+class AdminSettings(EnvironmentSettings):
+    """What it takes to do an order: no token, no key."""
+
+    database_url_file: SecretFile
+    orderers_file: PublicFile
+    """Which keys may order revocations and suspensions for the Operator or the authority; from the ceremony."""
+
+
 class SignerSettings(CeremonySettings, MeshSettings):
     """What the signer needs to know beside what every service does."""
 
@@ -45,6 +53,6 @@ class SignerSettings(CeremonySettings, MeshSettings):
     issuing_ca_file: PublicFile
     """PEM; its first certificate is the CA whose certificates are taken."""
     new_phone_wait_s: int = Field(default=24 * 3600, ge=0, le=30 * 24 * 3600)
-    """How long a key made for another phone than the person's last one waits before it may be activated."""
+    """How long a key made for another phone or photo than the person's last one waits before it may be activated."""
     subject_hmac_key_file: KeyFile
     """Ties keys to their persons; whoever loses it makes every credential useless."""

@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import ClassVar
 
 from mesh.hsm import KekName
+from mesh.order import Kind, Order
 from mesh.postgres import Database, Row
 from mesh.transaction import Purpose
-from services.signer.credential import Change, Credential, State
+from services.signer.credential import Change, Credential, Enrolled, State
 from services.signer.key_backup import KeyRecord
 from services.signer.rotation import Held
 from services.signer.signing import Phase, Signing
@@ -23,7 +24,8 @@ class CredentialStore:
 
     _FIND = """
         SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
-               key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof
+               key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof,
+               photo_hmac, suspended_by
         FROM signer.credentials WHERE credential = $1"""
 
     async def find(self, name: str) -> Credential | None:
@@ -33,7 +35,8 @@ class CredentialStore:
 
     _MADE_BY = """
         SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
-               key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof
+               key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof,
+               photo_hmac, suspended_by
         FROM signer.credentials WHERE txn = $1"""
 
     async def made_by(self, txn: bytes) -> Credential | None:
@@ -49,20 +52,20 @@ class CredentialStore:
         """See `Credentials`."""
         return await self._database.one(self._HAS_ANOTHER_PHONE, subject_hmac, phone_hmac, at) is not None
 
-    _LAST_PHONE = """
-        SELECT phone_hmac FROM signer.credentials
+    _LAST_ENROLLED = """
+        SELECT phone_hmac, photo_hmac FROM signer.credentials
         WHERE subject_hmac = $1 AND activated_at IS NOT NULL ORDER BY activated_at DESC LIMIT 1"""
 
-    async def last_phone(self, subject_hmac: bytes) -> bytes | None:
+    async def last_enrolled(self, subject_hmac: bytes) -> Enrolled | None:
         """See `Credentials`."""
-        row = await self._database.one(self._LAST_PHONE, subject_hmac)
-        return None if row is None else row["phone_hmac"]
+        row = await self._database.one(self._LAST_ENROLLED, subject_hmac)
+        return None if row is None else Enrolled(row["phone_hmac"], row["photo_hmac"])
 
     _ADD = """
         INSERT INTO signer.credentials (
             credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
-            key_attestation, superseded, activatable_from, created_at
-        ) VALUES ($1, $2, $3, 'PENDING', $4, $5, $6, $7, $8, $9, $10, $11, $12)
+            key_attestation, superseded, activatable_from, created_at, photo_hmac
+        ) VALUES ($1, $2, $3, 'PENDING', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
         ON CONFLICT DO NOTHING"""
 
     async def add(self, credential: Credential, at: datetime) -> bool:
@@ -81,12 +84,17 @@ class CredentialStore:
             credential.superseded,
             credential.activatable_from,
             at,
+            credential.photo_hmac,
         )
         return added == 1
+
+    # Activation and orders about one certificate come one after the other: neither is missed by the other.
+    _LOCK_CERTIFICATE = "SELECT pg_advisory_xact_lock(hashtextextended(encode($1, 'hex'), 398))"
 
     _ACTIVATE = """
         UPDATE signer.credentials SET state = 'ACTIVE', certificate_sha256 = $2, not_after = $3, activated_at = $4
         WHERE credential = $1 AND state = 'PENDING' AND activatable_from <= $4
+          AND NOT EXISTS (SELECT 1 FROM signer.orders WHERE certificate_sha256 = $2 AND kind = 'REVOKE')
         RETURNING superseded"""
 
     # Only what is ACTIVE is replaced: of two that would replace the same one the second stays PENDING, and so does one
@@ -105,6 +113,7 @@ class CredentialStore:
         """See `Credentials`."""
         with contextlib.suppress(_NothingChangedError):
             async with self._database.transaction() as transaction:
+                await transaction.one(self._LOCK_CERTIFICATE, certificate_sha256)
                 activated = await transaction.one(self._ACTIVATE, name, certificate_sha256, not_after, at)
                 if activated is None:
                     return False
@@ -125,11 +134,11 @@ class CredentialStore:
             WHERE credential = $1 AND state IN ('PENDING', 'ACTIVE', 'SUSPENDED')
               AND (not_after IS NULL OR not_after > $2)""",
         Purpose.SUSPEND: """
-            UPDATE signer.credentials SET state = 'SUSPENDED', suspended_at = $2
+            UPDATE signer.credentials SET state = 'SUSPENDED', suspended_at = $2, suspended_by = 'PERSON'
             WHERE credential = $1 AND state = 'ACTIVE' AND not_after > $2""",
         Purpose.RESUME: """
             UPDATE signer.credentials SET state = 'ACTIVE', suspended_at = NULL
-            WHERE credential = $1 AND state = 'SUSPENDED' AND not_after > $2""",
+            WHERE credential = $1 AND state = 'SUSPENDED' AND suspended_by = 'PERSON' AND not_after > $2""",
     }
 
     _USE = """
@@ -157,6 +166,63 @@ class CredentialStore:
         row = await self._database.one(self._CHANGED_BY, txn)
         return None if row is None else row["request_id"]
 
+    _OBEY: ClassVar[Mapping[Kind, str]] = {
+        Kind.REVOKE: """
+            UPDATE signer.credentials
+            SET state = 'REVOKED', disabled_at = $2, suspended_at = NULL, ending = 'REVOKED'
+            WHERE certificate_sha256 = $1 AND activated_at IS NOT NULL AND state IN ('ACTIVE', 'SUSPENDED')
+            RETURNING credential""",
+        Kind.SUSPEND: """
+            UPDATE signer.credentials SET state = 'SUSPENDED', suspended_at = $2, suspended_by = $3
+            WHERE certificate_sha256 = $1 AND activated_at IS NOT NULL AND state = 'ACTIVE' AND not_after > $2
+            RETURNING credential""",
+        Kind.RESUME: """
+            UPDATE signer.credentials SET state = 'ACTIVE', suspended_at = NULL
+            WHERE certificate_sha256 = $1 AND activated_at IS NOT NULL AND state = 'SUSPENDED' AND suspended_by = $3
+              AND not_after > $2
+            RETURNING credential""",
+    }
+
+    _KEEP_ORDER = """
+        INSERT INTO signer.orders (order_sha256, certificate_sha256, kind, actor, at, evidence)
+        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (order_sha256) DO NOTHING"""
+
+    async def obey(self, order: Order, at: datetime) -> bool:
+        """See `Credentials`."""
+        claims = order.claims
+        with contextlib.suppress(_NothingChangedError):
+            async with self._database.transaction() as transaction:
+                await transaction.one(self._LOCK_CERTIFICATE, claims.certificate_sha256)
+                by = () if claims.kind is Kind.REVOKE else (order.actor.value,)
+                found = await transaction.one(self._OBEY[claims.kind], claims.certificate_sha256, at, *by)
+                if found is None and claims.kind is not Kind.REVOKE:
+                    return False
+                kept = (order.sha256, claims.certificate_sha256, claims.kind.value, order.actor.value, at, order.token)
+                if await transaction.run(self._KEEP_ORDER, *kept) == 0:
+                    raise _NothingChangedError
+                if found is not None and claims.kind is not Kind.RESUME:
+                    await transaction.run(self._ABORT_OPEN, found["credential"], at)
+                return True
+        return False
+
+    _OBEYED = "SELECT at FROM signer.orders WHERE order_sha256 = $1"
+
+    async def obeyed(self, order_sha256: bytes) -> datetime | None:
+        """See `Credentials`."""
+        row = await self._database.one(self._OBEYED, order_sha256)
+        return None if row is None else row["at"]
+
+    _OF_CERTIFICATE = """
+        SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
+               key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof,
+               photo_hmac, suspended_by
+        FROM signer.credentials WHERE certificate_sha256 = $1 AND activated_at IS NOT NULL"""
+
+    async def of_certificate(self, certificate_sha256: bytes) -> Credential | None:
+        """See `Credentials`."""
+        row = await self._database.one(self._OF_CERTIFICATE, certificate_sha256)
+        return None if row is None else _credential(row)
+
     # A function of the owner's (migration 0002), guarded in its one statement: the signer's own role cannot overwrite a
     # wrapped key.
     _DESTROY = "SELECT signer.destroy_key($1, $2, $3, $4) AS destroyed"
@@ -179,7 +245,8 @@ class KeyStore:
 
     _UNDER = """
         SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
-               key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof
+               key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof,
+               photo_hmac, suspended_by
         FROM signer.credentials
         WHERE state <> 'DESTROYED' AND substr(wrapped_key, 6, 14) = $1 AND credential > $2
         ORDER BY credential LIMIT $3"""
@@ -240,7 +307,8 @@ class KeyStore:
     _RECORD = """
         SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key,
                csr_der, key_attestation, superseded, certificate_sha256, created_at, activatable_from,
-               activated_at, not_after, suspended_at, disabled_at, ending, destroyed_at, destruction_proof
+               activated_at, not_after, suspended_at, disabled_at, ending, destroyed_at, destruction_proof, photo_hmac,
+               suspended_by
         FROM signer.credentials WHERE credential = $1"""
 
     async def record(self, name: str) -> KeyRecord | None:
@@ -251,7 +319,8 @@ class KeyStore:
     _RECORDS = """
         SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key,
                csr_der, key_attestation, superseded, certificate_sha256, created_at, activatable_from,
-               activated_at, not_after, suspended_at, disabled_at, ending, destroyed_at, destruction_proof
+               activated_at, not_after, suspended_at, disabled_at, ending, destroyed_at, destruction_proof, photo_hmac,
+               suspended_by
         FROM signer.credentials WHERE credential > $1 ORDER BY credential LIMIT $2"""
 
     async def records(self, batch: int = 500) -> AsyncIterator[KeyRecord]:
@@ -266,8 +335,10 @@ class KeyStore:
         INSERT INTO signer.credentials (
             credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
             key_attestation, superseded, certificate_sha256, created_at, activatable_from, activated_at,
-            not_after, suspended_at, disabled_at, ending, destroyed_at, destruction_proof
-        ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+            not_after, suspended_at, disabled_at, ending, destroyed_at, destruction_proof, photo_hmac, suspended_by
+        ) VALUES (
+            $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23
+        )
         ON CONFLICT DO NOTHING"""
 
     async def put_back(self, record: KeyRecord) -> bool:
@@ -279,9 +350,10 @@ class KeyStore:
         SET txn = $2, request_id = $3, state = $4, subject_hmac = $5, phone_hmac = $6, public_key_der = $7,
             wrapped_key = $8, csr_der = $9, key_attestation = $10, superseded = $11, certificate_sha256 = $12,
             created_at = $13, activatable_from = $14, activated_at = $15, not_after = $16, suspended_at = $17,
-            disabled_at = $18, ending = $19, destroyed_at = $20, destruction_proof = $21
-        WHERE credential = $1 AND state <> 'DESTROYED' AND state = $22 AND wrapped_key = $23
-          AND key_attestation = $24 AND public_key_der = $25"""
+            disabled_at = $18, ending = $19, destroyed_at = $20, destruction_proof = $21, photo_hmac = $22,
+            suspended_by = $23
+        WHERE credential = $1 AND state <> 'DESTROYED' AND state = $24 AND wrapped_key = $25
+          AND key_attestation = $26 AND public_key_der = $27"""
 
     async def repair(self, found: KeyRecord, record: KeyRecord, at: datetime) -> bool:
         """See `RestoredRows`; the open intents of a key that is not in use any more are aborted with it."""
@@ -387,6 +459,8 @@ def _credential(row: Row) -> Credential:
         not_after=row["not_after"],
         ending=row["ending"],
         destruction_proof=row["destruction_proof"],
+        photo_hmac=row["photo_hmac"],
+        suspended_by=row["suspended_by"],
     )
 
 

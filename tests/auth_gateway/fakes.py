@@ -333,6 +333,8 @@ class FakeCa(Fake):
         super().__init__()
         self.issued: dict[bytes, str] = {}
         self.bundles: list[Bundle] = []
+        self.active: list[str] = []
+        self.withdrawn: list[str] = []
         self.revoked: dict[bytes, str] = {}
         self.suspended: dict[bytes, str] = {}
         self.resumed: dict[bytes, str] = {}
@@ -345,6 +347,14 @@ class FakeCa(Fake):
         self.bundles.append(bundle)
         serial = hashlib.sha256(csr_der).hexdigest()[:40]
         return IssuedCertificate(b"certificate for " + csr_der, self.chain_der, serial)
+
+    async def activate(self, credential: str) -> None:
+        await self._called("activate")
+        self.active.append(credential)
+
+    async def withdraw(self, credential: str) -> None:
+        await self._called("withdraw")
+        self.withdrawn.append(credential)
 
     async def revoke(self, request_id: str, bundle: Bundle) -> None:
         await self._called("revoke")

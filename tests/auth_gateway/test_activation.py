@@ -45,9 +45,11 @@ async def test_the_earlier_phone_is_told_and_the_key_is_activated_after_the_wait
     assert made.activatable_at == room.signer.activatable_at
     await room.completion.resume_once()
     assert made.credential not in room.signer.active
+    assert room.ca.active == []
     room.clock.pass_by(WAIT_S + 1)
     await room.new_completion().resume_once()
     assert room.signer.active[made.credential] == made.issued.certificate_der
+    assert room.ca.active == [made.credential]
     after = await room.store.certificate(made.name)
     assert after is not None
     assert after.activatable_at is None
@@ -73,25 +75,72 @@ async def test_an_earlier_phone_that_cannot_be_reached_leaves_the_wait(room: Roo
     assert item.transaction.credential not in room.signer.active
 
 
-async def test_what_is_replaced_signs_no_more_and_is_not_replaced_again(room: Room) -> None:
-    first, _ = await waiting(room)
+async def test_what_is_replaced_signs_until_the_new_key_is_activated_and_then_no_more(room: Room) -> None:
+    first, made = await waiting(room)
+    item = await completed(room, await room.walk(await room.signing(certificate=first), State.AWAITING_CODE))
+    assert item.verdict is Verdict.SUCCESS
+    room.clock.pass_by(WAIT_S + 1)
+    await room.completion.resume_once()
+    assert made.credential in room.signer.active
     for start in (room.signing(certificate=first), room.reissuing(first)):
         with pytest.raises(CertificateStateError) as refused:
             await start
         assert refused.value.metadata == {"state": "REPLACED"}
 
 
-async def test_to_suspend_what_is_replaced_is_to_object(room: Room) -> None:
+async def test_to_suspend_what_is_replaced_is_to_object_and_the_new_certificate_is_withdrawn(room: Room) -> None:
     first, made = await waiting(room)
-    room.ca.fails("suspend", refusal("ca", Code.FAILED_PRECONDITION, "CERTIFICATE_REVOKED"))
     item = await room.walk(await room.suspending(first), State.FINISHED)
     assert item.verdict is Verdict.SUCCESS
     room.clock.pass_by(WAIT_S + 1)
     room.signer.states[made.credential] = "SUPERSEDES_NOTHING"
+    room.ca.fails("withdraw", unavailable("ca"))
     await room.completion.resume_once()
+    assert room.ca.withdrawn == []
+    await room.new_completion().resume_once()
+    assert room.ca.withdrawn == [made.credential]
     del room.signer.states[made.credential]
     await room.completion.resume_once()
     assert made.credential not in room.signer.active
+    assert room.ca.active == []
+    after = await room.store.certificate(first.name)
+    assert after is not None
+    assert not after.replaced
+
+
+async def test_what_the_authority_revoked_meanwhile_is_not_waited_for(room: Room) -> None:
+    first, made = await waiting(room)
+    room.clock.pass_by(WAIT_S + 1)
+    room.ca.fails("activate", refusal("ca", Code.FAILED_PRECONDITION, "CERTIFICATE_REVOKED"))
+    await room.completion.resume_once()
+    assert room.ca.withdrawn == [made.credential]
+    await room.completion.resume_once()
+    assert room.ca.active == []
+    after = await room.store.certificate(first.name)
+    assert after is not None
+    assert not after.replaced
+
+
+@pytest.mark.parametrize("at", ["signer", "ca"])
+async def test_an_activation_that_is_broken_off_is_gone_on_with(room: Room, at: str) -> None:
+    """Also of a key that does not wait: the certificate is remembered before anything is activated."""
+    first = await room.certificate()
+    item = await room.walk(await room.reissuing(first), State.AWAITING_CODE)
+    credential = item.transaction.credential
+    (room.signer if at == "signer" else room.ca).fails("activate", unavailable(at))
+    item = await completed(room, item)
+    assert (item.state, room.ca.active) == (State.COMPLETING, [])
+    assert (credential in room.signer.active) is (at == "ca")
+    before = await room.store.certificate(first.name)
+    assert before is not None
+    assert not before.replaced
+    await room.new_completion().resume_once()
+    assert (await room.get(item.name)).verdict is Verdict.SUCCESS
+    assert credential in room.signer.active
+    assert credential in room.ca.active
+    after = await room.store.certificate(first.name)
+    assert after is not None
+    assert after.replaced
 
 
 async def test_to_revoke_what_waits_ends_its_wait(room: Room) -> None:

@@ -403,24 +403,29 @@ def certificate_of(
 
 async def test_a_certificate_comes_back_and_a_repeat_changes_nothing(store: Store) -> None:
     certificate = certificate_of()
-    await store.add_certificate(certificate, "", AT)
-    await store.add_certificate(certificate, "", LATE)
+    await store.add_certificate(certificate, AT)
+    await store.add_certificate(certificate, LATE)
     assert await store.certificate(certificate.name) == certificate
     assert await store.certificate_of(certificate.credential) == certificate.name
 
 
-async def test_a_certificate_that_another_one_replaces_says_so(store: Store) -> None:
-    replaced, another = certificate_of(), certificate_of()
-    for certificate, replaces in ((replaced, ""), (another, replaced.credential)):
-        await store.add_certificate(certificate, replaces, AT)
-    assert await store.certificate(replaced.name) == replace(replaced, replaced=True)
-    assert await store.certificate(another.name) == another
+@pytest.mark.parametrize("activated", [True, False])
+async def test_a_certificate_is_replaced_when_the_others_key_is_activated(store: Store, *, activated: bool) -> None:
+    old = certificate_of()
+    new = replace(certificate_of(activatable_at=LATE), replaces=old.credential)
+    for certificate in (old, new):
+        await store.add_certificate(certificate, AT)
+        assert await store.certificate(certificate.name) == certificate
+    await store.end_wait(new.name, activated=activated)
+    await store.end_wait(new.name, activated=not activated)
+    assert await store.certificate(old.name) == replace(old, replaced=activated)
+    assert await store.certificate(new.name) == replace(new, activatable_at=None)
 
 
 async def test_a_key_that_waits_is_due_when_its_wait_is_over_and_until_it_has_ended(store: Store) -> None:
     activated, refused = certificate_of(activatable_at=LATE), certificate_of(activatable_at=LATE)
     for certificate in (activated, refused):
-        await store.add_certificate(certificate, "", AT)
+        await store.add_certificate(certificate, AT)
         assert await store.certificate(certificate.name) == certificate
     mine = {activated.name, refused.name}
     assert not mine & {item.name for item in await store.due_activations(AT)}
@@ -438,8 +443,8 @@ async def test_the_last_phone_is_that_of_the_newest_certificate_whose_key_was_ac
     await add(store, item)
     assert await store.last_phone(subject) is None
     waiting = certificate_of("authentications/none", subject=subject, activatable_at=LATE)
-    await store.add_certificate(certificate_of(item.name, subject=subject), "", AT)
-    await store.add_certificate(waiting, "", LATE)
+    await store.add_certificate(certificate_of(item.name, subject=subject), AT)
+    await store.add_certificate(waiting, LATE)
     assert await store.last_phone(subject) == item.openings.phone
 
 

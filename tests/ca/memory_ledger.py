@@ -6,15 +6,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from mesh.errors import DependencyUnavailableError
+from mesh.order import Actor, Kind
 from services.ca.ledger import (
     Act,
-    Actor,
     Change,
     Expiring,
     Intent,
     Issuance,
     KeyCertifiedError,
-    Kind,
     PublishedCrl,
     Standing,
     State,
@@ -100,20 +99,62 @@ class MemoryLedger:
         if self.dies_with is not None:
             raise self.dies_with
         entry = self.entries.get(intent.serial)
-        if entry is None or entry.state is not State.INTENDED or await self.is_held(*_key(intent)):
+        if entry is None or entry.state is not State.INTENDED or self._is_another_held(entry):
             return False
-        for other in self._all():
-            named = intent.superseded and other.intent.credential == intent.superseded
-            if other.replaceable and other.intent.iin == intent.iin and (named or other.of(intent)):
-                self._change(
-                    other.intent.serial,
-                    other.state,
-                    state=State.REVOKED,
-                    revoked_at=other.revoked_at or issued_at,
-                    reason="superseded",
-                    actor=Actor.PERSON,
-                )
-        return self._change(intent.serial, State.INTENDED, state=State.ISSUED, certificate_der=certificate_der)
+        if not intent.superseded:
+            self._supersede_for(entry, issued_at)
+        becomes = State.WAITING if intent.superseded else State.ISSUED
+        return self._change(intent.serial, State.INTENDED, state=becomes, certificate_der=certificate_der)
+
+    async def activate(self, credential: str, at: datetime) -> bool:
+        entry = self._of_credential(credential)
+        if entry is None or entry.state is not State.WAITING or self._is_another_held(entry):
+            return False
+        self._supersede_for(entry, at)
+        return self._change(entry.intent.serial, State.WAITING, state=State.ISSUED)
+
+    async def withdraw(self, credential: str, at: datetime) -> bool:
+        entry = self._of_credential(credential)
+        return entry is not None and self._change(
+            entry.intent.serial,
+            State.WAITING,
+            state=State.REVOKED,
+            revoked_at=at,
+            reason="cessationOfOperation",
+            actor=Actor.CA,
+        )
+
+    async def standing_of(self, credential: str) -> Standing | None:
+        entry = self._of_credential(credential)
+        return None if entry is None else Standing(entry.state, entry.actor)
+
+    def _of_credential(self, credential: str) -> Entry | None:
+        return next((entry for entry in self._all() if entry.intent.credential == credential), None)
+
+    def _replaced_by(self, new: Entry) -> list[Entry]:
+        """What is in force and is to give way to `new`."""
+        return [
+            other
+            for other in self._all()
+            if other.intent.iin == new.intent.iin
+            and other.intent.serial != new.intent.serial
+            and other.state in {State.ISSUED, State.SUSPENDED}
+            and (other.intent.credential == new.intent.superseded or other.of(new.intent))
+        ]
+
+    def _is_another_held(self, new: Entry) -> bool:
+        return any(not other.replaceable for other in self._replaced_by(new))
+
+    def _supersede_for(self, new: Entry, at: datetime) -> None:
+        for other in self._replaced_by(new):
+            self._change(
+                other.intent.serial,
+                other.state,
+                state=State.REVOKED,
+                revoked_at=other.revoked_at or at,
+                reason="superseded",
+                actor=Actor.PERSON,
+            )
 
     async def abandon(self, serial: int, at: datetime) -> None:
         self._change(serial, State.INTENDED, state=State.ABANDONED, revoked_at=at, actor=Actor.CA)
@@ -201,16 +242,20 @@ class MemoryLedger:
         if entry is None or entry.state is not leaves:
             return False
         self.entries[serial] = replace(entry, **changed)  # type: ignore[arg-type]
-        if (leaves, changed["state"]) != (State.INTENDED, State.ISSUED):
+        if (leaves, changed["state"]) not in _TOLD_NOBODY:
             self.changes.append(serial)
         return True
 
 
-def _key(intent: Intent) -> tuple[str, str, str]:
-    return intent.iin, intent.profile, intent.policy
+_TOLD_NOBODY = {
+    (State.INTENDED, State.ISSUED),
+    (State.INTENDED, State.WAITING),
+    (State.WAITING, State.ISSUED),
+}
 
 
 def _may(change: Change, entry: Entry) -> bool:
     if change.kind is Kind.RESUME:
         return entry.state is State.SUSPENDED and entry.actor == change.actor
-    return entry.state is State.ISSUED or (entry.state is State.SUSPENDED and change.kind is Kind.REVOKE)
+    revocable = {State.SUSPENDED, State.WAITING}
+    return entry.state is State.ISSUED or (entry.state in revocable and change.kind is Kind.REVOKE)

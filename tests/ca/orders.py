@@ -9,19 +9,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mesh import base64url
 from mesh.names import new_id
+from mesh.order import ON_HOLD, Actor, Claims, Kind, Orders
 from mesh.pins import key_id
 from mesh.transaction import Env
-from services.ca.ledger import ON_HOLD, Actor, Kind
-from services.ca.order import Claims, Orders
 from tests.ca.requests import unix_now
 
 KEYS = {actor: Ed25519PrivateKey.generate() for actor in (Actor.OPERATOR, Actor.CA)}
 _REASON = {Kind.REVOKE: "keyCompromise", Kind.SUSPEND: ON_HOLD, Kind.RESUME: ""}
 
 
-def orderers_json() -> bytes:
-    """The file of the pinned keys."""
-    around = unix_now()
+def orderers_json(around: int | None = None) -> bytes:
+    """The file of the pinned keys, valid around a time (now)."""
+    around = around or unix_now()
     pinned = []
     for actor, key in KEYS.items():
         public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
@@ -38,14 +37,14 @@ def orderers_json() -> bytes:
     return json.dumps({"orderers": pinned}).encode()
 
 
-def orders() -> Orders:
-    """What the authority accepts."""
-    return Orders.parse(orderers_json(), Env.SANDBOX)
+def orders(around: int | None = None) -> Orders:
+    """What signer and authority accept."""
+    return Orders.parse(orderers_json(around), Env.SANDBOX)
 
 
-def claims(certificate_der: bytes, kind: Kind, **changed: Any) -> Claims:
+def claims(certificate_der: bytes, kind: Kind, *, now: int | None = None, **changed: Any) -> Claims:
     """An order about a certificate, given now."""
-    now = unix_now()
+    now = now or unix_now()
     fields: dict[str, Any] = {
         "id": new_id(),
         "env": Env.SANDBOX,

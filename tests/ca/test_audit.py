@@ -8,9 +8,10 @@ import asyncpg
 import pytest
 
 from deploy.local.database import Database as Provisioned
+from mesh.order import Actor
 from mesh.postgres import Database
 from services.ca.audit import AuditBrokenError, Head, verify
-from services.ca.ledger import Actor, Entry, PublishedCrl
+from services.ca.ledger import Entry, PublishedCrl
 from services.ca.store import LedgerStore
 from tests.ca.test_ledger import AT, intent, issued, resumption, revocation, suspension
 

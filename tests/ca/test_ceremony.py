@@ -17,6 +17,7 @@ from services.ca.ceremony import ROOT_CRL_LIFETIME, TRANSCRIPT_FILE, CeremonyErr
 from services.ca.settings import DOCUMENTATION_ARC
 from tests.ca import openssl
 from tests.ca.authorities import PRACTICE, CeremonyPlace, now
+from tests.ca.linting import crl_findings
 from tests.softhsm import MODULE_PATH, SoftHsm
 
 pytestmark = pytest.mark.hsm
@@ -61,8 +62,11 @@ async def test_ceremony_makes_an_authority_that_the_service_takes_up(place: Cere
         assert any(f"{made.serial_number:040x}" in line for line in transcript)
     assert [line for line in transcript if "WARNING" in line], "a development token is announced"
     assert (place.folder / TRANSCRIPT_FILE).read_text().splitlines() == transcript
+    assert crl_findings((place.folder / "root.crl").read_bytes()) == []
     accepted, said = openssl.verify(place.folder, place.folder / "issuing.pem", place.folder / "root.crl")
     assert accepted, said
+    spoiled = openssl.flipped(certificate(place, "issuing.pem").public_bytes(Encoding.DER), at=20)
+    assert not openssl.verify(place.folder, spoiled, place.folder / "root.crl")[0]
 
 
 def test_root_key_is_in_the_root_token_alone(place: CeremonyPlace) -> None:

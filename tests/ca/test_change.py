@@ -10,20 +10,28 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
 
 from mesh import base64url
+from mesh.names import new_id
+from mesh.order import Actor, Kind, OrderRefusedError, sign
 from mesh.refusal import PreconditionError
 from mesh.transaction import Env, Openings, Purpose
 from services.ca.change import (
+    CertificateInForceError,
     CertificateNotSuspendedError,
     CertificateRevokedError,
     CertificateSuspendedError,
     CertificateUnknownError,
+    CertificateWaitingError,
     Changes,
 )
 from services.ca.crl import RevocationList
-from services.ca.ledger import Actor, Kind, State, TransactionUsedError
-from services.ca.order import OrderRefusedError, sign
+from services.ca.issue import CertificateHeldError
+from services.ca.ledger import State, TransactionUsedError
+from services.ca.ocsp import Responder
 from tests.bundles import PHONE, SentBundle, digest_of
 from tests.ca.orders import KEYS, claims, orders
 from tests.ca.requests import unix_now
@@ -208,6 +216,85 @@ async def test_person_does_not_undo_the_operators_word_nor_the_operator_the_pers
 async def test_order_for_a_certificate_that_never_was_is_unknown(room: Room) -> None:
     with pytest.raises(CertificateUnknownError):
         await order(room, b"never issued", Kind.REVOKE)
+
+
+# A certificate that replaces another waits for the activation of its key.
+
+
+async def waiting(room: Room) -> tuple[str, str, bytes]:
+    """The credentials of a certificate in force and of the one that waits beside it, and the latter (DER)."""
+    await certificate(room)
+    (entry,) = room.ledger.entries.values()
+    old = entry.intent.credential
+    command = room.hub.issue(purpose=Purpose.REISSUE, transaction={"superseded": old})
+    der = (await room.issue.issue(command)).certificate_der
+    return old, list(room.ledger.entries.values())[1].intent.credential, der
+
+
+def states(room: Room) -> list[State]:
+    return [entry.state for entry in room.ledger.entries.values()]
+
+
+async def test_activation_puts_in_force_what_waited_and_its_repeat_changes_nothing(room: Room) -> None:
+    _, new, _ = await waiting(room)
+    for _ in range(2):
+        await changes(room).activate(new)
+        assert states(room) == [State.REVOKED, State.ISSUED]
+
+
+async def test_withdrawal_revokes_what_waited_and_its_repeat_changes_nothing(room: Room) -> None:
+    _, new, _ = await waiting(room)
+    for _ in range(2):
+        await changes(room).withdraw(new)
+        assert states(room) == [State.ISSUED, State.REVOKED]
+    with pytest.raises(CertificateRevokedError):
+        await changes(room).activate(new)
+
+
+async def test_what_is_in_force_is_not_withdrawn_and_what_never_was_is_unknown(room: Room) -> None:
+    old, new, _ = await waiting(room)
+    with pytest.raises(CertificateInForceError):
+        await changes(room).withdraw(old)
+    for change in (changes(room).withdraw, changes(room).activate):
+        with pytest.raises(CertificateUnknownError):
+            await change(f"credentials/{new_id()}")
+    await changes(room).activate(new)
+    with pytest.raises(CertificateInForceError):
+        await changes(room).withdraw(new)
+
+
+async def test_what_waits_is_revoked_by_order_and_not_suspended(room: Room) -> None:
+    _, new, der = await waiting(room)
+    with pytest.raises(CertificateWaitingError):
+        await order(room, der, Kind.SUSPEND)
+    await order(room, der, Kind.REVOKE)
+    assert states(room) == [State.ISSUED, State.REVOKED]
+    with pytest.raises(CertificateRevokedError):
+        await changes(room).activate(new)
+
+
+async def test_activation_does_not_go_around_the_operators_suspension(room: Room) -> None:
+    _, new, _ = await waiting(room)
+    (first, _) = room.ledger.entries.values()
+    await order(room, first.certificate_der, Kind.SUSPEND)
+    with pytest.raises(CertificateHeldError):
+        await changes(room).activate(new)
+    assert states(room) == [State.SUSPENDED, State.WAITING]
+
+
+async def test_what_waits_is_good_and_on_no_list(room: Room) -> None:
+    _, new, der = await waiting(room)
+    revocation_list = RevocationList(authority=room.memory.authority, ledger=room.ledger, now=room.now)
+    assert list(x509.load_der_x509_crl(await revocation_list.current())) == []
+    asked = ocsp.OCSPRequestBuilder().add_certificate(
+        x509.load_der_x509_certificate(der), room.memory.authority.issuing.certificate, SHA256()
+    )
+    responder = Responder(authority=room.memory.authority, ledger=room.ledger, now=room.now)
+    answer = await responder.answer(asked.build().public_bytes(Encoding.DER))
+    assert ocsp.load_der_ocsp_response(answer).certificate_status is ocsp.OCSPCertStatus.GOOD
+    await changes(room).withdraw(new)
+    (listed,) = x509.load_der_x509_crl(await revocation_list.current())
+    assert listed.serial_number == x509.load_der_x509_certificate(der).serial_number
 
 
 NOW = unix_now()

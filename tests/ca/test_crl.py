@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pkilint import loader, pkix
-from pkilint.pkix import crl as pkix_crl
-from pkilint.pkix import extension, name
-from pkilint.validation import ValidationFindingSeverity
 
 from mesh.errors import DependencyUnavailableError
 from mesh.hsm import TokenUnavailableError
+from mesh.order import ON_HOLD, Actor, Kind
 from services.ca.crl import GRACE, LIFETIME, REFRESHED_AFTER, RevocationList
-from services.ca.ledger import ON_HOLD, Actor, Change, Kind
+from services.ca.ledger import Change
 from tests.bundles import digest_of
 from tests.ca import openssl
-from tests.ca.authorities import MemoryAuthority
+from tests.ca.authorities import MemoryAuthority, now
+from tests.ca.linting import crl_findings
 from tests.ca.test_issue import Room
 
 MEMORY = MemoryAuthority()
@@ -65,26 +65,27 @@ async def test_list_is_signed_by_the_issuing_ca_and_passes_the_lint(room: Room) 
     assert crl.is_signature_valid(room.memory.authority.issuing.public_key)
     assert crl.issuer == room.memory.authority.issuing.certificate.subject
     assert serial in serials_of(der)
-    validator = pkix_crl.create_pkix_crl_validator_container(
-        [
-            pkix.create_attribute_decoder(name.ATTRIBUTE_TYPE_MAPPINGS),
-            pkix.create_extension_decoder(extension.EXTENSION_MAPPINGS),
-        ],
-        [
-            pkix_crl.create_issuer_validator_container([]),
-            pkix_crl.create_validity_validator_container([]),
-            pkix_crl.create_extensions_validator_container([]),
-        ],
-    )
-    for judged in (der, room.memory.authority.root_crl_der):
-        root = loader.load_der_crl(judged, "crl").root
-        wrong = [
-            described.finding
-            for result in validator.validate(root)
-            for described in result.finding_descriptions
-            if described.finding.severity <= ValidationFindingSeverity.WARNING
-        ]
-        assert wrong == []
+    assert crl_findings(der) == crl_findings(room.memory.authority.root_crl_der) == []
+
+
+def test_lint_of_lists_finds_what_is_wrong() -> None:
+    """A list without number and authority key identifier (RFC 5280 sections 5.2.1 and 5.2.3)."""
+    issuer, at = MEMORY.authority.issuer, now()
+    bare = x509.CertificateRevocationListBuilder(issuer.name, at, at + LIFETIME)
+    signed = bare.sign(MEMORY.issuing_key.key, SHA384()).public_bytes(Encoding.DER)
+    assert any("crl_number" in code for code in crl_findings(signed)), crl_findings(signed)
+
+
+async def test_openssl_accepts_the_list_and_refuses_a_flipped_bit(room: Room, tmp_path: Path) -> None:
+    await revoke_one(room)
+    room.memory.write(tmp_path)
+    judged = tmp_path / "judged.crl"
+    for der, issuer in ((await lists(room).current(), "issuing.pem"), (room.memory.authority.root_crl_der, "root.pem")):
+        # openssl crl says yes or no in words and always ends well.
+        for content, verdict in ((der, "verify OK"), (openssl.flipped(der, at=5), "verify failure")):
+            judged.write_bytes(content)
+            _, said = openssl.run("crl", "-in", judged, "-inform", "DER", "-noout", "-CAfile", tmp_path / issuer)
+            assert verdict in said
 
 
 async def test_list_is_made_anew_when_something_changed_or_time_has_passed(room: Room) -> None:

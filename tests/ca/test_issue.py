@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.errors import DependencyUnavailableError, FinIdError
+from mesh.errors import Code, DependencyUnavailableError, FinIdError
 from mesh.facts import Factor
 from mesh.hsm import TokenUnavailableError
 from mesh.names import new_id
+from mesh.order import Actor
 from mesh.refusal import PreconditionError, Refusal
 from mesh.transaction import Openings, Purpose
 from services.ca.crl import RevocationList
@@ -36,7 +37,7 @@ from services.ca.issue import (
     SubjectMismatchError,
     SupersededUnknownError,
 )
-from services.ca.ledger import ABANDONED_AFTER, Actor, KeyCertifiedError, State, TransactionUsedError
+from services.ca.ledger import ABANDONED_AFTER, KeyCertifiedError, State, TransactionUsedError
 from services.ca.lint import LintError
 from services.ca.subject import SubjectUnusableError
 from tests.bundles import PHONE, digest_of
@@ -125,15 +126,16 @@ async def test_issues_to_the_attested_key_and_person(room: Room, tmp_path: Path)
     assert not accepted
 
 
-async def test_reissue_revokes_the_superseded_certificate_with_it(room: Room) -> None:
+async def test_reissued_certificate_waits_and_what_it_replaces_stays_in_force(room: Room) -> None:
     first = room.hub.issue()
     await room.issue.issue(first)
     (entry,) = room.ledger.entries.values()
     second = room.hub.issue(purpose=Purpose.REISSUE, transaction={"superseded": entry.intent.credential})
     issued = await room.issue.issue(second)
     old, new = room.ledger.entries.values()
-    assert (old.state, old.reason) == (State.REVOKED, "superseded")
-    assert (new.state, new.intent.serial) == (State.ISSUED, issued.serial)
+    assert (old.state, old.reason) == (State.ISSUED, "")
+    assert (new.state, new.intent.serial) == (State.WAITING, issued.serial)
+    assert await room.issue.issue(second) == issued
 
 
 async def test_issues_to_keys_of_both_curves(room: Room) -> None:
@@ -149,6 +151,42 @@ async def test_second_certificate_of_a_person_replaces_the_first(room: Room) -> 
     first, other_profile, second = room.ledger.entries.values()
     assert (first.state, first.reason) == (State.REVOKED, "superseded")
     assert (other_profile.state, second.state) == (State.ISSUED, State.ISSUED)
+
+
+async def test_of_two_replacements_at_once_both_wait_and_the_old_one_stays(room: Room) -> None:
+    """Two phones, or two replicas: neither ends what it would replace before its key is activated."""
+    await room.issue.issue(room.hub.issue())
+    (old,) = room.ledger.entries.values()
+    asked = [
+        room.hub.issue(purpose=Purpose.REISSUE, transaction={"superseded": old.intent.credential}) for _ in range(2)
+    ]
+    first, second = await asyncio.gather(*(room.issue.issue(command) for command in asked))
+    assert first.serial != second.serial
+    states = [entry.state for entry in room.ledger.entries.values()]
+    assert states == [State.ISSUED, State.WAITING, State.WAITING]
+    # Whichever key is activated first; the signer activates no second one in place of the same old one.
+    waiting = [entry.intent.credential for entry in room.ledger.entries.values()][1:]
+    assert await room.ledger.activate(waiting[1], room.now())
+    assert await room.ledger.withdraw(waiting[0], room.now())
+    states = [entry.state for entry in room.ledger.entries.values()]
+    assert states == [State.REVOKED, State.REVOKED, State.ISSUED]
+
+
+async def test_replacement_of_what_was_just_revoked_is_refused(room: Room) -> None:
+    await room.issue.issue(room.hub.issue())
+    (old,) = room.ledger.entries.values()
+    command = room.hub.issue(purpose=Purpose.REISSUE, transaction={"superseded": old.intent.credential})
+    room.ledger.entries[old.intent.serial] = replace(old, state=State.REVOKED, revoked_at=room.now())
+    await room.refuses(command, SupersededUnknownError)
+
+
+async def test_what_waits_is_not_replaced_itself(room: Room) -> None:
+    await room.issue.issue(room.hub.issue())
+    (old,) = room.ledger.entries.values()
+    await room.issue.issue(room.hub.issue(purpose=Purpose.REISSUE, transaction={"superseded": old.intent.credential}))
+    (_, waiting) = room.ledger.entries.values()
+    command = room.hub.issue(purpose=Purpose.REISSUE, transaction={"superseded": waiting.intent.credential})
+    await room.refuses(command, SupersededUnknownError)
 
 
 async def test_certificate_that_the_operator_holds_is_not_replaced(room: Room) -> None:
@@ -217,6 +255,13 @@ REFUSALS: dict[str, tuple[Callable[[Hub], IssueCommand], type[FinIdError]]] = {
 async def test_refuses(room: Room, what: str) -> None:
     make, error = REFUSALS[what]
     await room.refuses(make(room.hub), error)
+
+
+async def test_nobody_gets_a_certificate_for_an_organisation_while_no_source_says_who_acts_for_it(room: Room) -> None:
+    """The profile is there and passes the lint; what is missing is a receipt that says for whom a person acts."""
+    refused = await room.refuses(room.hub.issue(transaction={"profile": "legal-entity-sign"}), ProfileRefusedError)
+    assert (refused.reason, refused.code) == ("PROFILE_REFUSED", Code.INVALID_ARGUMENT)
+    assert refused.message == "nobody says yet for which organisation the person acts"
 
 
 async def test_refuses_a_certificate_that_fails_the_lint(room: Room) -> None:

@@ -12,17 +12,16 @@ import pytest
 
 from deploy.local.database import Database as Provisioned
 from mesh.names import new_id
+from mesh.order import ON_HOLD, Actor, Kind
 from mesh.postgres import Database
 from services.ca import profiles
 from services.ca.ledger import (
-    ON_HOLD,
-    Actor,
     Change,
     Intent,
     KeyCertifiedError,
-    Kind,
     Ledger,
     PublishedCrl,
+    Standing,
     State,
     TransactionUsedError,
 )
@@ -159,21 +158,94 @@ async def test_only_older_intents_are_abandoned(ledger: Ledger) -> None:
     assert await state_of(ledger, young.serial) is State.INTENDED
 
 
-async def test_superseded_certificate_is_revoked_by_the_record_of_its_successor(ledger: Ledger) -> None:
+async def test_successor_waits_beside_the_certificate_in_force_until_its_key_is_activated(ledger: Ledger) -> None:
     old, _ = await issued(ledger)
     assert await ledger.holds(old.credential, IIN)
     assert not await ledger.holds(old.credential, OTHER_IIN)
-    new, _ = await issued(ledger, superseded=old.credential)
+    before = await ledger.last_change()
+    new, der = await issued(ledger, superseded=old.credential, policy=old.policy)
+    assert [await state_of(ledger, made.serial) for made in (old, new)] == [State.ISSUED, State.WAITING]
+    assert (await ledger.holds(old.credential, IIN), await ledger.holds(new.credential, IIN)) == (True, False)
+    assert await ledger.last_change() == before
+    found = await ledger.find_issuance(new.txn)
+    assert found is not None
+    assert found.certificate_der == der
+
+    assert await ledger.activate(new.credential, AT + timedelta(days=1))
     (status,) = await ledger.statuses({old.serial})
-    assert (status.state, status.reason) == (State.REVOKED, "superseded")
-    assert not await ledger.holds(old.credential, IIN)
-    assert await ledger.holds(new.credential, IIN)
+    assert (status.state, status.reason, status.revoked_at) == (State.REVOKED, "superseded", AT + timedelta(days=1))
+    assert (await ledger.holds(old.credential, IIN), await ledger.holds(new.credential, IIN)) == (False, True)
+    # Of the new one nobody hears anything else than before.
+    assert await ledger.changed_since(before) == [old.serial]
+    assert not await ledger.activate(new.credential, AT)
+    assert not await ledger.withdraw(new.credential, AT)
+
+
+async def test_successor_of_another_profile_supersedes_the_credential_that_it_names(ledger: Ledger) -> None:
+    old, _ = await issued(ledger)
+    new, _ = await issued(ledger, superseded=old.credential, profile="individual-auth")
+    assert await ledger.activate(new.credential, AT)
+    assert [await state_of(ledger, made.serial) for made in (old, new)] == [State.REVOKED, State.ISSUED]
 
 
 async def test_successor_of_another_person_revokes_nothing(ledger: Ledger) -> None:
     old, _ = await issued(ledger)
-    await issued(ledger, superseded=old.credential, iin=OTHER_IIN)
+    new, _ = await issued(ledger, superseded=old.credential, iin=OTHER_IIN)
+    assert await ledger.activate(new.credential, AT)
     assert await state_of(ledger, old.serial) is State.ISSUED
+
+
+async def test_of_many_activations_at_once_one_is_done(ledger: Ledger) -> None:
+    old, _ = await issued(ledger)
+    new, _ = await issued(ledger, superseded=old.credential, policy=old.policy)
+    won = await asyncio.gather(*(ledger.activate(new.credential, AT) for _ in range(8)))
+    assert won.count(True) == 1
+    assert [await state_of(ledger, made.serial) for made in (old, new)] == [State.REVOKED, State.ISSUED]
+
+
+async def test_certificate_whose_key_never_comes_is_withdrawn_and_the_old_one_stays(ledger: Ledger) -> None:
+    old, _ = await issued(ledger)
+    new, _ = await issued(ledger, superseded=old.credential, policy=old.policy)
+    assert await ledger.withdraw(new.credential, AT)
+    (status,) = await ledger.statuses({new.serial})
+    assert (status.state, status.reason) == (State.REVOKED, "cessationOfOperation")
+    assert await ledger.standing_of(new.credential) == Standing(State.REVOKED, Actor.CA)
+    assert await state_of(ledger, old.serial) is State.ISSUED
+    assert not await ledger.activate(new.credential, AT)
+    assert not await ledger.withdraw(new.credential, AT)
+
+
+async def test_only_what_waits_is_withdrawn_or_activated(ledger: Ledger) -> None:
+    made, _ = await issued(ledger)
+    intended = intent(superseded=made.credential)
+    await ledger.intend(intended)
+    for credential in (made.credential, intended.credential, f"credentials/{new_id()}"):
+        assert not await ledger.withdraw(credential, AT)
+        assert not await ledger.activate(credential, AT)
+    assert [await state_of(ledger, one.serial) for one in (made, intended)] == [State.ISSUED, State.INTENDED]
+    assert await ledger.standing_of(f"credentials/{new_id()}") is None
+
+
+async def test_what_waits_is_revoked_by_its_person_and_not_suspended(ledger: Ledger) -> None:
+    old, _ = await issued(ledger)
+    new, der = await issued(ledger, superseded=old.credential, policy=old.policy)
+    assert not await ledger.change(suspension(der))
+    assert not await ledger.change(resumption(der))
+    assert await ledger.change(revocation(der))
+    assert [await state_of(ledger, made.serial) for made in (old, new)] == [State.ISSUED, State.REVOKED]
+
+
+async def test_what_was_suspended_meanwhile_by_another_keeps_its_successor_out(ledger: Ledger) -> None:
+    old, der = await issued(ledger)
+    new, _ = await issued(ledger, superseded=old.credential, policy=old.policy)
+    await ledger.change(suspension(der, actor=Actor.OPERATOR, iin=""))
+    assert not await ledger.activate(new.credential, AT)
+    assert [await state_of(ledger, made.serial) for made in (old, new)] == [State.SUSPENDED, State.WAITING]
+    late = intent(superseded=old.credential, profile="individual-auth")
+    await ledger.intend(late)
+    assert not await ledger.record(late, b"certificate", AT)
+    await ledger.change(resumption(der, actor=Actor.OPERATOR, iin=""))
+    assert await ledger.activate(new.credential, AT)
 
 
 async def test_certificate_is_revoked_once_and_by_its_person(ledger: Ledger) -> None:

@@ -24,8 +24,9 @@ from pkilint.validation import ValidationFindingSeverity
 
 from mesh.errors import DependencyUnavailableError
 from mesh.hsm import TokenUnavailableError
+from mesh.order import ON_HOLD, Kind
 from services.ca import der
-from services.ca.ledger import ABANDONED_AFTER, ON_HOLD, Kind, State
+from services.ca.ledger import ABANDONED_AFTER, State
 from services.ca.ocsp import LIFETIME, MAX_SERIALS, RENEWED_AFTER, Responder
 from tests.ca import openssl
 from tests.ca.authorities import MemoryAuthority, MemoryKey, now

@@ -19,10 +19,9 @@ from finid.factor.v1 import bundle_pb2
 
 from deploy.local.database import Database
 from mesh import base64url
+from mesh.order import Actor, Kind, sign
 from mesh.transaction import Openings, Purpose
 from services.ca.issue import IssueCommand
-from services.ca.ledger import Actor, Kind
-from services.ca.order import sign
 from tests.bundles import IIN, PHONE, digest_of
 from tests.ca import openssl
 from tests.ca.authorities import PRACTICE, CeremonyPlace
@@ -127,8 +126,12 @@ async def test_openssl_accepts_all_that_it_makes_and_refuses_what_was_changed(ca
     crls = await ca.crls()
     accepted, said = openssl.verify(folder, issued.certificate_der, *crls)
     assert accepted, said
-    accepted, said = openssl.verify(folder, folder / "tsa.pem", *crls, purpose="timestampsign")
-    assert accepted, said
+    for delegate, purpose in (("tsa.pem", "timestampsign"), ("ocsp.pem", "ocsphelper")):
+        accepted, said = openssl.verify(folder, folder / delegate, *crls, purpose=purpose)
+        assert accepted, said
+        spoiled = x509.load_pem_x509_certificate((folder / delegate).read_bytes()).public_bytes(Encoding.DER)
+        assert not openssl.verify(folder, openssl.flipped(spoiled, at=10), *crls, purpose=purpose)[0]
+    assert not openssl.verify(folder, folder / "ocsp.pem", *crls, purpose="timestampsign")[0]
     assert not openssl.verify(folder, openssl.flipped(issued.certificate_der, at=30), *crls)[0]
 
     leaf, asked, answered = folder / "judged.pem", folder / "request.der", folder / "ocsp.der"

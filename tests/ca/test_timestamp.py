@@ -25,6 +25,7 @@ from tests.ca.authorities import PRACTICE, MemoryAuthority, now
 MEMORY = MemoryAuthority()
 POLICY = f"{PRACTICE.policy_arc}.{'.'.join(map(str, TIME_STAMP_POLICY))}"
 CONTENT = b"contract"
+GENERALIZED_TIME = 0x18
 # Without parameters, as RFC 5754 section 2 wants it written; asn1crypto by itself writes NULL.
 SHA256 = cms.DigestAlgorithm.load(bytes.fromhex("300b0609608648016503040201"))
 
@@ -112,6 +113,17 @@ async def test_stamp_says_what_rfc_3161_wants() -> None:
     (certificate,) = signed_data["certificates"]
     assert certificate.chosen.dump() == MEMORY.authority.tsa.der
     assert signer["sid"].chosen["serial_number"].native == MEMORY.authority.tsa.certificate.serial_number
+
+
+async def test_stamps_promise_no_order_beyond_their_accuracy() -> None:
+    """`ordering` is FALSE: two replicas' clocks may differ. DER leaves a default out; whoever reads it, reads FALSE."""
+    info = token_of(await stamps().stamp(request(nonce=7)))["encap_content_info"]["content"].parsed
+    assert info["ordering"].native is False
+    fields = der.Reader(info.dump()).inside(der.SEQUENCE)
+    # version, policy, messageImprint, serialNumber, genTime, accuracy, nonce: no BOOLEAN among them, nothing behind.
+    for tag in (der.INTEGER, der.OID, der.SEQUENCE, der.INTEGER, GENERALIZED_TIME, der.SEQUENCE, der.INTEGER):
+        fields.element(tag)
+    fields.end()
 
 
 async def test_structure_is_der_as_asn1crypto_writes_it() -> None:

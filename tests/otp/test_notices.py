@@ -128,9 +128,9 @@ def test_the_notice_says_what_happens_who_asks_and_what_to_do_and_holds_no_code(
     transaction = replace(transaction_of(purpose), application_title="Банк 123456 www.bank.kz")
     text = render_notice(transaction, language)
     act, who, advice = {
-        Language.KK: ("БАСҚА ТЕЛЕФОНМЕН", "Сұраушы: «Банк … www bank kz»", "тоқтатыңыз"),
-        Language.RU: ("С ДРУГОГО ТЕЛЕФОНА", "Запрос от «Банк … www bank kz»", "приостановите"),
-        Language.EN: ("FROM ANOTHER PHONE", 'Asked by "Банк … www bank kz"', "suspend or revoke"),
+        Language.KK: ("БАСҚА ТЕЛЕФОНМЕН НЕМЕСЕ ФОТОМЕН", "Сұраушы: «Банк … www bank kz»", "тоқтатыңыз"),
+        Language.RU: ("С ДРУГИМ ТЕЛЕФОНОМ ИЛИ ФОТО", "Запрос от «Банк … www bank kz»", "приостановите"),
+        Language.EN: ("WITH ANOTHER PHONE OR PHOTO", 'Asked by "Банк … www bank kz"', "suspend or revoke"),
     }[language]
     assert text.startswith("FinID sandbox: ")
     assert text.index(act) < text.index(who) < text.index(advice)

@@ -19,6 +19,7 @@ from mesh import precondition
 from mesh.errors import FinIdError
 from mesh.facts import Factor
 from mesh.hsm import KekName, TokenPool
+from mesh.order import Actor, Kind
 from mesh.postgres import Database
 from mesh.precondition import PreconditionError
 from mesh.refusal import Refusal
@@ -26,7 +27,7 @@ from mesh.sealing import Seal, SealBrokenError
 from mesh.transaction import Env, Purpose
 from services.auth_gateway import capture
 from services.auth_gateway.authentication import State, Verdict
-from services.ca.ledger import Actor, Change, Kind
+from services.ca.ledger import Change
 from services.ca.ledger import State as CertificateState
 from services.ca.store import LedgerStore
 from services.documents.errors import ContentUnreadableError, TransactionOfOtherDocumentsError

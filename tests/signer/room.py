@@ -15,10 +15,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from mesh.floors import Floors
 from mesh.hsm import KeyAlgorithm, TokenUnavailableError
 from mesh.names import new_id
+from mesh.order import Actor, Kind, Order
 from mesh.pins import Pins
 from mesh.receipts import ReceiptSigner
 from mesh.transaction import Document, Openings, Purpose
-from services.signer.credential import Change, Credential, Credentials, HolderMac, State
+from services.signer.credential import Change, Credential, Credentials, Enrolled, HolderMac, State
 from services.signer.enrolment import AttestedKey, Enrolment
 from services.signer.issuing_ca import IssuingCa
 from services.signer.lifecycle import Lifecycle
@@ -83,6 +84,8 @@ class MemoryCredentials:
         self.rows: dict[str, Credential] = {}
         self.changes: dict[bytes, str] = {}
         self.activated: list[str] = []
+        self.orders: dict[bytes, datetime] = {}
+        self.revoked_certificates: set[bytes] = set()
         self._signings = signings
         signings.credentials = self
 
@@ -100,9 +103,9 @@ class MemoryCredentials:
             for row in self.rows.values()
         )
 
-    async def last_phone(self, subject_hmac: bytes) -> bytes | None:
-        phones = [self.rows[name].phone_hmac for name in self.activated if self.rows[name].subject_hmac == subject_hmac]
-        return phones[-1] if phones else None
+    async def last_enrolled(self, subject_hmac: bytes) -> Enrolled | None:
+        rows = [self.rows[name] for name in self.activated if self.rows[name].subject_hmac == subject_hmac]
+        return Enrolled(rows[-1].phone_hmac, rows[-1].photo_hmac) if rows else None
 
     async def add(self, credential: Credential, at: datetime) -> bool:
         if credential.name in self.rows or await self.made_by(credential.txn) is not None:
@@ -116,6 +119,8 @@ class MemoryCredentials:
             return False
         old = self.rows.get(row.superseded)
         if row.superseded and (old is None or old.state is not State.ACTIVE):
+            return False
+        if certificate_sha256 in self.revoked_certificates:
             return False
         self.rows[name] = replace(row, state=State.ACTIVE, certificate_sha256=certificate_sha256, not_after=not_after)
         self.activated.append(name)
@@ -133,16 +138,48 @@ class MemoryCredentials:
         }[change.purpose]
         if row is None or row.state_at(at) not in states or change.txn in self.changes:
             return False
+        if change.purpose is Purpose.RESUME and row.suspended_by != Actor.PERSON:
+            return False
         if change.purpose is Purpose.REVOKE:
             ending = "CANCELLED" if row.state is State.PENDING else "REVOKED"
             self.rows[row.name] = replace(row, state=State.REVOKED, ending=ending)
         else:
             paused = change.purpose is Purpose.SUSPEND
-            self.rows[row.name] = replace(row, state=State.SUSPENDED if paused else State.ACTIVE)
+            self.rows[row.name] = replace(
+                row,
+                state=State.SUSPENDED if paused else State.ACTIVE,
+                suspended_by=Actor.PERSON if paused else row.suspended_by,
+            )
         self.changes[change.txn] = change.request_id
         if change.purpose is not Purpose.RESUME:
             self._signings.abort_of(row.name)
         return True
+
+    async def obey(self, order: Order, at: datetime) -> bool:
+        kind, sha256 = order.claims.kind, order.claims.certificate_sha256
+        row = await self.of_certificate(sha256)
+        if order.sha256 in self.orders or (kind is not Kind.REVOKE and not _may(kind, order.actor, row, at)):
+            return False
+        self.orders[order.sha256] = at
+        if kind is Kind.REVOKE:
+            self.revoked_certificates.add(sha256)
+        if row is None or row.state not in {State.ACTIVE, State.SUSPENDED}:
+            return True
+        if kind is Kind.REVOKE:
+            self.rows[row.name] = replace(row, state=State.REVOKED, ending="REVOKED")
+        elif kind is Kind.SUSPEND:
+            self.rows[row.name] = replace(row, state=State.SUSPENDED, suspended_by=order.actor.value)
+        else:
+            self.rows[row.name] = replace(row, state=State.ACTIVE)
+        if kind is not Kind.RESUME:
+            self._signings.abort_of(row.name)
+        return True
+
+    async def obeyed(self, order_sha256: bytes) -> datetime | None:
+        return self.orders.get(order_sha256)
+
+    async def of_certificate(self, certificate_sha256: bytes) -> Credential | None:
+        return next((row for row in self.rows.values() if row.certificate_sha256 == certificate_sha256), None)
 
     async def changed_by(self, txn: bytes) -> str | None:
         return self.changes.get(txn)
@@ -155,6 +192,14 @@ class MemoryCredentials:
             return False
         self.rows[name] = replace(row, state=State.DESTROYED, wrapped_key=b"", destruction_proof=proof)
         return True
+
+
+def _may(kind: Kind, actor: Actor, row: Credential | None, at: datetime) -> bool:
+    if row is None:
+        return False
+    if kind is Kind.SUSPEND:
+        return row.state_at(at) is State.ACTIVE
+    return row.state_at(at) is State.SUSPENDED and row.suspended_by == actor
 
 
 class MemorySignings:

@@ -58,6 +58,8 @@ def record(state: State = State.ACTIVE, *, blob: bytes = b"blob", **changed: Any
         "ending": "SUPERSEDED" if over else "",
         "destroyed_at": AT if state is State.DESTROYED else None,
         "destruction_proof": "proof" if state is State.DESTROYED else "",
+        "photo_hmac": digest_of("photo"),
+        "suspended_by": "PERSON" if state is State.SUSPENDED else "",
     }
     return KeyRecord(**(fields | changed))
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from mesh.errors import FinIdError
 from mesh.facts import Factor, KeyDestruction
 from mesh.transaction import Openings, Purpose
 from services.signer.credential import Credential, State
-from tests.bundles import NOW, digest_of, sandbox_openings
+from tests.bundles import NOW, PHOTO, SentBundle, digest_of, sandbox_openings
 from tests.signer.room import WORLD, Room, another_person
 
 DAY_S = 24 * 3600
@@ -161,7 +162,7 @@ async def test_a_suspension_does_not_come_back_after_the_resumption() -> None:
     assert await reason_of(room.change(suspension, "request-3")) == "TRANSACTION_ALREADY_USED"
 
 
-# A new phone waits.
+# A new phone waits, and a new photo.
 
 
 async def new_phone(room: Room, old: Credential, openings: Openings = NEW_PHONE) -> Credential:
@@ -196,6 +197,54 @@ async def test_the_same_phone_does_not_wait() -> None:
     made = await room.generate(WORLD.bundle(Purpose.REISSUE, transaction={"superseded": old.name}))
     assert made.activatable_from == room.clock()
     await room.enrolment.activate(made.credential, room.ca.certify(made.csr_der))
+
+
+def with_photo(purpose: Purpose, photo: str, **knobs: Any) -> SentBundle:
+    """All receipts of one transaction, whose record has another photo than everybody's here."""
+    digest = digest_of(photo)
+    facts = {Factor.STATE_RECORD: {"photo_sha256": digest}, Factor.FACE_MATCH: {"reference_sha256": digest}}
+    return WORLD.bundle(purpose, facts=facts, **knobs)
+
+
+async def test_a_key_for_a_new_photo_alone_waits_a_day_in_which_the_old_one_signs() -> None:
+    room = room_for_years()
+    old = await room.enrol()
+    replacing = {"superseded": old.name}
+    made = await room.generate(with_photo(Purpose.REISSUE, "a new photo", transaction=replacing))
+    assert made.activatable_from.timestamp() == room.clock.unix_s + DAY_S
+    certificate = room.ca.certify(made.csr_der)
+    assert await reason_of(room.enrolment.activate(made.credential, certificate)) == "CREDENTIAL_WAITING"
+    assert await room.sign(room.bundle(old))
+    room.clock.unix_s += DAY_S
+    await room.enrolment.activate(made.credential, certificate)
+    assert (await room.enrolment.get(old.name)).state is State.REVOKED
+    # From now on that photo is the person's.
+    replacing = {"superseded": made.credential}
+    again = with_photo(Purpose.REISSUE, "a new photo", transaction=replacing, now=room.clock.unix_s)
+    assert (await room.generate(again, "request-2")).activatable_from == room.clock()
+
+
+async def test_a_first_certificate_with_a_new_photo_waits_too_beside_or_after_another() -> None:
+    room = room_for_years()
+    old = await room.enrol()
+    beside = await room.generate(with_photo(Purpose.ISSUE, "a new photo"))
+    await room.change(room.bundle(old, Purpose.REVOKE))
+    after = await room.generate(with_photo(Purpose.ISSUE, "a new photo"), "request-2")
+    assert {made.activatable_from.timestamp() for made in (beside, after)} == {room.clock.unix_s + DAY_S}
+
+
+async def test_who_enrolled_before_photos_were_kept_waits_once() -> None:
+    room = room_for_years()
+    old = await room.enrol()
+    room.rows[old.name] = replace(room.rows[old.name], photo_hmac=b"")
+    made = await room.generate(WORLD.bundle(Purpose.REISSUE, transaction={"superseded": old.name}))
+    assert made.activatable_from.timestamp() == room.clock.unix_s + DAY_S
+
+
+async def test_of_a_photo_a_keyed_hash_is_kept_and_not_its_digest() -> None:
+    credential = await room_for_years().enrol()
+    assert len(credential.photo_hmac) == len(PHOTO)
+    assert credential.photo_hmac not in {PHOTO, credential.phone_hmac, credential.subject_hmac}
 
 
 async def test_who_holds_the_old_one_cancels_the_new_one_by_revoking_it() -> None:

@@ -27,7 +27,8 @@ async def owner(database: Callable[..., Provisioned]) -> AsyncIterator[asyncpg.C
     transaction = connection.transaction()
     await transaction.start()
     await connection.execute(
-        "DROP FUNCTION signer.destroy_key; DROP TABLE signer.changes, signer.signatures, signer.credentials"
+        "DROP FUNCTION signer.destroy_key;"
+        " DROP TABLE signer.orders, signer.changes, signer.signatures, signer.credentials"
     )
     await connection.execute((VERSIONS / "0001_credentials.sql").read_text())
     yield connection
@@ -66,10 +67,12 @@ async def find(owner: asyncpg.Connection, name: str) -> Credential:
 async def test_earlier_credentials_keep_what_they_could_do(owner: asyncpg.Connection) -> None:
     pending, active = await add(owner, "PENDING"), await add(owner, "ACTIVE")
     revoked, superseded = await add(owner, "DISABLED", revoked=True), await add(owner, "DISABLED")
-    await owner.execute((VERSIONS / "0002_states.sql").read_text())
+    for version in ("0002_states.sql", "0003_keks.sql", "0004_photo_and_orders.sql"):
+        await owner.execute((VERSIONS / version).read_text())
     later = datetime(2050, 1, 1, tzinfo=UTC)
     assert (await find(owner, pending)).state_at(later) is State.PENDING
     assert (await find(owner, pending)).activatable_from == AT
+    assert (await find(owner, pending)).photo_hmac == b""
     assert (await find(owner, active)).state_at(later) is State.ACTIVE
     assert [(await find(owner, name)).ending for name in (revoked, superseded)] == ["REVOKED", "SUPERSEDED"]
     assert {(await find(owner, name)).state for name in (revoked, superseded)} == {State.REVOKED}

@@ -10,9 +10,10 @@ import pytest
 
 from deploy.local.database import Database as Provisioned
 from mesh.names import new_id
+from mesh.order import ON_HOLD, Actor, Claims, Kind, Order
 from mesh.postgres import Database
-from mesh.transaction import Purpose
-from services.signer.credential import Change, Credential, Credentials, State
+from mesh.transaction import Env, Purpose
+from services.signer.credential import Change, Credential, Credentials, Enrolled, State
 from services.signer.signing import Phase, Signing, Signings
 from services.signer.store import CredentialStore, SigningStore
 from tests.bundles import digest_of
@@ -263,17 +264,96 @@ async def test_a_pause_aborts_open_intents_and_its_end_brings_none_back(stores: 
     assert await stores.signings.intend(signing(made), CERTIFICATE, AT)
 
 
-async def test_the_last_phone_is_of_what_was_activated_last(stores: Stores) -> None:
+def ordering(of: bytes, kind: Kind, actor: Actor = Actor.OPERATOR) -> Order:
+    said = Claims(
+        new_id(),
+        Env.SANDBOX,
+        kind,
+        of,
+        {Kind.REVOKE: "keyCompromise", Kind.SUSPEND: ON_HOLD}.get(kind, ""),
+        "order 2-118",
+        1,
+        2,
+    )
+    return Order(said, actor, "an order", digest_of(said.id))
+
+
+async def certified(stores: Stores) -> tuple[Credential, bytes]:
+    """An active credential under a certificate of its own."""
+    made, certificate = credential(), digest_of(new_id())
+    assert await stores.credentials.add(made, AT)
+    assert await stores.credentials.activate(made.name, certificate, NOT_AFTER, AT)
+    return made, certificate
+
+
+async def test_an_order_finds_the_credential_of_its_certificate_and_is_kept(stores: Stores) -> None:
+    made, certificate = await certified(stores)
+    found = await stores.credentials.of_certificate(certificate)
+    assert found is not None
+    assert found.name == made.name
+    suspend = ordering(certificate, Kind.SUSPEND)
+    assert await stores.credentials.obeyed(suspend.sha256) is None
+    assert await stores.credentials.obey(suspend, LATER)
+    assert not await stores.credentials.obey(suspend, LATER)
+    assert await stores.credentials.obeyed(suspend.sha256) == LATER
+    assert await state_of(stores, made, AT) is State.SUSPENDED
+    resuming = replace(revoking(made), purpose=Purpose.RESUME)
+    assert not await stores.credentials.change(resuming, AT)
+    assert not await stores.credentials.obey(ordering(certificate, Kind.RESUME, Actor.CA), AT)
+    assert await stores.credentials.obey(ordering(certificate, Kind.RESUME), AT)
+    assert await state_of(stores, made, AT) is State.ACTIVE
+    assert not await stores.credentials.obey(suspend, LATER)
+    assert await state_of(stores, made, AT) is State.ACTIVE
+
+
+@pytest.mark.parametrize("kind", [Kind.SUSPEND, Kind.REVOKE])
+async def test_an_order_aborts_open_intents(stores: Stores, kind: Kind) -> None:
+    made, certificate = await certified(stores)
+    intent = signing(made)
+    assert await stores.signings.intend(intent, certificate, AT)
+    assert await stores.credentials.obey(ordering(certificate, kind), AT)
+    assert not await stores.signings.record(intent.txn, SIGNATURES, AT)
+    assert not await stores.signings.intend(signing(made), certificate, AT)
+
+
+async def test_an_order_to_revoke_keeps_a_certificate_from_being_activated(stores: Stores) -> None:
+    made, certificate = credential(), digest_of(new_id())
+    await stores.credentials.add(made, AT)
+    assert await stores.credentials.of_certificate(certificate) is None
+    for kind in (Kind.SUSPEND, Kind.RESUME):
+        assert not await stores.credentials.obey(ordering(certificate, kind), AT)
+    assert await stores.credentials.obey(ordering(certificate, Kind.REVOKE), AT)
+    assert not await stores.credentials.activate(made.name, certificate, NOT_AFTER, AT)
+    assert await state_of(stores, made, AT) is State.PENDING
+
+
+async def test_of_an_order_and_an_activation_at_once_the_order_is_not_missed(stores: Stores) -> None:
+    for _ in range(8):
+        made, certificate = credential(), digest_of(new_id())
+        await stores.credentials.add(made, AT)
+        await asyncio.gather(
+            stores.credentials.activate(made.name, certificate, NOT_AFTER, AT),
+            stores.credentials.obey(ordering(certificate, Kind.REVOKE), AT),
+        )
+        assert await state_of(stores, made, AT) in {State.PENDING, State.REVOKED}
+
+
+async def test_the_last_phone_and_photo_are_of_what_was_activated_last(stores: Stores) -> None:
     subject = new_id()
-    one, other, pending = (credential(subject=subject, phone=phone) for phone in ("one", "other", "pending"))
-    assert await stores.credentials.last_phone(one.subject_hmac) is None
+    one, other, pending = (
+        replace(credential(subject=subject, phone=name), photo_hmac=photo)
+        for name, photo in (("one", b""), ("other", digest_of("photo")), ("pending", digest_of("another photo")))
+    )
+    assert await stores.credentials.last_enrolled(one.subject_hmac) is None
     for number, made in enumerate((one, other, pending)):
         await stores.credentials.add(made, AT)
         if made is not pending:
             await stores.credentials.activate(made.name, CERTIFICATE, NOT_AFTER, AT + timedelta(seconds=number))
-    assert await stores.credentials.last_phone(one.subject_hmac) == digest_of("other")
+            assert await stores.credentials.last_enrolled(one.subject_hmac) == Enrolled(
+                made.phone_hmac, made.photo_hmac
+            )
     await stores.credentials.change(revoking(other), LATER)
-    assert await stores.credentials.last_phone(one.subject_hmac) == digest_of("other")
+    assert await stores.credentials.last_enrolled(one.subject_hmac) == Enrolled(other.phone_hmac, other.photo_hmac)
 
 
 async def test_another_phone_counts_while_its_credential_is_active(stores: Stores) -> None:
@@ -428,6 +508,9 @@ async def test_an_intent_stored_while_its_credential_is_disabled_is_aborted(
         "UPDATE signer.signatures SET txn = ''",
         "UPDATE signer.credentials SET wrapped_key = ''",
         "UPDATE signer.credentials SET subject_hmac = ''",
+        "UPDATE signer.credentials SET photo_hmac = ''",
+        "UPDATE signer.orders SET at = now()",
+        "DELETE FROM signer.orders",
         "UPDATE signer.changes SET request_id = ''",
         "TRUNCATE signer.signatures",
         "CREATE TABLE signer.mine ()",

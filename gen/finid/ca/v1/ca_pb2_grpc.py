@@ -39,6 +39,16 @@ class CaServiceStub:
                 request_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.IssueRequest.SerializeToString,
                 response_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.IssueResponse.FromString,
                 _registered_method=True)
+        self.Activate = channel.unary_unary(
+                '/finid.ca.v1.CaService/Activate',
+                request_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.ActivateRequest.SerializeToString,
+                response_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.ActivateResponse.FromString,
+                _registered_method=True)
+        self.Withdraw = channel.unary_unary(
+                '/finid.ca.v1.CaService/Withdraw',
+                request_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.WithdrawRequest.SerializeToString,
+                response_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.WithdrawResponse.FromString,
+                _registered_method=True)
         self.Revoke = channel.unary_unary(
                 '/finid.ca.v1.CaService/Revoke',
                 request_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.RevokeRequest.SerializeToString,
@@ -95,7 +105,23 @@ class CaServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Issue(self, request, context):
-        """Issues to the attested key only, once for each transaction.
+        """Issues to the attested key only, once for each transaction. A certificate that replaces another (REISSUE) waits
+        beside it until Activate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Activate(self, request, context):
+        """The credential's key was activated: its certificate, which waited, is in force, and what it replaces is revoked
+        (superseded). A repeat changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Withdraw(self, request, context):
+        """The credential's key will never be activated: its certificate, which waited, is revoked. A repeat changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,6 +204,16 @@ def add_CaServiceServicer_to_server(servicer, server):
                     request_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.IssueRequest.FromString,
                     response_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.IssueResponse.SerializeToString,
             ),
+            'Activate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Activate,
+                    request_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.ActivateRequest.FromString,
+                    response_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.ActivateResponse.SerializeToString,
+            ),
+            'Withdraw': grpc.unary_unary_rpc_method_handler(
+                    servicer.Withdraw,
+                    request_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.WithdrawRequest.FromString,
+                    response_serializer=finid_dot_ca_dot_v1_dot_ca__pb2.WithdrawResponse.SerializeToString,
+            ),
             'Revoke': grpc.unary_unary_rpc_method_handler(
                     servicer.Revoke,
                     request_deserializer=finid_dot_ca_dot_v1_dot_ca__pb2.RevokeRequest.FromString,
@@ -256,6 +292,60 @@ class CaService:
             '/finid.ca.v1.CaService/Issue',
             finid_dot_ca_dot_v1_dot_ca__pb2.IssueRequest.SerializeToString,
             finid_dot_ca_dot_v1_dot_ca__pb2.IssueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Activate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.ca.v1.CaService/Activate',
+            finid_dot_ca_dot_v1_dot_ca__pb2.ActivateRequest.SerializeToString,
+            finid_dot_ca_dot_v1_dot_ca__pb2.ActivateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Withdraw(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.ca.v1.CaService/Withdraw',
+            finid_dot_ca_dot_v1_dot_ca__pb2.WithdrawRequest.SerializeToString,
+            finid_dot_ca_dot_v1_dot_ca__pb2.WithdrawResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -32,7 +32,15 @@ class CaServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CaServiceAsyncStub: ...
     Issue: _grpc.UnaryUnaryMultiCallable[_ca_pb2.IssueRequest, _ca_pb2.IssueResponse]
-    """Issues to the attested key only, once for each transaction."""
+    """Issues to the attested key only, once for each transaction. A certificate that replaces another (REISSUE) waits
+    beside it until Activate.
+    """
+    Activate: _grpc.UnaryUnaryMultiCallable[_ca_pb2.ActivateRequest, _ca_pb2.ActivateResponse]
+    """The credential's key was activated: its certificate, which waited, is in force, and what it replaces is revoked
+    (superseded). A repeat changes nothing.
+    """
+    Withdraw: _grpc.UnaryUnaryMultiCallable[_ca_pb2.WithdrawRequest, _ca_pb2.WithdrawResponse]
+    """The credential's key will never be activated: its certificate, which waited, is revoked. A repeat changes nothing."""
     Revoke: _grpc.UnaryUnaryMultiCallable[_ca_pb2.RevokeRequest, _ca_pb2.RevokeResponse]
     """Revokes the certificate that the transaction names."""
     Suspend: _grpc.UnaryUnaryMultiCallable[_ca_pb2.SuspendRequest, _ca_pb2.SuspendResponse]
@@ -57,7 +65,15 @@ class CaServiceStub:
 class CaServiceAsyncStub(CaServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Issue: _aio.UnaryUnaryMultiCallable[_ca_pb2.IssueRequest, _ca_pb2.IssueResponse]  # type: ignore[assignment]
-    """Issues to the attested key only, once for each transaction."""
+    """Issues to the attested key only, once for each transaction. A certificate that replaces another (REISSUE) waits
+    beside it until Activate.
+    """
+    Activate: _aio.UnaryUnaryMultiCallable[_ca_pb2.ActivateRequest, _ca_pb2.ActivateResponse]  # type: ignore[assignment]
+    """The credential's key was activated: its certificate, which waited, is in force, and what it replaces is revoked
+    (superseded). A repeat changes nothing.
+    """
+    Withdraw: _aio.UnaryUnaryMultiCallable[_ca_pb2.WithdrawRequest, _ca_pb2.WithdrawResponse]  # type: ignore[assignment]
+    """The credential's key will never be activated: its certificate, which waited, is revoked. A repeat changes nothing."""
     Revoke: _aio.UnaryUnaryMultiCallable[_ca_pb2.RevokeRequest, _ca_pb2.RevokeResponse]  # type: ignore[assignment]
     """Revokes the certificate that the transaction names."""
     Suspend: _aio.UnaryUnaryMultiCallable[_ca_pb2.SuspendRequest, _ca_pb2.SuspendResponse]  # type: ignore[assignment]
@@ -85,7 +101,27 @@ class CaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ca_pb2.IssueRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ca_pb2.IssueResponse, _abc.Awaitable[_ca_pb2.IssueResponse]]:
-        """Issues to the attested key only, once for each transaction."""
+        """Issues to the attested key only, once for each transaction. A certificate that replaces another (REISSUE) waits
+        beside it until Activate.
+        """
+
+    @_abc_1.abstractmethod
+    def Activate(
+        self,
+        request: _ca_pb2.ActivateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ca_pb2.ActivateResponse, _abc.Awaitable[_ca_pb2.ActivateResponse]]:
+        """The credential's key was activated: its certificate, which waited, is in force, and what it replaces is revoked
+        (superseded). A repeat changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def Withdraw(
+        self,
+        request: _ca_pb2.WithdrawRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ca_pb2.WithdrawResponse, _abc.Awaitable[_ca_pb2.WithdrawResponse]]:
+        """The credential's key will never be activated: its certificate, which waited, is revoked. A repeat changes nothing."""
 
     @_abc_1.abstractmethod
     def Revoke(

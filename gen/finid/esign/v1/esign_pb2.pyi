@@ -243,8 +243,9 @@ class Certificate(_message.Message):
 
     @_builtins.property
     def activate_time(self) -> _timestamp_pb2.Timestamp:
-        """Set while the key waits: it was made for another phone than the person's last one, which was told, and signs from then
-        on unless the person objects by suspending the certificate it replaces or revoking this one.
+        """Set while the key waits: it was made for another phone or photo than the person's last one, whose phone was told. It
+        signs from then on, in place of the certificate it replaces, which does until then, unless the person objects by
+        suspending that one or revoking this one.
         """
 
     def __init__(

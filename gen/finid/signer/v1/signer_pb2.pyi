@@ -106,7 +106,7 @@ class GenerateKeyResponse(_message.Message):
     """KEY_ATTESTATION."""
     @_builtins.property
     def activatable_time(self) -> _timestamp_pb2.Timestamp:
-        """Activate is refused before: a new phone waits, so that who holds the old one can object."""
+        """Activate is refused before: a new phone or photo waits, so that who holds the old one can object."""
 
     def __init__(
         self,

@@ -1,13 +1,15 @@
 """Orders: what the Operator, or the authority itself, wants done to a certificate, in writing and signed.
 
-A compact JWS (EdDSA) by a key that the ceremony pinned for one of the two. The gateway carries orders and cannot make
-one. An order names one certificate by its digest, lives a day at most, and acts once: its own digest is the act's name
-in the ledger, which keeps the order as evidence. `services.ca.admin` signs and applies them from a command line.
+A compact JWS (EdDSA) by a key that the ceremony pinned for one of the two. Whoever carries an order cannot make one. It
+names one certificate by its digest, lives a day at most, and acts once: its own digest is the act's name wherever it
+acts, which keeps the order as evidence. Two places act on it, each for itself: the signer, where the certificate's key
+is, and the authority. `services.ca.admin` signs orders; it and `services.signer.admin` apply them from a command line.
 """
 
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -19,8 +21,26 @@ from mesh.names import is_id
 from mesh.pins import key_id
 from mesh.strict_json import StrictJsonError
 from mesh.transaction import DIGEST_BYTES, Env
-from services.ca.ledger import ON_HOLD, Actor, Kind
 
+
+class Kind(StrEnum):
+    """What is done to a certificate."""
+
+    REVOKE = "REVOKE"
+    SUSPEND = "SUSPEND"
+    RESUME = "RESUME"
+
+
+class Actor(StrEnum):
+    """On whose word."""
+
+    PERSON = "PERSON"
+    OPERATOR = "OPERATOR"
+    CA = "CA"
+
+
+# RFC 5280 section 5.3.1: the reason of a suspension, and of nothing else.
+ON_HOLD = "certificateHold"
 MAX_ORDER_CHARS = 4096
 MAX_LIFETIME_S = 24 * 60 * 60
 _MAX_SKEW_S = 5
