@@ -20,7 +20,7 @@ class Cades:
     async def draft(self, upload: Upload) -> Draft:
         """See `Form.draft`. What is kept behind the content is the CMS of earlier signers, if there are any.
 
-        Raises EarlierSignatureError, DocumentTooComplexError.
+        Raises EarlierSignatureError, CmsLockedError, DocumentTooComplexError.
         """
         earlier = upload.document.earlier_signature
         if earlier:

@@ -141,7 +141,7 @@ class Inspector:
     async def read_signed_data(self, signed: bytes, content_digests: Mapping[str, bytes]) -> cms.Others:
         """Take a CMS of earlier signers apart; each must have signed the content, by its digests.
 
-        Raises EarlierSignatureError, DocumentTooComplexError.
+        Raises EarlierSignatureError, CmsLockedError, DocumentTooComplexError.
         """
         header = {"content_digests": {name: digest.hex() for name, digest in content_digests.items()}}
         result, blobs = await self._call("read_signed_data", header, [signed])
