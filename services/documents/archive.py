@@ -2,12 +2,13 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from mesh.errors import FieldViolation, InvalidArgumentError
+from services.documents import digests
 from services.documents.errors import ContentUnreadableError, DocumentNotFoundError
 from services.documents.inspector import Inspector
 from services.documents.language import Language
@@ -21,7 +22,6 @@ DEFAULT_PAGE: Final = 20
 MAX_PAGE: Final = 100
 MAX_VALIDATED_BYTES: Final = 15 * 1024 * 1024
 """Of a signed document and the CRLs that come with it together: what one call of a worker can hold."""
-_DIGESTS: Final = ("sha256", "sha384", "sha512")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +99,18 @@ class Archive:
         Raises InvalidArgumentError, NoSignatureError, PdfEncryptedError, XmlDoctypeError, DocumentTooComplexError,
         DependencyUnavailableError.
         """
-        if len(signed) + sum(map(len, crls_der)) > MAX_VALIDATED_BYTES:
-            rule = f"must be at most {MAX_VALIDATED_BYTES} bytes together with the CRLs"
-            raise InvalidArgumentError("too much to validate", violations=[FieldViolation("signed", rule)])
-        digests = await asyncio.to_thread(_digests, content) if content else {}
-        return await self._inspector.validate(signed, digests, crls_der, now=self._now())
+        _refuse_too_much(signed, crls_der)
+        found = await digests.of(content) if content else {}
+        return await self._inspector.validate(signed, found, crls_der, now=self._now())
+
+    async def validate_parted(self, signed: bytes, content: AsyncIterator[bytes], crls_der: Sequence[bytes]) -> Report:
+        """Do the same for a signature over detached content of any length, which is only digested.
+
+        Raises what `validate` does.
+        """
+        _refuse_too_much(signed, crls_der)
+        found = await digests.of_pieces(content)
+        return await self._inspector.validate(signed, found, crls_der, now=self._now())
 
     async def page(self, report: Report, signed: bytes, language: Language) -> str:
         """Return the report on a document as a page (HTML)."""
@@ -111,5 +118,7 @@ class Archive:
         return page(report, language, document_sha256=sha256, document_bytes=len(signed), validated_at=self._now())
 
 
-def _digests(content: bytes) -> dict[str, bytes]:
-    return {name: hashlib.new(name, content).digest() for name in _DIGESTS}
+def _refuse_too_much(signed: bytes, crls_der: Sequence[bytes]) -> None:
+    if len(signed) + sum(map(len, crls_der)) > MAX_VALIDATED_BYTES:
+        rule = f"must be at most {MAX_VALIDATED_BYTES} bytes together with the CRLs"
+        raise InvalidArgumentError("too much to validate", violations=[FieldViolation("signed", rule)])

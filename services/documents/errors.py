@@ -181,6 +181,13 @@ class CmsLockedError(FinIdError):
     reason = "CMS_LOCKED"
 
 
+class ContentOnlyInPartsError(FinIdError):
+    """The content is too large for one message."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "CONTENT_ONLY_IN_PARTS"
+
+
 class ContentUnreadableError(FinIdError):
     """A stored object is missing, altered, or sealed under another key."""
 

@@ -62,9 +62,10 @@ class Vault:
         """Return an object. Raises ContentUnreadableError, DependencyUnavailableError."""
         return b"".join([piece async for piece in self.pieces(name, key=key)])
 
-    async def pieces(self, name: str, *, key: bytes, start: int = 0) -> AsyncIterator[bytes]:
-        """Yield an object piece by piece, from octet `start` on; each piece is authentic, and the last one is the last.
+    async def pieces(self, name: str, *, key: bytes, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Yield an object piece by piece, from octet `start` up to `end`, or to its end.
 
+        Each piece is authentic, and without `end` the last one is the object's last.
         Raises ContentUnreadableError, DependencyUnavailableError.
         """
         with _answering(), _found_unbroken():
@@ -72,7 +73,7 @@ class Vault:
             stream = _as_bytes(answer.stream(min_chunk_size=SEALED_CHUNK_BYTES))
             first = await anext(stream, b"")
             if first[:1] != sealed_stream.FORMAT:
-                yield (await self._of_format_1(name, first, stream, key))[start:]
+                yield (await self._of_format_1(name, first, stream, key))[start:end]
                 return
             cipher = Chunks(key, name, first[:HEADER_BYTES])
             # The chunk of the octet before: there is one even when `start` is the end of the object.
@@ -88,9 +89,12 @@ class Vault:
                 rest = _behind(first[HEADER_BYTES:], stream)
             async for sealed, last in sealed_stream.cut(rest, SEALED_CHUNK_BYTES):
                 chunk = await asyncio.to_thread(cipher.open, sealed, number, last=last)
-                if skipped > len(chunk):
+                kept = len(chunk) if end is None else min(len(chunk), end - number * CHUNK_BYTES)
+                if skipped > kept or (last and end is not None and kept < end - number * CHUNK_BYTES):
                     raise SealBrokenError
-                yield chunk[skipped:]
+                yield chunk[skipped:kept]
+                if end is not None and end <= (number + 1) * CHUNK_BYTES:
+                    return
                 number, skipped = number + 1, 0
 
     async def delete(self, name: str) -> None:
