@@ -219,7 +219,7 @@ async def test_200_megabytes_are_signed_read_and_verified_in_little_memory(
     environment: dict[str, str], tmp_path: Path, authority: Authority
 ) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
-    whole = _request(authority, (esign_pb2.SIGNATURE_FORMAT_CADES_DETACHED, b"x"), request_id="request-0020")
+    whole = _request(authority, (esign_pb2.SIGNATURE_FORMAT_CADES_DETACHED, b"x"), request_id="request-0030")
     order = pb.PartedOrder(
         request_id=whole.request_id,
         application=APPLICATION,
