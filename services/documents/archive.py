@@ -12,7 +12,8 @@ from services.documents import digests
 from services.documents.errors import ContentUnreadableError, DocumentNotFoundError
 from services.documents.inspector import Inspector
 from services.documents.language import Language
-from services.documents.records import Records
+from services.documents.pseudonyms import Pseudonyms
+from services.documents.records import PersonsDocument, Records
 from services.documents.report import Report
 from services.documents.report_page import page
 from services.documents.signed_document import Cursor, PageTokens, SignedDocument
@@ -33,6 +34,14 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class PersonsPage:
+    """Part of a list of one person's; `next_token` is "" at its end."""
+
+    documents: tuple[PersonsDocument, ...]
+    next_token: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
     """A signed document with its bytes."""
 
@@ -49,6 +58,7 @@ class Archive:
         vault: Vault,
         inspector: Inspector,
         page_tokens: PageTokens,
+        pseudonyms: Pseudonyms,
         *,
         now: Callable[[], datetime],
     ) -> None:
@@ -56,6 +66,7 @@ class Archive:
         self._vault = vault
         self._inspector = inspector
         self._page_tokens = page_tokens
+        self._pseudonyms = pseudonyms
         self._now = now
 
     async def list(self, application: str, *, page_size: int, page_token: str) -> Page:
@@ -70,6 +81,27 @@ class Archive:
         if len(found) <= size:
             return Page(shown, "")
         return Page(shown, self._page_tokens.write(application, Cursor(shown[-1].created_at, shown[-1].id)))
+
+    async def list_of_person(
+        self, iin: str, application: str | None, *, page_size: int, page_token: str
+    ) -> PersonsPage:
+        """Return a page of what a person signed, for one application or, for the person's own eyes, for all.
+
+        Raises PageTokenError, ContentUnreadableError, DependencyUnavailableError.
+        """
+        person = self._pseudonyms.of(iin)
+        listed = f"{application or ''} {person.hex()}"
+        size = min(page_size or DEFAULT_PAGE, MAX_PAGE)
+        after = self._page_tokens.read(listed, page_token) if page_token else None
+        found = await self._records.page_of_person(person, application, after, size + 1)
+        if any(self._pseudonyms.of_certificate(item.certificate_der) != person for item in found):
+            # The rows say so, the certificate that signed does not: nobody gets another person's titles.
+            raise ContentUnreadableError("a stored document is listed under a person who did not sign it")
+        shown = tuple(found[:size])
+        if len(found) <= size:
+            return PersonsPage(shown, "")
+        last = shown[-1].document
+        return PersonsPage(shown, self._page_tokens.write(listed, Cursor(last.created_at, last.id)))
 
     async def of_signature(self, application: str, signature: str) -> Sequence[SignedDocument]:
         """Return the documents of a signature of the application in their order; none while it waits.

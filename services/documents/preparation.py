@@ -134,6 +134,8 @@ class Preparation:
     documents: tuple[PreparedDocument, ...]
     assembled_from_sha256: bytes | None = None
     """SHA-256 over the signatures that it was assembled from; None while it waits for them."""
+    person: bytes | None = None
+    """The signer's pseudonym; None when the certificate names nobody by an IIN."""
 
 
 def check(order: Order, *, now: datetime, in_parts: bool = False) -> None:

@@ -27,6 +27,7 @@ from services.documents.form import Draft, Upload
 from services.documents.inspector import Inspector
 from services.documents.parts import Contents, Part
 from services.documents.preparation import NewDocument, Order, Preparation, PreparedDocument
+from services.documents.pseudonyms import Pseudonyms
 from services.documents.records import Records
 from services.documents.vault import Vault
 
@@ -66,6 +67,7 @@ class Preparing:
         *,
         now: Callable[[], datetime],
         new_key: Callable[[], bytes],
+        pseudonyms: Pseudonyms,
         verification_url: str = "",
     ) -> None:
         self._records = records
@@ -74,6 +76,7 @@ class Preparing:
         self._forms = forms.of(inspector, verification_url=verification_url)
         self._now = now
         self._new_key = new_key
+        self._pseudonyms = pseudonyms
 
     async def prepare(self, order: Order) -> Preparation:
         """Store the documents of an order and compute what is to be signed. A repeat returns the first result.
@@ -139,6 +142,7 @@ class Preparing:
             content_key=content_key,
             certificates_der=order.certificates_der,
             documents=tuple(documents),
+            person=self._pseudonyms.of_certificate(order.certificates_der[0]),
         )
         if await self._records.add(made):
             return made

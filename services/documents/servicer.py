@@ -142,6 +142,21 @@ class DocumentsServicer(rpc.DocumentsServiceServicer):
         page = await self._archive.list(request.application, page_size=request.page_size, page_token=request.page_token)
         return pb.ListDocumentsResponse(documents=map(_document, page.documents), next_page_token=page.next_token)
 
+    async def ListPersonDocuments(
+        self, request: pb.ListPersonDocumentsRequest, _context: _Context
+    ) -> pb.ListPersonDocumentsResponse:
+        """Answer a page of what a person signed."""
+        page = await self._archive.list_of_person(
+            request.iin, request.application or None, page_size=request.page_size, page_token=request.page_token
+        )
+        documents = (
+            pb.ListPersonDocumentsResponse.PersonDocument(
+                application=item.application, document=_document(item.document)
+            )
+            for item in page.documents
+        )
+        return pb.ListPersonDocumentsResponse(documents=documents, next_page_token=page.next_token)
+
     async def Download(self, request: pb.DownloadRequest, _context: _Context) -> pb.DownloadResponse:
         """Answer a signed document."""
         fetched = await self._archive.fetch(request.application, request.name.removeprefix("documents/"))

@@ -55,12 +55,13 @@ def issue(
     eku: tuple[x509.ObjectIdentifier, ...] = (),
     key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
     signs: bool = True,
+    iin: str = "900101300017",
 ) -> Holder:
     """Issue one certificate; self-signed when `issuer` is None."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     if not ca and not eku:
-        subject = x509.Name([*subject, x509.NameAttribute(NameOID.SERIAL_NUMBER, "IIN900101300017")])
+        subject = x509.Name([*subject, x509.NameAttribute(NameOID.SERIAL_NUMBER, f"IIN{iin}")])
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -605,6 +605,80 @@ class ListDocumentsResponse(_message.Message):
 Global___ListDocumentsResponse: _TypeAlias = ListDocumentsResponse  # noqa: Y015
 
 @_typing.final
+class ListPersonDocumentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IIN_FIELD_NUMBER: _builtins.int
+    APPLICATION_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    iin: _builtins.str
+    application: _builtins.str
+    """Left out: of all applications, for the person's own eyes."""
+    page_size: _builtins.int
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        iin: _builtins.str = ...,
+        application: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "iin", b"iin", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPersonDocumentsRequest: _TypeAlias = ListPersonDocumentsRequest  # noqa: Y015
+
+@_typing.final
+class ListPersonDocumentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class PersonDocument(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        APPLICATION_FIELD_NUMBER: _builtins.int
+        DOCUMENT_FIELD_NUMBER: _builtins.int
+        application: _builtins.str
+        """applications/{id}: who had it signed."""
+        @_builtins.property
+        def document(self) -> _esign_pb2.Document: ...
+        def __init__(
+            self,
+            *,
+            application: _builtins.str = ...,
+            document: _esign_pb2.Document | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "document", b"document"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListPersonDocumentsResponse.PersonDocument]: ...
+    def __init__(
+        self,
+        *,
+        documents: _abc.Iterable[Global___ListPersonDocumentsResponse.PersonDocument] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPersonDocumentsResponse: _TypeAlias = ListPersonDocumentsResponse  # noqa: Y015
+
+@_typing.final
 class DownloadRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -74,6 +74,11 @@ class DocumentsServiceStub:
                 request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.ListDocumentsRequest.SerializeToString,
                 response_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.ListDocumentsResponse.FromString,
                 _registered_method=True)
+        self.ListPersonDocuments = channel.unary_unary(
+                '/finid.documents.v1.DocumentsService/ListPersonDocuments',
+                request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.ListPersonDocumentsRequest.SerializeToString,
+                response_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.ListPersonDocumentsResponse.FromString,
+                _registered_method=True)
         self.Download = channel.unary_unary(
                 '/finid.documents.v1.DocumentsService/Download',
                 request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.DownloadRequest.SerializeToString,
@@ -153,6 +158,13 @@ class DocumentsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPersonDocuments(self, request, context):
+        """What one person signed, newest first, found without an IIN in the database.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Download(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -215,6 +227,11 @@ def add_DocumentsServiceServicer_to_server(servicer, server):
                     servicer.ListDocuments,
                     request_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.ListDocumentsRequest.FromString,
                     response_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.ListDocumentsResponse.SerializeToString,
+            ),
+            'ListPersonDocuments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPersonDocuments,
+                    request_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.ListPersonDocumentsRequest.FromString,
+                    response_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.ListPersonDocumentsResponse.SerializeToString,
             ),
             'Download': grpc.unary_unary_rpc_method_handler(
                     servicer.Download,
@@ -448,6 +465,33 @@ class DocumentsService:
             '/finid.documents.v1.DocumentsService/ListDocuments',
             finid_dot_documents_dot_v1_dot_documents__pb2.ListDocumentsRequest.SerializeToString,
             finid_dot_documents_dot_v1_dot_documents__pb2.ListDocumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPersonDocuments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.documents.v1.DocumentsService/ListPersonDocuments',
+            finid_dot_documents_dot_v1_dot_documents__pb2.ListPersonDocumentsRequest.SerializeToString,
+            finid_dot_documents_dot_v1_dot_documents__pb2.ListPersonDocumentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

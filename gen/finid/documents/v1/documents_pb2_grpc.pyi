@@ -55,6 +55,8 @@ class DocumentsServiceStub:
     GetSignatureDocuments: _grpc.UnaryUnaryMultiCallable[_documents_pb2.GetSignatureDocumentsRequest, _documents_pb2.GetSignatureDocumentsResponse]
     """The signed documents of one signature, in the order of the request."""
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_documents_pb2.ListDocumentsRequest, _documents_pb2.ListDocumentsResponse]
+    ListPersonDocuments: _grpc.UnaryUnaryMultiCallable[_documents_pb2.ListPersonDocumentsRequest, _documents_pb2.ListPersonDocumentsResponse]
+    """What one person signed, newest first, found without an IIN in the database."""
     Download: _grpc.UnaryUnaryMultiCallable[_documents_pb2.DownloadRequest, _documents_pb2.DownloadResponse]
     Validate: _grpc.UnaryUnaryMultiCallable[_documents_pb2.ValidateRequest, _documents_pb2.ValidateResponse]
     ValidateParted: _grpc.StreamStreamMultiCallable[_documents_pb2.ValidatePartedRequest, _documents_pb2.ValidateResponse]
@@ -87,6 +89,8 @@ class DocumentsServiceAsyncStub(DocumentsServiceStub):
     GetSignatureDocuments: _aio.UnaryUnaryMultiCallable[_documents_pb2.GetSignatureDocumentsRequest, _documents_pb2.GetSignatureDocumentsResponse]  # type: ignore[assignment]
     """The signed documents of one signature, in the order of the request."""
     ListDocuments: _aio.UnaryUnaryMultiCallable[_documents_pb2.ListDocumentsRequest, _documents_pb2.ListDocumentsResponse]  # type: ignore[assignment]
+    ListPersonDocuments: _aio.UnaryUnaryMultiCallable[_documents_pb2.ListPersonDocumentsRequest, _documents_pb2.ListPersonDocumentsResponse]  # type: ignore[assignment]
+    """What one person signed, newest first, found without an IIN in the database."""
     Download: _aio.UnaryUnaryMultiCallable[_documents_pb2.DownloadRequest, _documents_pb2.DownloadResponse]  # type: ignore[assignment]
     Validate: _aio.UnaryUnaryMultiCallable[_documents_pb2.ValidateRequest, _documents_pb2.ValidateResponse]  # type: ignore[assignment]
     ValidateParted: _aio.StreamStreamMultiCallable[_documents_pb2.ValidatePartedRequest, _documents_pb2.ValidateResponse]  # type: ignore[assignment]
@@ -164,6 +168,14 @@ class DocumentsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _documents_pb2.ListDocumentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_documents_pb2.ListDocumentsResponse, _abc.Awaitable[_documents_pb2.ListDocumentsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListPersonDocuments(
+        self,
+        request: _documents_pb2.ListPersonDocumentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_documents_pb2.ListPersonDocumentsResponse, _abc.Awaitable[_documents_pb2.ListPersonDocumentsResponse]]:
+        """What one person signed, newest first, found without an IIN in the database."""
 
     @_abc_1.abstractmethod
     def Download(
