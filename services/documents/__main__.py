@@ -79,7 +79,7 @@ async def serve(settings: DocumentsSettings) -> None:
     vouching = Vouching(store, signer, env=env, now=_now)
     assembling = Assembling(store, vault, inspector, now=_now)
     page_tokens = PageTokens(derive(field_key, "documents-page-token"))
-    archive = Archive(store, vault, inspector, page_tokens, pseudonyms, now=_now)
+    archive = Archive(store, vault, inspector, page_tokens, pseudonyms, now=_now, egress=settings.egress())
     retention = Retention(store, vault, now=_now)
 
     async def probe_workers() -> None:

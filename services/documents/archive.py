@@ -2,19 +2,21 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from mesh.errors import FieldViolation, InvalidArgumentError
 from services.documents import digests
+from services.documents.egress import Egress
 from services.documents.errors import ContentUnreadableError, DocumentNotFoundError
+from services.documents.fetching import MAX_ROUNDS, Fetching
 from services.documents.inspector import Inspector
 from services.documents.language import Language
 from services.documents.pseudonyms import Pseudonyms
 from services.documents.records import PersonsDocument, Records
-from services.documents.report import Report
+from services.documents.report import Indication, Report
 from services.documents.report_page import page
 from services.documents.signed_document import Cursor, PageTokens, SignedDocument
 from services.documents.vault import Vault
@@ -50,7 +52,7 @@ class Fetched:
 
 
 class Archive:
-    """Reads signed documents. `now` returns UTC."""
+    """Reads signed documents. `now` returns UTC; without `egress` nothing is fetched."""
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class Archive:
         pseudonyms: Pseudonyms,
         *,
         now: Callable[[], datetime],
+        egress: Egress | None = None,
     ) -> None:
         self._records = records
         self._vault = vault
@@ -68,6 +71,7 @@ class Archive:
         self._page_tokens = page_tokens
         self._pseudonyms = pseudonyms
         self._now = now
+        self._egress = egress
 
     async def list(self, application: str, *, page_size: int, page_token: str) -> Page:
         """Return a page of an application's signed documents, newest first; a `page_size` of 0 takes the default.
@@ -127,13 +131,14 @@ class Archive:
     async def validate(self, signed: bytes, content: bytes, crls_der: Sequence[bytes]) -> Report:
         """Validate anybody's signed PDF or XML, or CMS signature in DER; `content` is what a detached one is over.
 
-        Trust anchors are this service's own, revocation is judged by the CRLs given: nothing is fetched.
+        Trust anchors are this service's own, revocation is judged by the document's evidence and the CRLs given, and,
+        only where egress is allowed, by what certificates lead to.
         Raises InvalidArgumentError, NoSignatureError, PdfEncryptedError, XmlDoctypeError, DocumentTooComplexError,
         DependencyUnavailableError.
         """
         _refuse_too_much(signed, crls_der)
         found = await digests.of(content) if content else {}
-        return await self._inspector.validate(signed, found, crls_der, now=self._now())
+        return await self._validate(signed, found, crls_der)
 
     async def validate_parted(self, signed: bytes, content: AsyncIterator[bytes], crls_der: Sequence[bytes]) -> Report:
         """Do the same for a signature over detached content of any length, which is only digested.
@@ -142,7 +147,21 @@ class Archive:
         """
         _refuse_too_much(signed, crls_der)
         found = await digests.of_pieces(content)
-        return await self._inspector.validate(signed, found, crls_der, now=self._now())
+        return await self._validate(signed, found, crls_der)
+
+    async def _validate(self, signed: bytes, found: Mapping[str, bytes], crls_der: Sequence[bytes]) -> Report:
+        """Judge by what is at hand, and where egress is allowed again by what certificates say is elsewhere."""
+        now = self._now()
+        fetching = Fetching(self._egress) if self._egress is not None else None
+        judged = await self._inspector.validate(signed, found, crls_der, now=now, asks=fetching is not None)
+        for _ in range(MAX_ROUNDS):
+            waits = any(item.indication is Indication.INDETERMINATE for item in judged.report.signatures)
+            if fetching is None or not waits or not await fetching.more(judged.wanted):
+                break
+            judged = await self._inspector.validate(
+                signed, found, crls_der, now=now, fetched=fetching.found(), asks=True
+            )
+        return judged.report
 
     async def page(self, report: Report, signed: bytes, language: Language) -> str:
         """Return the report on a document as a page (HTML)."""

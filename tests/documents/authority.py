@@ -56,6 +56,7 @@ def issue(
     key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
     signs: bool = True,
     iin: str = "900101300017",
+    says: tuple[x509.ExtensionType, ...] = (),
 ) -> Holder:
     """Issue one certificate; self-signed when `issuer` is None."""
     key = key or ec.generate_private_key(ec.SECP256R1())
@@ -87,6 +88,8 @@ def issue(
             critical=True,
         )
     )
+    for extension in says:
+        builder = builder.add_extension(extension, critical=False)
     if issuer is not None:
         builder = builder.add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()), critical=False

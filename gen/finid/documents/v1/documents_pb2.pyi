@@ -737,7 +737,7 @@ class ValidateRequest(_message.Message):
     """When set, the answer also holds the report as a page."""
     @_builtins.property
     def crls_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """DER CRLs, fetched by the hub: documents has no network."""
+        """DER CRLs, fetched by the hub. documents fetches nothing itself unless its operator lets it."""
 
     def __init__(
         self,
