@@ -21,6 +21,7 @@ from services.documents.archive import Archive
 from services.documents.assembling import Assembling
 from services.documents.inspector import Inspector
 from services.documents.preparing import Preparing
+from services.documents.pseudonyms import Pseudonyms
 from services.documents.retention import Retention
 from services.documents.servicer import DocumentsServicer
 from services.documents.settings import DocumentsSettings
@@ -71,10 +72,14 @@ async def serve(settings: DocumentsSettings) -> None:
     inspector = Inspector(pool)
     new_key = functools.partial(secrets.token_bytes, KEY_BYTES)
     url = settings.documents_verification_url or ""
-    preparing = Preparing(store, vault, inspector, now=_now, new_key=new_key, verification_url=url)
+    pseudonyms = Pseudonyms(derive(field_key, "documents-person"))
+    preparing = Preparing(
+        store, vault, inspector, now=_now, new_key=new_key, pseudonyms=pseudonyms, verification_url=url
+    )
     vouching = Vouching(store, signer, env=env, now=_now)
     assembling = Assembling(store, vault, inspector, now=_now)
-    archive = Archive(store, vault, inspector, PageTokens(derive(field_key, "documents-page-token")), now=_now)
+    page_tokens = PageTokens(derive(field_key, "documents-page-token"))
+    archive = Archive(store, vault, inspector, page_tokens, pseudonyms, now=_now, egress=settings.egress())
     retention = Retention(store, vault, now=_now)
 
     async def probe_workers() -> None:

@@ -2,17 +2,21 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from mesh.errors import FieldViolation, InvalidArgumentError
+from services.documents import digests
+from services.documents.egress import Egress
 from services.documents.errors import ContentUnreadableError, DocumentNotFoundError
+from services.documents.fetching import MAX_ROUNDS, Fetching
 from services.documents.inspector import Inspector
 from services.documents.language import Language
-from services.documents.records import Records
-from services.documents.report import Report
+from services.documents.pseudonyms import Pseudonyms
+from services.documents.records import PersonsDocument, Records
+from services.documents.report import Indication, Report
 from services.documents.report_page import page
 from services.documents.signed_document import Cursor, PageTokens, SignedDocument
 from services.documents.vault import Vault
@@ -21,7 +25,6 @@ DEFAULT_PAGE: Final = 20
 MAX_PAGE: Final = 100
 MAX_VALIDATED_BYTES: Final = 15 * 1024 * 1024
 """Of a signed document and the CRLs that come with it together: what one call of a worker can hold."""
-_DIGESTS: Final = ("sha256", "sha384", "sha512")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,14 @@ class Page:
     """Part of a list; `next_token` is "" at its end."""
 
     documents: tuple[SignedDocument, ...]
+    next_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class PersonsPage:
+    """Part of a list of one person's; `next_token` is "" at its end."""
+
+    documents: tuple[PersonsDocument, ...]
     next_token: str
 
 
@@ -41,7 +52,7 @@ class Fetched:
 
 
 class Archive:
-    """Reads signed documents. `now` returns UTC."""
+    """Reads signed documents. `now` returns UTC; without `egress` nothing is fetched."""
 
     def __init__(
         self,
@@ -49,14 +60,18 @@ class Archive:
         vault: Vault,
         inspector: Inspector,
         page_tokens: PageTokens,
+        pseudonyms: Pseudonyms,
         *,
         now: Callable[[], datetime],
+        egress: Egress | None = None,
     ) -> None:
         self._records = records
         self._vault = vault
         self._inspector = inspector
         self._page_tokens = page_tokens
+        self._pseudonyms = pseudonyms
         self._now = now
+        self._egress = egress
 
     async def list(self, application: str, *, page_size: int, page_token: str) -> Page:
         """Return a page of an application's signed documents, newest first; a `page_size` of 0 takes the default.
@@ -70,6 +85,27 @@ class Archive:
         if len(found) <= size:
             return Page(shown, "")
         return Page(shown, self._page_tokens.write(application, Cursor(shown[-1].created_at, shown[-1].id)))
+
+    async def list_of_person(
+        self, iin: str, application: str | None, *, page_size: int, page_token: str
+    ) -> PersonsPage:
+        """Return a page of what a person signed, for one application or, for the person's own eyes, for all.
+
+        Raises PageTokenError, ContentUnreadableError, DependencyUnavailableError.
+        """
+        person = self._pseudonyms.of(iin)
+        listed = f"{application or ''} {person.hex()}"
+        size = min(page_size or DEFAULT_PAGE, MAX_PAGE)
+        after = self._page_tokens.read(listed, page_token) if page_token else None
+        found = await self._records.page_of_person(person, application, after, size + 1)
+        if any(self._pseudonyms.of_certificate(item.certificate_der) != person for item in found):
+            # The rows say so, the certificate that signed does not: nobody gets another person's titles.
+            raise ContentUnreadableError("a stored document is listed under a person who did not sign it")
+        shown = tuple(found[:size])
+        if len(found) <= size:
+            return PersonsPage(shown, "")
+        last = shown[-1].document
+        return PersonsPage(shown, self._page_tokens.write(listed, Cursor(last.created_at, last.id)))
 
     async def of_signature(self, application: str, signature: str) -> Sequence[SignedDocument]:
         """Return the documents of a signature of the application in their order; none while it waits.
@@ -95,15 +131,37 @@ class Archive:
     async def validate(self, signed: bytes, content: bytes, crls_der: Sequence[bytes]) -> Report:
         """Validate anybody's signed PDF or XML, or CMS signature in DER; `content` is what a detached one is over.
 
-        Trust anchors are this service's own, revocation is judged by the CRLs given: nothing is fetched.
+        Trust anchors are this service's own, revocation is judged by the document's evidence and the CRLs given, and,
+        only where egress is allowed, by what certificates lead to.
         Raises InvalidArgumentError, NoSignatureError, PdfEncryptedError, XmlDoctypeError, DocumentTooComplexError,
         DependencyUnavailableError.
         """
-        if len(signed) + sum(map(len, crls_der)) > MAX_VALIDATED_BYTES:
-            rule = f"must be at most {MAX_VALIDATED_BYTES} bytes together with the CRLs"
-            raise InvalidArgumentError("too much to validate", violations=[FieldViolation("signed", rule)])
-        digests = await asyncio.to_thread(_digests, content) if content else {}
-        return await self._inspector.validate(signed, digests, crls_der, now=self._now())
+        _refuse_too_much(signed, crls_der)
+        found = await digests.of(content) if content else {}
+        return await self._validate(signed, found, crls_der)
+
+    async def validate_parted(self, signed: bytes, content: AsyncIterator[bytes], crls_der: Sequence[bytes]) -> Report:
+        """Do the same for a signature over detached content of any length, which is only digested.
+
+        Raises what `validate` does.
+        """
+        _refuse_too_much(signed, crls_der)
+        found = await digests.of_pieces(content)
+        return await self._validate(signed, found, crls_der)
+
+    async def _validate(self, signed: bytes, found: Mapping[str, bytes], crls_der: Sequence[bytes]) -> Report:
+        """Judge by what is at hand, and where egress is allowed again by what certificates say is elsewhere."""
+        now = self._now()
+        fetching = Fetching(self._egress) if self._egress is not None else None
+        judged = await self._inspector.validate(signed, found, crls_der, now=now, asks=fetching is not None)
+        for _ in range(MAX_ROUNDS):
+            waits = any(item.indication is Indication.INDETERMINATE for item in judged.report.signatures)
+            if fetching is None or not waits or not await fetching.more(judged.wanted):
+                break
+            judged = await self._inspector.validate(
+                signed, found, crls_der, now=now, fetched=fetching.found(), asks=True
+            )
+        return judged.report
 
     async def page(self, report: Report, signed: bytes, language: Language) -> str:
         """Return the report on a document as a page (HTML)."""
@@ -111,5 +169,7 @@ class Archive:
         return page(report, language, document_sha256=sha256, document_bytes=len(signed), validated_at=self._now())
 
 
-def _digests(content: bytes) -> dict[str, bytes]:
-    return {name: hashlib.new(name, content).digest() for name in _DIGESTS}
+def _refuse_too_much(signed: bytes, crls_der: Sequence[bytes]) -> None:
+    if len(signed) + sum(map(len, crls_der)) > MAX_VALIDATED_BYTES:
+        rule = f"must be at most {MAX_VALIDATED_BYTES} bytes together with the CRLs"
+        raise InvalidArgumentError("too much to validate", violations=[FieldViolation("signed", rule)])

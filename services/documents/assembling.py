@@ -185,9 +185,18 @@ class Assembling:
         return (await self._forms[part.document.format].archivable(signing)).imprint_sha256
 
     async def _signing(self, found: Preparation, supplies: Supplies, part: _Part) -> Signing:
+        size, content, behind = part.document.content_bytes, b"", b""
+        if self._forms[part.document.format].holds_content:
+            stored = await self._vault.get(part.document.object, key=found.content_key)
+            content, behind = stored[:size], stored[size:]
+        else:
+            kept = self._vault.pieces(part.document.object, key=found.content_key, start=size)
+            behind = b"".join([piece async for piece in kept])
         return Signing(
             document=part.document,
-            stored=await self._vault.get(part.document.object, key=found.content_key),
+            content=content,
+            behind=behind,
+            pieces=lambda: self._vault.pieces(part.document.object, key=found.content_key, end=size),
             certificates_der=found.certificates_der,
             signing_time=found.signing_time,
             signature=part.signature,

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 
-from services.documents import cms
+from services.documents import cms, digests
 from services.documents.errors import ContentUnreadableError
 from services.documents.form import Archivable, Draft, Signing, Upload
 from services.documents.inspector import Inspector
@@ -17,14 +17,19 @@ class Cades:
         self._inspector = inspector
         self._attached = attached
 
+    @property
+    def holds_content(self) -> bool:
+        """See `Form.holds_content`."""
+        return self._attached
+
     async def draft(self, upload: Upload) -> Draft:
         """See `Form.draft`. What is kept behind the content is the CMS of earlier signers, if there are any.
 
-        Raises EarlierSignatureError, DocumentTooComplexError.
+        Raises EarlierSignatureError, CmsLockedError, DocumentTooComplexError.
         """
         earlier = upload.document.earlier_signature
         if earlier:
-            await self._inspector.read_signed_data(earlier, await _digests(upload.document.content))
+            await self._inspector.read_signed_data(earlier, upload.digests)
         attributes = cms.cades_attributes(upload.content_sha256, upload.certificates_der[0], upload.signing_time)
         return Draft(earlier, hashlib.sha256(attributes).digest())
 
@@ -55,7 +60,7 @@ class Cades:
     async def _others(self, signing: Signing) -> cms.Others:
         if not signing.behind:
             return cms.Others()
-        return await self._inspector.read_signed_data(signing.behind, await _digests(signing.content))
+        return await self._inspector.read_signed_data(signing.behind, await digests.of_pieces(signing.pieces()))
 
     def _envelope(self, signing: Signing, signer: cms.Signer, others: cms.Others) -> bytes:
         content = signing.content if self._attached else None
@@ -68,10 +73,3 @@ def _signer(signing: Signing, *, archive: bytes = b"") -> cms.Signer:
     if hashlib.sha256(attributes).digest() != document.digest_sha256:
         raise ContentUnreadableError("a stored document is not what was prepared")
     return cms.Signer(attributes, signing.signature, signing.certificates_der, signing.time_stamp_token, archive)
-
-
-async def _digests(content: bytes) -> dict[str, bytes]:
-    """Of the content, by every algorithm that earlier signers may have used."""
-    return await asyncio.to_thread(
-        lambda: {name: hashlib.new(name, content).digest() for name in ("sha256", "sha384", "sha512")}
-    )

@@ -174,6 +174,20 @@ class EarlierSignatureError(FinIdError):
     reason = "EARLIER_SIGNATURE_REFUSED"
 
 
+class CmsLockedError(FinIdError):
+    """A time stamp of an earlier signer covers the whole CMS: another signature beside it would break it."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "CMS_LOCKED"
+
+
+class ContentOnlyInPartsError(FinIdError):
+    """The content is too large for one message."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "CONTENT_ONLY_IN_PARTS"
+
+
 class ContentUnreadableError(FinIdError):
     """A stored object is missing, altered, or sealed under another key."""
 
@@ -184,6 +198,7 @@ class ContentUnreadableError(FinIdError):
 REFUSALS = {
     error.reason: error
     for error in (
+        CmsLockedError,
         DocumentTooComplexError,
         EarlierSignatureError,
         EvidenceInsufficientError,

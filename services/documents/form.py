@@ -1,6 +1,6 @@
 """What the signature formats have in common: what `preparing` and `assembling` ask of each."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -13,14 +13,22 @@ from services.documents.revocation import NO_STATUS, Revocation
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A document that comes in, under the name that it will be signed as, and who signs when (UTC, whole seconds)."""
+    """A document that comes in, under the name that it will be signed as, and who signs when (UTC, whole seconds).
+
+    `digests` of its content by name: sha256, and all that earlier signers may have used where there are any.
+    """
 
     id: str
     document: NewDocument
-    content_sha256: bytes
+    digests: Mapping[str, bytes]
     certificates_der: tuple[bytes, ...] = field(repr=False)
     signing_time: datetime
     language: Language
+
+    @property
+    def content_sha256(self) -> bytes:
+        """Of the content."""
+        return self.digests["sha256"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +42,16 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Signing:
-    """A prepared document and what it is completed with; what its level has no use for is empty."""
+    """A prepared document and what it is completed with; what its level has no use for is empty.
+
+    `content` is the upload, where the signed document holds it; everywhere else it may be large, is empty here, and
+    comes from `pieces`. `behind` is what was kept behind it.
+    """
 
     document: PreparedDocument
-    stored: bytes = field(repr=False)
+    content: bytes = field(repr=False)
+    behind: bytes = field(repr=False)
+    pieces: Callable[[], AsyncIterator[bytes]] = field(repr=False)
     certificates_der: tuple[bytes, ...] = field(repr=False)
     signing_time: datetime
     signature: bytes
@@ -45,14 +59,9 @@ class Signing:
     revocation: Revocation = NO_STATUS
 
     @property
-    def content(self) -> bytes:
-        """The upload."""
-        return self.stored[: self.document.content_bytes]
-
-    @property
-    def behind(self) -> bytes:
-        """What was kept behind the upload."""
-        return self.stored[self.document.content_bytes :]
+    def stored(self) -> bytes:
+        """The upload and what was kept behind it."""
+        return self.content + self.behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,10 @@ class Form(Protocol):
 
     Methods raise ContentUnreadableError when what was stored is not what was prepared, and what Inspector's raise.
     """
+
+    @property
+    def holds_content(self) -> bool:
+        """Whether the signed document holds the content; a signature apart from it is made by its digest."""
 
     async def draft(self, upload: Upload) -> Draft:
         """Say what the key must sign."""

@@ -15,9 +15,11 @@ from mesh.errors import DependencyUnavailableError
 from services.documents import cms, report_json
 from services.documents.appearance import Appearance
 from services.documents.errors import REFUSALS
+from services.documents.fetching import NOTHING, Fetched
 from services.documents.pades import Place
 from services.documents.report import Report
 from services.documents.revocation import Revocation
+from services.documents.wanted import MAX_WANTED, Kind, Wanted
 
 _SETS = ("digest algorithms", "certificates", "revocation", "signer infos")
 
@@ -64,6 +66,14 @@ class CanonicalXml:
     def sha256(self) -> bytes:
         """Of the canonical content."""
         return hashlib.sha256(self.content).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What a validation says, and what would tell more."""
+
+    report: Report
+    wanted: tuple[Wanted, ...] = ()
 
 
 class Inspector:
@@ -141,7 +151,7 @@ class Inspector:
     async def read_signed_data(self, signed: bytes, content_digests: Mapping[str, bytes]) -> cms.Others:
         """Take a CMS of earlier signers apart; each must have signed the content, by its digests.
 
-        Raises EarlierSignatureError, DocumentTooComplexError.
+        Raises EarlierSignatureError, CmsLockedError, DocumentTooComplexError.
         """
         header = {"content_digests": {name: digest.hex() for name, digest in content_digests.items()}}
         result, blobs = await self._call("read_signed_data", header, [signed])
@@ -206,17 +216,34 @@ class Inspector:
         await self._call("check_time_stamp", header, [token_der, imprint_sha256, *chain_der])
 
     async def validate(
-        self, signed: bytes, content_digests: Mapping[str, bytes], crls_der: Sequence[bytes], *, now: datetime
-    ) -> Report:
+        self,
+        signed: bytes,
+        content_digests: Mapping[str, bytes],
+        crls_der: Sequence[bytes],
+        *,
+        now: datetime,
+        fetched: Fetched = NOTHING,
+        asks: bool = False,
+    ) -> Inspected:
         """Validate a signed PDF, XML or CMS; `content_digests` by algorithm name, empty without detached content.
 
+        With `asks` the answer says what else would tell more.
         Raises NoSignatureError, PdfEncryptedError, XmlDoctypeError, DocumentTooComplexError.
         """
         digests = {name: digest.hex() for name, digest in content_digests.items()}
-        header = {"now": _unix_s(now), "content_digests": digests}
-        result, _ = await self._call("validate", header, [signed, *crls_der])
+        header = {
+            "now": _unix_s(now),
+            "content_digests": digests,
+            "crls": len(crls_der),
+            "issuers": len(fetched.issuers),
+            "ocsp_responses": len(fetched.ocsp_responses),
+            "asks": asks,
+        }
+        blobs = [signed, *crls_der, *fetched.issuers, *fetched.ocsp_responses, *fetched.crls]
+        result, requests = await self._call("validate", header, blobs)
         try:
-            return Report.of([report_json.read(found) for found in result["signatures"]])
+            report = Report.of([report_json.read(found) for found in result["signatures"]])
+            return Inspected(report, _wanted(result["wanted"], requests) if asks else ())
         except (KeyError, TypeError, ValueError, StopIteration, AttributeError) as error:
             raise InspectionFailedError("the document could not be validated") from error
 
@@ -234,6 +261,14 @@ class Inspector:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InspectionFailedError("a document could not be inspected") from error
         raise refusal(message, metadata=metadata)
+
+
+def _wanted(found: Any, requests: Sequence[bytes]) -> tuple[Wanted, ...]:
+    """Raises KeyError, TypeError or ValueError for what no worker of ours says."""
+    if not isinstance(found, list) or len(found) > MAX_WANTED:
+        raise ValueError("no list of what is wanted")
+    pairs = zip(found, requests, strict=True)
+    return tuple(Wanted(Kind(item["kind"]), report_json.text(item["url"]), request) for item, request in pairs)
 
 
 def _unix_s(time: datetime) -> int:

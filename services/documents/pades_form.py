@@ -18,6 +18,11 @@ class Pades:
         self._inspector = inspector
         self._verification_url = verification_url
 
+    @property
+    def holds_content(self) -> bool:
+        """See `Form.holds_content`."""
+        return True
+
     async def draft(self, upload: Upload) -> Draft:
         """See `Form.draft`.
 

@@ -1,7 +1,7 @@
 """What is asked to be signed, the rules for it, and what is kept between preparing and assembling."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -20,6 +20,8 @@ MAX_EARLIER_BYTES: Final = MAX_CONTENT_BYTES + 1024 * 1024
 """Of a CMS of earlier signers, which may carry the content."""
 MAX_REQUEST_BYTES: Final = 32 * 1024 * 1024
 """Of all documents of one request together."""
+MAX_PARTED_BYTES: Final = 256 * 1024 * 1024
+"""Of all contents of one request together that come in parts."""
 SIGNING_TIME_TOLERANCE: Final = timedelta(minutes=5)
 """A claimed signing time farther from now is refused: it would be a back-dated or post-dated signature."""
 
@@ -43,12 +45,18 @@ class Format(StrEnum):
         """Whether the signed document is a CMS."""
         return self in {Format.CADES_DETACHED, Format.CADES_ATTACHED}
 
+    @property
+    def is_detached(self) -> bool:
+        """Whether the signed document is the signature alone."""
+        return self in {Format.CADES_DETACHED, Format.XADES_DETACHED}
+
 
 @dataclass(frozen=True, slots=True)
 class NewDocument:
     """A document as uploaded.
 
-    `earlier_signature` is a CMS (DER) of others who signed the same content; the new signature is added beside theirs.
+    `earlier_signature` is a CMS of others who signed the same content; the new signature is added beside theirs.
+    `content` is empty where it comes in parts.
     """
 
     title: str
@@ -76,14 +84,14 @@ class Order:
     signing_time: datetime
     language: Language = Language.KK
 
-    def fingerprint(self) -> bytes:
+    def fingerprint(self, contents_sha256: Sequence[bytes]) -> bytes:
         """SHA-256 of everything a repeat under the same request id must repeat."""
         digest = hashlib.sha256(b"finid-documents-order-v2\0")
         time = str(int(self.signing_time.timestamp()))
         parts = [self.application.encode(), self.signature.encode(), time.encode(), *self.certificates_der]
-        for document in self.documents:
+        for document, content_sha256 in zip(self.documents, contents_sha256, strict=True):
             parts += [document.title.encode(), document.format.encode(), document.level.encode()]
-            parts += [hashlib.sha256(part).digest() for part in (document.content, document.earlier_signature)]
+            parts += [content_sha256, hashlib.sha256(document.earlier_signature).digest()]
             parts.append(repr(document.pdf_field and (self.language.value, document.pdf_field)).encode())
         for part in parts:
             digest.update(len(part).to_bytes(4, "big") + part)
@@ -126,23 +134,31 @@ class Preparation:
     documents: tuple[PreparedDocument, ...]
     assembled_from_sha256: bytes | None = None
     """SHA-256 over the signatures that it was assembled from; None while it waits for them."""
+    person: bytes | None = None
+    """The signer's pseudonym; None when the certificate names nobody by an IIN."""
 
 
-def check(order: Order, *, now: datetime) -> None:
-    """Raise InvalidArgumentError naming every field of the order that breaks a rule."""
-    violations = list(_violations(order, now))
+def check(order: Order, *, now: datetime, in_parts: bool = False) -> None:
+    """Raise InvalidArgumentError naming every field of the order that breaks a rule; contents may come `in_parts`."""
+    violations = list(_violations(order, now, in_parts))
     if violations:
         raise InvalidArgumentError("the documents cannot be prepared as asked", violations=violations)
 
 
-def _violations(order: Order, now: datetime) -> Iterator[FieldViolation]:
+def _violations(order: Order, now: datetime, in_parts: bool) -> Iterator[FieldViolation]:
     if not 1 <= len(order.documents) <= MAX_DOCUMENTS:
         yield FieldViolation("documents", f"must be 1 to {MAX_DOCUMENTS}")
     for index, document in enumerate(order.documents):
         if not is_shown_text(document.title):
             rule = "must be 1 to 200 characters in NFC, none of them a control or direction mark, no blank at its ends"
             yield FieldViolation(f"documents[{index}].title", rule)
-        if not 1 <= len(document.content) <= MAX_CONTENT_BYTES:
+        if in_parts and not document.format.is_detached:
+            rule = (
+                "only a detached signature (CAdES, XAdES) is over content in parts; a PDF, and content that the signed "
+                f"document holds, is at most {MAX_CONTENT_BYTES} bytes and comes in one message"
+            )
+            yield FieldViolation(f"documents[{index}].format", rule)
+        if not in_parts and not 1 <= len(document.content) <= MAX_CONTENT_BYTES:
             yield FieldViolation(f"documents[{index}].content", f"must be 1 to {MAX_CONTENT_BYTES} bytes")
         if document.earlier_signature and not document.format.is_cms:
             rule = "only CAdES signatures stand beside earlier ones; a signed PDF or XML is itself the content"

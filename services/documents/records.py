@@ -29,6 +29,15 @@ class StoredDocument:
     content_key: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class PersonsDocument:
+    """A signed document, whose application had it signed, and whose certificate signed it (DER)."""
+
+    document: SignedDocument
+    application: str
+    certificate_der: bytes
+
+
 class Records(Protocol):
     """Every method is one statement; a lost database raises DependencyUnavailableError."""
 
@@ -54,6 +63,11 @@ class Records(Protocol):
 
     async def page(self, application: str, after: Cursor | None, limit: int) -> Sequence[SignedDocument]:
         """Return at most `limit` signed documents of an application, newest first."""
+
+    async def page_of_person(
+        self, person: bytes, application: str | None, after: Cursor | None, limit: int
+    ) -> Sequence[PersonsDocument]:
+        """Return at most `limit` signed documents of a person, of one application or of all, newest first."""
 
     async def get(self, application: str, document_id: str) -> StoredDocument | None:
         """Return a signed document of an application."""

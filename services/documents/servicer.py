@@ -1,5 +1,6 @@
 """DocumentsService: protobuf to the domain and back."""
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,15 +11,17 @@ from finid.documents.v1 import documents_pb2_grpc as rpc
 from finid.esign.v1 import esign_pb2 as esign
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from mesh.errors import FieldViolation, InvalidArgumentError
 from mesh.transaction import Binding
 from services.documents.appearance import PdfField
 from services.documents.archive import Archive
 from services.documents.assembling import Assembling, Missing, Supplies
 from services.documents.language import Language
 from services.documents.level import Level
+from services.documents.parts import Part
 from services.documents.preparation import Format, NewDocument, Order, PreparedDocument
 from services.documents.preparing import Preparing
-from services.documents.report import Indication, SignatureReport
+from services.documents.report import Indication, Report, SignatureReport
 from services.documents.revocation import Revocation
 from services.documents.signed_document import SignedDocument
 from services.documents.vouching import Vouching
@@ -66,6 +69,23 @@ class DocumentsServicer(rpc.DocumentsServiceServicer):
         made = await self._preparing.prepare(_order(request))
         return pb.PrepareResponse(preparation=made.id, documents=map(_prepared, made.documents))
 
+    async def PrepareParted(
+        self, requests: AsyncIterator[pb.PreparePartedRequest], _context: _Context
+    ) -> AsyncIterator[pb.PrepareResponse]:
+        """Store large documents and answer what is to be signed."""
+        first = await anext(requests, pb.PreparePartedRequest())
+        if not first.HasField("order"):
+            raise _out_of_order("order", "comes first")
+
+        async def parts() -> AsyncIterator[Part]:
+            async for request in requests:
+                if not request.HasField("content"):
+                    raise _out_of_order("content", "is all that follows the order")
+                yield Part(request.content.index, request.content.data)
+
+        made = await self._preparing.prepare_parted(_parted_order(first.order), parts())
+        yield pb.PrepareResponse(preparation=made.id, documents=map(_prepared, made.documents))
+
     async def Vouch(self, request: pb.VouchRequest, _context: _Context) -> pb.VouchResponse:
         """Vouch for a transaction of prepared documents."""
         return pb.VouchResponse(receipt=await self._vouching.vouch(request.preparation, request.transaction))
@@ -74,6 +94,21 @@ class DocumentsServicer(rpc.DocumentsServiceServicer):
         """Answer a document as it was uploaded."""
         found = await self._preparing.content(request.preparation, request.index)
         return pb.GetContentResponse(content=found.content, media_type=found.media_type)
+
+    async def ReadContent(
+        self, requests: AsyncIterator[pb.GetContentRequest], _context: _Context
+    ) -> AsyncIterator[pb.ReadContentResponse]:
+        """Answer a document as it was uploaded, in parts."""
+        request = await anext(requests, None)
+        if request is None:
+            raise _out_of_order("preparation", "is needed")
+        found = await self._preparing.content_parts(request.preparation, request.index)
+        content = pb.ReadContentResponse.Content(
+            media_type=found.media_type, size_bytes=found.size_bytes, sha256=found.sha256
+        )
+        yield pb.ReadContentResponse(content=content)
+        async for piece in found.pieces:
+            yield pb.ReadContentResponse(data=piece)
 
     async def Assemble(self, request: pb.AssembleRequest, _context: _Context) -> pb.AssembleResponse:
         """Make the signed documents, or say what is missing for them."""
@@ -107,6 +142,21 @@ class DocumentsServicer(rpc.DocumentsServiceServicer):
         page = await self._archive.list(request.application, page_size=request.page_size, page_token=request.page_token)
         return pb.ListDocumentsResponse(documents=map(_document, page.documents), next_page_token=page.next_token)
 
+    async def ListPersonDocuments(
+        self, request: pb.ListPersonDocumentsRequest, _context: _Context
+    ) -> pb.ListPersonDocumentsResponse:
+        """Answer a page of what a person signed."""
+        page = await self._archive.list_of_person(
+            request.iin, request.application or None, page_size=request.page_size, page_token=request.page_token
+        )
+        documents = (
+            pb.ListPersonDocumentsResponse.PersonDocument(
+                application=item.application, document=_document(item.document)
+            )
+            for item in page.documents
+        )
+        return pb.ListPersonDocumentsResponse(documents=documents, next_page_token=page.next_token)
+
     async def Download(self, request: pb.DownloadRequest, _context: _Context) -> pb.DownloadResponse:
         """Answer a signed document."""
         fetched = await self._archive.fetch(request.application, request.name.removeprefix("documents/"))
@@ -115,6 +165,27 @@ class DocumentsServicer(rpc.DocumentsServiceServicer):
     async def Validate(self, request: pb.ValidateRequest, _context: _Context) -> pb.ValidateResponse:
         """Validate a signed document."""
         report = await self._archive.validate(request.signed, request.content, tuple(request.crls_der))
+        return await self._validated(request, report)
+
+    async def ValidateParted(
+        self, requests: AsyncIterator[pb.ValidatePartedRequest], _context: _Context
+    ) -> AsyncIterator[pb.ValidateResponse]:
+        """Validate a signature over detached content that comes in parts."""
+        first = await anext(requests, pb.ValidatePartedRequest())
+        if not first.HasField("request") or first.request.content:
+            raise _out_of_order("request", "comes first, without content")
+
+        async def content() -> AsyncIterator[bytes]:
+            async for part in requests:
+                if not part.HasField("content"):
+                    raise _out_of_order("content", "is all that follows the request")
+                yield part.content
+
+        request = first.request
+        report = await self._archive.validate_parted(request.signed, content(), tuple(request.crls_der))
+        yield await self._validated(request, report)
+
+    async def _validated(self, request: pb.ValidateRequest, report: Report) -> pb.ValidateResponse:
         language = _LANGUAGES.get(request.report_language)
         html = await self._archive.page(report, request.signed, language) if language else ""
         return pb.ValidateResponse(
@@ -144,6 +215,30 @@ def _order(request: pb.PrepareRequest) -> Order:
         signing_time=request.signing_time.ToDatetime(UTC),
         language=_LANGUAGES.get(request.language, Language.KK),
     )
+
+
+def _parted_order(order: pb.PartedOrder) -> Order:
+    return Order(
+        request_id=order.request_id,
+        application=order.application,
+        signature=order.signature,
+        documents=tuple(
+            NewDocument(
+                title=document.title,
+                content=b"",
+                format=_FORMATS[document.format],
+                level=_LEVELS[document.level],
+                earlier_signature=document.earlier_signature,
+            )
+            for document in order.documents
+        ),
+        certificates_der=(order.certificate_der, *order.chain_der),
+        signing_time=order.signing_time.ToDatetime(UTC),
+    )
+
+
+def _out_of_order(field: str, rule: str) -> InvalidArgumentError:
+    return InvalidArgumentError("the messages are out of order", violations=[FieldViolation(field, rule)])
 
 
 def _pdf_field(field: esign.PdfField) -> PdfField:

@@ -9,6 +9,7 @@ from obstore.store import LocalStore, ObjectStore, S3Store
 from pydantic import AfterValidator, Field, model_validator
 
 from mesh.settings import KeyFile, MeshSettings, PublicFile, SecretFile, read_secret
+from services.documents.egress import Egress, rule_of
 
 if TYPE_CHECKING:  # obstore has it for type checkers only
     from obstore.store import S3Config
@@ -55,6 +56,12 @@ class DocumentsSettings(MeshSettings):
     documents_font_file: PublicFile = Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")
     """TrueType, for visible signatures: it must have the Cyrillic of Kazakh."""
 
+    documents_fetch_hosts: Annotated[str, Field(max_length=4096)] = ""
+    """Where revocation and issuers of uploaded documents may be fetched from, by the addresses in their certificates:
+    "" nowhere, "*" any public host, or hosts with commas between them. Only public addresses, ports 80 and 443."""
+    documents_fetch_networks: Annotated[str, Field(max_length=1024)] = ""
+    """Networks besides that are not public, with any port, for tests; production refuses it."""
+
     documents_workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that read uploads; each serves one call at a time."""
 
@@ -65,6 +72,18 @@ class DocumentsSettings(MeshSettings):
         if (self.documents_s3_key_id is None) != (self.documents_s3_secret_file is None):
             raise ValueError("FINID_DOCUMENTS_S3_KEY_ID and FINID_DOCUMENTS_S3_SECRET_FILE belong together")
         return self
+
+    @model_validator(mode="after")
+    def _fetches_as_it_may(self) -> Self:
+        rule_of(self.documents_fetch_hosts, self.documents_fetch_networks)
+        if self.documents_fetch_networks and self.env == "production":
+            raise ValueError("FINID_DOCUMENTS_FETCH_NETWORKS is for tests; production refuses it")
+        return self
+
+    def egress(self) -> Egress | None:
+        """Return the way out that the settings open, None when they open none."""
+        rule = rule_of(self.documents_fetch_hosts, self.documents_fetch_networks)
+        return None if rule is None else Egress(rule)
 
     def object_store(self) -> ObjectStore:
         """Return the store that the settings name."""

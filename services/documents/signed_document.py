@@ -46,34 +46,34 @@ class SignedDocument:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The place in an application's list, newest first, after which a page begins."""
+    """The place in a list, newest first, after which a page begins."""
 
     created_at: datetime
     id: str
 
 
 class PageTokens:
-    """Cursors as opaque text that only this service makes, each good for one application's list."""
+    """Cursors as opaque text that only this service makes, each good for one list: an application's, or a person's."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def write(self, application: str, cursor: Cursor) -> str:
+    def write(self, listed: str, cursor: Cursor) -> str:
         """Return the token of a cursor."""
         packed = _CURSOR.pack((cursor.created_at - _EPOCH) // _MICROSECOND, cursor.id.encode("ascii"))
-        return base64url.encode(packed + self._mac(application, packed))
+        return base64url.encode(packed + self._mac(listed, packed))
 
-    def read(self, application: str, token: str) -> Cursor:
+    def read(self, listed: str, token: str) -> Cursor:
         """Return the cursor of a token. Raises PageTokenError when this service did not make it for this list."""
         try:
             raw = base64url.decode(token)
         except ValueError as error:
             raise PageTokenError("the page token is not one of this list") from error
         packed, mac = raw[: _CURSOR.size], raw[_CURSOR.size :]
-        if len(raw) != _CURSOR.size + _MAC_BYTES or not hmac.compare_digest(mac, self._mac(application, packed)):
+        if len(raw) != _CURSOR.size + _MAC_BYTES or not hmac.compare_digest(mac, self._mac(listed, packed)):
             raise PageTokenError("the page token is not one of this list")
         microseconds, identifier = _CURSOR.unpack(packed)
         return Cursor(_EPOCH + microseconds * _MICROSECOND, identifier.decode("ascii"))
 
-    def _mac(self, application: str, packed: bytes) -> bytes:
-        return hmac.digest(self._key, application.encode() + b"\0" + packed, hashlib.sha256)[:_MAC_BYTES]
+    def _mac(self, listed: str, packed: bytes) -> bytes:
+        return hmac.digest(self._key, listed.encode() + b"\0" + packed, hashlib.sha256)[:_MAC_BYTES]

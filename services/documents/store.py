@@ -9,7 +9,7 @@ from services.documents.errors import ContentUnreadableError
 from services.documents.level import Level
 from services.documents.pades import Place
 from services.documents.preparation import Format, Preparation, PreparedDocument
-from services.documents.records import SignedObject, StoredDocument
+from services.documents.records import PersonsDocument, SignedObject, StoredDocument
 from services.documents.signed_document import Cursor, SignedDocument
 
 # Both tables by one statement, so that no preparation is ever seen without its documents.
@@ -17,8 +17,8 @@ _ADD = """
 WITH added AS (
     INSERT INTO documents.preparations (
         preparation, application, request_id, fingerprint, signature, signing_time, created_at, sealed_content_key,
-        sealed_certificates
-    ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        sealed_certificates, person
+    ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $20)
     ON CONFLICT DO NOTHING
     RETURNING preparation
 )
@@ -39,8 +39,8 @@ FROM added, unnest(
 
 _PREPARATION = """
 SELECT p.preparation, p.application, p.request_id, p.fingerprint, p.signature, p.signing_time, p.created_at,
-    p.sealed_content_key, p.sealed_certificates, p.assembled_from_sha256, d.document, d.sealed_title, d.format,
-    d.content_bytes, d.content_sha256, d.digest_sha256, d.place_start, d.place_end, d.object, d.level
+    p.sealed_content_key, p.sealed_certificates, p.assembled_from_sha256, p.person, d.document, d.sealed_title,
+    d.format, d.content_bytes, d.content_sha256, d.digest_sha256, d.place_start, d.place_end, d.object, d.level
 FROM documents.preparations AS p
 JOIN documents.prepared AS d ON d.preparation = p.preparation
 """
@@ -56,16 +56,16 @@ _ASSEMBLE = """
 WITH moved AS (
     UPDATE documents.preparations SET assembled_from_sha256 = $2, assembled_at = $3
     WHERE preparation = $1 AND assembled_at IS NULL AND sealed_content_key IS NOT NULL
-    RETURNING application
+    RETURNING application, person
 )
-INSERT INTO documents.signed (document, application, created_at, object, size_bytes, sha256)
-SELECT s.document, moved.application, $3, s.object, s.size_bytes, s.sha256
+INSERT INTO documents.signed (document, application, created_at, object, size_bytes, sha256, person)
+SELECT s.document, moved.application, $3, s.object, s.size_bytes, s.sha256, moved.person
 FROM moved, unnest($4::text[], $5::text[], $6::integer[], $7::bytea[]) AS s (document, object, size_bytes, sha256)
 """
 
 _SIGNED = """
 SELECT s.document, s.created_at, s.size_bytes, s.object, s.sha256, d.sealed_title, d.format, d.level, d.content_sha256,
-    p.preparation, p.application, p.signature, p.sealed_content_key
+    p.preparation, p.application, p.signature, p.sealed_content_key, p.sealed_certificates[1] AS sealed_certificate
 FROM documents.signed AS s
 JOIN documents.prepared AS d ON d.document = s.document
 JOIN documents.preparations AS p ON p.preparation = d.preparation
@@ -87,11 +87,31 @@ _NEXT_PAGE = (
     + " ORDER BY s.created_at DESC, s.document DESC LIMIT $2"
 )
 
+_FIRST_PAGE_OF_PERSON = _SIGNED + "WHERE s.person = $1 ORDER BY s.created_at DESC, s.document DESC LIMIT $2"
+
+_NEXT_PAGE_OF_PERSON = (
+    _SIGNED
+    + "WHERE s.person = $1 AND (s.created_at, s.document) < ($3, $4)"
+    + " ORDER BY s.created_at DESC, s.document DESC LIMIT $2"
+)
+
+_FIRST_PAGE_OF_PERSON_FOR = (
+    _SIGNED
+    + "WHERE s.person = $1 AND s.application = $3 AND p.application = $3"
+    + " ORDER BY s.created_at DESC, s.document DESC LIMIT $2"
+)
+
+_NEXT_PAGE_OF_PERSON_FOR = (
+    _SIGNED
+    + "WHERE s.person = $1 AND s.application = $5 AND p.application = $5 AND (s.created_at, s.document) < ($3, $4)"
+    + " ORDER BY s.created_at DESC, s.document DESC LIMIT $2"
+)
+
 _GET = _SIGNED + _OWN + " AND s.document = $2"
 
 _FORGET = """
 WITH forgotten AS (
-    UPDATE documents.preparations SET sealed_content_key = NULL
+    UPDATE documents.preparations SET sealed_content_key = NULL, person = NULL
     WHERE created_at < $1 AND assembled_at IS NULL AND sealed_content_key IS NOT NULL
     RETURNING preparation
 )
@@ -139,6 +159,7 @@ class Store:
             [document.place.end if document.place else None for document in documents],
             [document.object for document in documents],
             [document.level.value for document in documents],
+            preparation.person,
         )
         return changed > 0
 
@@ -184,6 +205,21 @@ class Store:
             rows = await self._database.all(_NEXT_PAGE, application, limit, after.created_at, after.id)
         return [self._signed(row) for row in rows]
 
+    async def page_of_person(
+        self, person: bytes, application: str | None, after: Cursor | None, limit: int
+    ) -> Sequence[PersonsDocument]:
+        """See `Records.page_of_person`."""
+        if application is None and after is None:
+            rows = await self._database.all(_FIRST_PAGE_OF_PERSON, person, limit)
+        elif application is None and after is not None:
+            rows = await self._database.all(_NEXT_PAGE_OF_PERSON, person, limit, after.created_at, after.id)
+        elif after is None:
+            rows = await self._database.all(_FIRST_PAGE_OF_PERSON_FOR, person, limit, application)
+        else:
+            place = (after.created_at, after.id)
+            rows = await self._database.all(_NEXT_PAGE_OF_PERSON_FOR, person, limit, *place, application)
+        return [PersonsDocument(self._signed(row), row["application"], self._certificate(row)) for row in rows]
+
     async def get(self, application: str, document_id: str) -> StoredDocument | None:
         """See `Records.get`."""
         row = await self._database.one(_GET, application, document_id)
@@ -199,6 +235,10 @@ class Store:
     def _content_key(self, row: Row) -> bytes:
         sealed_for = _bound(row["preparation"], row["application"])
         return _open(self._seal, row["sealed_content_key"], column="content_key", row=sealed_for)
+
+    def _certificate(self, row: Row) -> bytes:
+        seal = Seal(self._content_key(row))
+        return _open(seal, row["sealed_certificate"], column="certificate-0", row=row["preparation"])
 
     def _preparation(self, rows: Sequence[Row]) -> Preparation | None:
         if not rows:
@@ -221,6 +261,7 @@ class Store:
             ),
             documents=tuple(_prepared(seal, row) for row in rows),
             assembled_from_sha256=first["assembled_from_sha256"],
+            person=first["person"],
         )
 
     def _signed(self, row: Row) -> SignedDocument:

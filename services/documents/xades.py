@@ -119,10 +119,10 @@ class Signature:
             "</xades:QualifyingProperties></ds:Object></ds:Signature>"
         )
 
-    def archived(self, reference: bytes, value: str, unsigned: Sequence[str]) -> bytes:
-        """What an archive time stamp covers (EN 319 132-1, 5.5.2.2); the first reference digests `reference`."""
+    def archived(self, value: str, unsigned: Sequence[str]) -> bytes:
+        """What an archive time stamp covers behind what the first reference digests (EN 319 132-1, 5.5.2.2)."""
         texts = (self.signed_properties(), self.signed_info(), value, self.key_info(), *unsigned)
-        return reference + "".join(texts).encode()
+        return "".join(texts).encode()
 
     @property
     def _id(self) -> str:

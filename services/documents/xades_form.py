@@ -20,6 +20,11 @@ class Xades:
         self._inspector = inspector
         self._enveloped = enveloped
 
+    @property
+    def holds_content(self) -> bool:
+        """See `Form.holds_content`."""
+        return self._enveloped
+
     async def draft(self, upload: Upload) -> Draft:
         """See `Form.draft`. What is kept behind the content is the digest of the reference, and the place.
 
@@ -49,19 +54,22 @@ class Xades:
     async def archivable(self, signing: Signing) -> Archivable:
         """See `Form.archivable`: xades141:ArchiveTimeStamp behind the other unsigned properties."""
         signature, unsigned = self._prepared(signing), _unsigned(signing)
-        reference = signing.content
+        covered = hashlib.sha256()
         if self._enveloped:
-            reference = (await self._inspector.read_xml(signing.content)).content
-        if hashlib.sha256(reference).digest() != signature.subject.reference_sha256:
+            covered.update((await self._inspector.read_xml(signing.content)).content)
+        else:
+            async for piece in signing.pieces():
+                await asyncio.to_thread(covered.update, piece)
+        if covered.digest() != signature.subject.reference_sha256:
             raise InspectionFailedError("a document could not be archived")
         value = _value(signing.document.id, signing.signature, signing.certificates_der[0])
-        covered = signature.archived(reference, value, unsigned)
+        covered.update(signature.archived(value, unsigned))
 
         async def complete(token: bytes) -> bytes:
             stamp = xades.archive_time_stamp(token)
             return await asyncio.to_thread(_placed, signing, signature, (*unsigned, stamp))
 
-        return Archivable(hashlib.sha256(covered).digest(), complete)
+        return Archivable(covered.digest(), complete)
 
     def _prepared(self, signing: Signing) -> xades.Signature:
         try:

@@ -55,12 +55,14 @@ def issue(
     eku: tuple[x509.ObjectIdentifier, ...] = (),
     key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
     signs: bool = True,
+    iin: str = "900101300017",
+    says: tuple[x509.ExtensionType, ...] = (),
 ) -> Holder:
     """Issue one certificate; self-signed when `issuer` is None."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     if not ca and not eku:
-        subject = x509.Name([*subject, x509.NameAttribute(NameOID.SERIAL_NUMBER, "IIN900101300017")])
+        subject = x509.Name([*subject, x509.NameAttribute(NameOID.SERIAL_NUMBER, f"IIN{iin}")])
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -86,6 +88,8 @@ def issue(
             critical=True,
         )
     )
+    for extension in says:
+        builder = builder.add_extension(extension, critical=False)
     if issuer is not None:
         builder = builder.add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()), critical=False

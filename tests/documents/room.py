@@ -23,7 +23,8 @@ from services.documents.confined.worker import Worker
 from services.documents.inspector import Inspector
 from services.documents.preparation import Format, NewDocument, Order, Preparation, PreparedDocument
 from services.documents.preparing import Preparing
-from services.documents.records import Records, SignedObject, StoredDocument
+from services.documents.pseudonyms import Pseudonyms
+from services.documents.records import PersonsDocument, Records, SignedObject, StoredDocument
 from services.documents.retention import Retention
 from services.documents.signed_document import Cursor, PageTokens, SignedDocument
 from services.documents.vault import Vault
@@ -128,6 +129,24 @@ class MemoryRecords:
             documents = [item for item in documents if (item.created_at, item.id) < (after.created_at, after.id)]
         return documents[:limit]
 
+    async def page_of_person(
+        self, person: bytes, application: str | None, after: Cursor | None, limit: int
+    ) -> Sequence[PersonsDocument]:
+        found = [
+            PersonsDocument(
+                self._stored(document.id).document, preparation.application, preparation.certificates_der[0]
+            )
+            for preparation in self.preparations.values()
+            if preparation.person == person and application in {None, preparation.application}
+            for document in preparation.documents
+            if document.id in self.signed
+        ]
+        found.sort(key=lambda item: (item.document.created_at, item.document.id), reverse=True)
+        if after is not None:
+            place = (after.created_at, after.id)
+            found = [item for item in found if (item.document.created_at, item.document.id) < place]
+        return found[:limit]
+
     async def get(self, application: str, document_id: str) -> StoredDocument | None:
         if document_id not in self.signed or self._preparation_of(document_id).application != application:
             return None
@@ -185,11 +204,19 @@ class Room:
         self.vault = Vault(self.objects)
         self.inspector = inspector = Inspector(self.workers)
         keys = iter(range(1, 256))
+        self.pseudonyms = Pseudonyms(b"p" * 32)
         self.preparing = Preparing(
-            self.records, self.vault, inspector, now=self.clock, new_key=lambda: bytes([next(keys)]) * 32
+            self.records,
+            self.vault,
+            inspector,
+            now=self.clock,
+            new_key=lambda: bytes([next(keys)]) * 32,
+            pseudonyms=self.pseudonyms,
         )
         self.assembling = Assembling(self.records, self.vault, inspector, now=self.clock)
-        self.archive = Archive(self.records, self.vault, inspector, PageTokens(b"t" * 32), now=self.clock)
+        self.archive = Archive(
+            self.records, self.vault, inspector, PageTokens(b"t" * 32), self.pseudonyms, now=self.clock
+        )
         self.retention = Retention(self.records, self.vault, now=self.clock)
 
     def order(

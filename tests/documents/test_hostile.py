@@ -120,7 +120,7 @@ async def _ends(inspector: Inspector, content: bytes) -> None:
 async def _indication(inspector: Inspector, content: bytes) -> Indication | None:
     """What comes out; None when it is refused as what a worker may refuse."""
     try:
-        report = await inspector.validate(content, digests_of(CONTENT), (), now=NOW)
+        report = (await inspector.validate(content, digests_of(CONTENT), (), now=NOW)).report
     except tuple(REFUSALS.values()):
         return None
     return report.indication
@@ -132,7 +132,7 @@ async def test_bombs_end_in_time_and_the_worker_lives(pool: WorkerPool, detached
     for name, bomb in BOMBS.items():
         await _ends(inspector, bomb)
         assert pool.worker_pids == workers, name
-    report = await inspector.validate(detached, digests_of(CONTENT), authority.crls(), now=NOW)
+    report = (await inspector.validate(detached, digests_of(CONTENT), authority.crls(), now=NOW)).report
     assert report.indication is Indication.TOTAL_PASSED
 
 
@@ -296,7 +296,7 @@ async def test_wrapped_xml_is_refused_by_the_worker_too(pool: WorkerPool, author
     wrapped = (
         xmls.written(signed).replace(b"<order ", b"<message><order ", 1).replace(b"</order>", b"</order></message>")
     )
-    report = await Inspector(pool).validate(wrapped, {}, authority.crls(), now=NOW)
+    report = (await Inspector(pool).validate(wrapped, {}, authority.crls(), now=NOW)).report
     assert report.indication is Indication.TOTAL_FAILED
 
 

@@ -120,7 +120,9 @@ async def test_place_that_a_worker_invents_is_not_prepared(
             return ({}, []) if method == "check_signer" else self._answer
 
     inventor = Inspector(Inventor({"start": start, "end": end}, [appended]))
-    preparing = Preparing(room.records, room.vault, inventor, now=Clock(), new_key=lambda: bytes(32))
+    preparing = Preparing(
+        room.records, room.vault, inventor, now=Clock(), new_key=lambda: bytes(32), pseudonyms=room.pseudonyms
+    )
     with pytest.raises(InspectionFailedError):
         await preparing.prepare(room.order(pdf()))
     assert room.stored_objects() == []

@@ -195,7 +195,7 @@ async def test_archive_time_stamp_covers_the_signature_its_time_stamp_and_its_ev
     info = signer_info(signature)
     token = asn1_cms.ContentInfo.load(unsigned(signature)["0.4.0.1733.2.4"].dump())
     [stamper] = token["content"]["signer_infos"]
-    [index] = [item["values"][0] for item in stamper["unsigned_attrs"] if item["type"].native == "0.4.0.1733.2.5"]
+    [index] = [item["values"][0] for item in stamper["unsigned_attrs"] if item["type"].native == "0.4.0.19122.1.5"]
 
     def hashes(elements: list[bytes]) -> set[bytes]:
         return {hashlib.sha256(element).digest() for element in elements}

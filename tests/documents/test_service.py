@@ -1,8 +1,9 @@
 """The documents service as it is deployed: its own process, mTLS, PostgreSQL, a folder, a worker, health."""
 
 import hashlib
+import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -193,3 +194,94 @@ async def test_answers_of_prepare_are_what_the_transaction_and_the_signer_need(
             assert await _reason(stub.Prepare(asked, timeout=20)) == "DEPENDENCY_UNAVAILABLE"
         await documents.becomes(SERVING, 5.0)
         assert (await stub.Prepare(asked, timeout=20)).documents == [document]
+
+
+LARGE_BYTES = 200_000_000
+PART = os.urandom(1024 * 1024)
+
+
+def _large() -> AsyncIterator[bytes]:
+    """200 MB, made as they are sent: parts that all differ."""
+
+    async def made() -> AsyncIterator[bytes]:
+        for number, start in enumerate(range(0, LARGE_BYTES, len(PART))):
+            yield (number.to_bytes(4, "big") + PART[4:])[: LARGE_BYTES - start]
+
+    return made()
+
+
+def _peak_rss_mib(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+async def test_200_megabytes_are_signed_read_and_verified_in_little_memory(
+    environment: dict[str, str], tmp_path: Path, authority: Authority
+) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    whole = _request(authority, (esign_pb2.SIGNATURE_FORMAT_CADES_DETACHED, b"x"), request_id="request-0030")
+    order = pb.PartedOrder(
+        request_id=whole.request_id,
+        application=APPLICATION,
+        signature=whole.signature,
+        documents=[
+            pb.PartedDocument(
+                title="Видео",
+                format=esign_pb2.SIGNATURE_FORMAT_CADES_DETACHED,
+                level=esign_pb2.SIGNATURE_LEVEL_B_T,
+            )
+        ],
+        certificate_der=authority.signer.der,
+        chain_der=authority.chain,
+        signing_time=whole.signing_time,
+    )
+    expected = hashlib.sha256()
+
+    async def upload() -> AsyncIterator[pb.PreparePartedRequest]:
+        yield pb.PreparePartedRequest(order=order)
+        async for data in _large():
+            expected.update(data)
+            yield pb.PreparePartedRequest(content=pb.ContentPart(index=0, data=data))
+
+    async with deployed("documents", _mesh(tmp_path), environment) as documents:
+        stub = _stub(documents)
+        assert documents.process is not None
+        pid = documents.process.pid
+        before_mib = _peak_rss_mib(pid)
+        [prepared] = [answer async for answer in stub.PrepareParted(upload(), timeout=60)]
+        [document] = prepared.documents
+        assert document.content_sha256 == expected.digest()
+
+        assembled = await stub.Assemble(_assembly(authority, prepared), timeout=20)
+        name = assembled.documents[0].name
+        signed = (await stub.Download(pb.DownloadRequest(application=APPLICATION, name=name), timeout=20)).content
+
+        wanted = pb.GetContentRequest(preparation=prepared.preparation, index=0)
+        assert await _reason(stub.GetContent(wanted, timeout=20)) == "CONTENT_ONLY_IN_PARTS"
+        reading, large = stub.ReadContent(iter([wanted]), timeout=60), _large()
+        async for part in reading:
+            if part.HasField("content"):
+                assert (part.content.size_bytes, part.content.sha256) == (LARGE_BYTES, expected.digest())
+                continue
+            assert part.data == await anext(large)
+            if part.data[:4] == (64).to_bytes(4, "big"):  # the rest is more of the same
+                reading.cancel()
+                break
+
+        async def validation() -> AsyncIterator[pb.ValidatePartedRequest]:
+            request = pb.ValidateRequest(signed=signed, crls_der=authority.crls(at=now))
+            yield pb.ValidatePartedRequest(request=request)
+            async for data in _large():
+                yield pb.ValidatePartedRequest(content=data)
+
+        [report] = [answer async for answer in stub.ValidateParted(validation(), timeout=60)]
+        assert report.indication == esign_pb2.INDICATION_TOTAL_PASSED, report
+
+        content = pb.PreparePartedRequest(content=pb.ContentPart(index=0, data=b"x"))
+        asked = pb.PreparePartedRequest(order=order)
+        for mixed_up in ([content], [asked, asked], []):
+            answers = stub.PrepareParted(iter(mixed_up), timeout=20)
+            assert await _reason(anext(aiter(answers))) == "INVALID_REQUEST"
+        grown_mib = _peak_rss_mib(pid) - before_mib
+    print(f"peak RSS before {before_mib:.0f} MiB, grown by {grown_mib:.0f} MiB with {LARGE_BYTES} bytes")
+    assert grown_mib < 96

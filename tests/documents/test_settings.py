@@ -103,3 +103,36 @@ def test_trust_anchors_without_a_certificate_are_refused(
     (tmp_path / "anchors.pem").write_text(content)
     good.setenv("FINID_TRUST_ANCHORS_FILE", str(tmp_path / "anchors.pem"))
     assert "FINID_TRUST_ANCHORS_FILE" in refusal(capsys)
+
+
+def test_nothing_is_fetched_unless_hosts_are_named(good: pytest.MonkeyPatch) -> None:
+    assert DocumentsSettings.load().egress() is None
+    good.setenv("FINID_DOCUMENTS_FETCH_HOSTS", "crl.pki.gov.kz, ocsp.pki.gov.kz")
+    assert DocumentsSettings.load().egress() is not None
+
+
+@pytest.mark.parametrize(
+    ("hosts", "networks", "said"),
+    [
+        ("*.gov.kz", "", "one by one"),
+        ("http://crl.pki.gov.kz/", "", "one by one"),
+        ("*", "10.0.0.1/8", "host bits"),
+        ("*", "everywhere", "everywhere"),
+    ],
+)
+def test_egress_that_is_not_understood_is_refused(
+    good: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], hosts: str, networks: str, said: str
+) -> None:
+    good.setenv("FINID_DOCUMENTS_FETCH_HOSTS", hosts)
+    good.setenv("FINID_DOCUMENTS_FETCH_NETWORKS", networks)
+    assert said in refusal(capsys)
+
+
+def test_production_fetches_from_public_addresses_only(
+    good: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good.setenv("FINID_ENV", "production")
+    good.setenv("FINID_DOCUMENTS_FETCH_HOSTS", "*")
+    assert DocumentsSettings.load().egress() is not None
+    good.setenv("FINID_DOCUMENTS_FETCH_NETWORKS", "127.0.0.0/8")
+    assert "production refuses it" in refusal(capsys)

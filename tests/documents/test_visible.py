@@ -35,7 +35,13 @@ def room(authority: Authority) -> Room:
     person = issue(NAME, authority.issuing)
     made = Room(Authority(authority.root, authority.issuing, person, authority.tsa))
     made.preparing = Preparing(
-        made.records, made.vault, made.inspector, now=made.clock, new_key=lambda: b"k" * 32, verification_url=URL
+        made.records,
+        made.vault,
+        made.inspector,
+        now=made.clock,
+        new_key=lambda: b"k" * 32,
+        pseudonyms=made.pseudonyms,
+        verification_url=URL,
     )
     return made
 

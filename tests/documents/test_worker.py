@@ -23,6 +23,7 @@ from tests.documents.pdfs import encrypted_pdf, fields_without_end, nested_array
 from tests.documents.room import Room, cades, contract_pdf, pdf
 
 CPU_BUDGET_S = 1.0
+HEADER = {"now": int(NOW.timestamp()), "crls": 0, "issuers": 0, "ocsp_responses": 0, "asks": True}
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ async def test_whole_way_through_a_confined_process(room: Room, authority: Autho
     with pytest.raises(PdfEncryptedError):
         await _reserve(inspector, encrypted_pdf())
     [signed] = await room.signed(pdf())
-    report = await inspector.validate(signed, {}, authority.crls(), now=NOW + timedelta(minutes=1))
+    report = (await inspector.validate(signed, {}, authority.crls(), now=NOW + timedelta(minutes=1))).report
     assert report.indication is Indication.TOTAL_PASSED
     assert report.signatures[0].stamped_at == NOW
 
@@ -90,7 +91,7 @@ async def test_worker_writes_nothing_about_certificates(room: Room, authority: A
         "print(serve(arguments).validate(header, [sys.stdin.buffer.read()]))"
     )
     anchors = {"trust_anchors_pem": authority.anchors_pem.decode(), "cpu_budget_s": 5.0}
-    header = {"now": int(NOW.timestamp()), "content_digests": {"sha256": hashlib.sha256(b"content").hexdigest()}}
+    header = HEADER | {"content_digests": {"sha256": hashlib.sha256(b"content").hexdigest()}}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", script, json.dumps(anchors), json.dumps(header)), stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
@@ -112,7 +113,7 @@ async def test_nothing_is_left_to_import_when_the_first_upload_comes(room: Room,
         "print(answer['signatures'][0]['signer_serial'], sorted(set(sys.modules) - before))"
     )
     anchors = {"trust_anchors_pem": authority.anchors_pem.decode(), "cpu_budget_s": 5.0}
-    header = {"now": int(NOW.timestamp()), "content_digests": {}}
+    header = HEADER | {"content_digests": {}}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", script, json.dumps(anchors), json.dumps(header)), stdin=PIPE, stdout=PIPE, stderr=PIPE
     )

@@ -48,14 +48,17 @@ def subject_and_serial(certificate_der: bytes) -> tuple[str, str]:
 def chain_of(certificate_der: bytes, evidence: Evidence) -> tuple[ChainCertificate, ...]:
     """The chain from a certificate as far up as the certificates at hand lead, each issued by the next."""
     anchors = [der.dump() for der in evidence.anchors]
-    chain = _chain(certificate_der, [*anchors, *(known.dump() for known in evidence.certificates)])
-    return tuple(_described(certificate, anchors) for certificate in chain)
+    return tuple(_described(certificate, anchors) for certificate in certificates_of_chain(certificate_der, evidence))
+
+
+def certificates_of_chain(certificate_der: bytes, evidence: Evidence) -> Sequence[x509.Certificate]:
+    """The certificates of that chain; none when the first cannot be read."""
+    return _chain(certificate_der, [known.dump() for known in (*evidence.anchors, *evidence.certificates)])
 
 
 def revocation_of(certificate_der: bytes, evidence: Evidence) -> tuple[RevocationEvidence, ...]:
     """What the evidence at hand says of each certificate of the chain."""
-    anchors = [known.dump() for known in evidence.anchors]
-    chain = _chain(certificate_der, [*anchors, *(known.dump() for known in evidence.certificates)])
+    chain = certificates_of_chain(certificate_der, evidence)
     crls = [(der, x509.load_der_x509_crl(der)) for der in _readable_crls(crl.dump() for crl in evidence.crls)]
     found: list[RevocationEvidence] = []
     for certificate, issuer in itertools.pairwise(chain):

@@ -1,7 +1,7 @@
 """What signatures are judged by: trust anchors, and what is at hand of certificates, CRLs and OCSP responses."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -22,7 +22,10 @@ MAX_TIME_STAMPS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What signatures are judged by; `now` is UTC. `sources` tell by SHA-256 of its DER where a piece came from."""
+    """What signatures are judged by; `now` is UTC. `sources` tell by SHA-256 of its DER where a piece came from.
+
+    `unjudged` is told of each certificate that could not be judged, with the evidence at hand.
+    """
 
     anchors: Sequence[x509.Certificate]
     crls: Sequence[CertificateList]
@@ -30,6 +33,7 @@ class Evidence:
     ocsps: Sequence[OCSPResponse] = ()
     certificates: Sequence[x509.Certificate] = ()
     sources: Mapping[bytes, EvidenceSource] = field(default_factory=dict)
+    unjudged: "Callable[[bytes, Evidence], None] | None" = None
 
     def judgement(self, *, revocation: bool = True, at: datetime | None = None) -> trust.Judgement:
         """The rules for now, or for a time in the past; without `revocation` to tell what the lack of a CRL changes."""
@@ -42,6 +46,11 @@ class Evidence:
             ocsps=self.ocsps,
             revocation=revocation,
         )
+
+    def note_unjudged(self, certificate_der: bytes) -> None:
+        """Say that a certificate could not be judged by this."""
+        if self.unjudged is not None:
+            self.unjudged(certificate_der, self)
 
     def with_embedded(
         self,
@@ -90,6 +99,19 @@ def readable_certificates(ders: Iterable[bytes]) -> list[x509.Certificate]:
         except pdf.MALFORMED:
             continue
         found.append(certificate)
+    return found
+
+
+def fetched_certificates(answers: Iterable[bytes]) -> list[bytes]:
+    """Certificates (DER) in what AIA led to: one, or a "certs-only" CMS (RFC 5280, 4.2.2.1)."""
+    found: list[bytes] = []
+    for der in answers:
+        try:
+            envelope = cms.ContentInfo.load(der, strict=True)
+            if envelope["content_type"].native == "signed_data":
+                found += [choice.chosen.dump() for choice in cms_parts.choices(envelope["content"]["certificates"])]
+        except pdf.MALFORMED:
+            found.append(der)
     return found
 
 

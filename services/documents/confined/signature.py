@@ -50,7 +50,7 @@ _EXPLANATIONS: Final = {
     "REVOKED_NO_POE": "the certificate is revoked, and nothing proves that it signed before",
     "SIG_CRYPTO_FAILURE": "the signature value does not verify",
     "SIGNED_DATA_NOT_FOUND": "the signature is detached and its content was not given",
-    "TRY_LATER": "no fresh evidence on revocation was at hand",
+    "TRY_LATER": "no fresh evidence on revocation was at hand, and none was fetched",
 }
 _WITHOUT_TIME: Final = "valid now; without a time stamp nothing proves when it was made"
 
@@ -126,6 +126,8 @@ def describe(signed_data: cms.SignedData, report: SignatureReport, evidence: Evi
     report = replace(report, signer_subject=subject, signer_serial=serial)
     if evidence is None:
         return report
+    if report.indication is Indication.INDETERMINATE:
+        evidence.note_unjudged(certificate_der)
     return replace(
         report,
         best_signature_at=report.stamped_at or evidence.now,

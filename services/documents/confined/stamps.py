@@ -1,11 +1,12 @@
 """Judging the time stamps that a signature carries (EN 319 102-1, 5.4)."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
 from asn1crypto import cms, tsp
-from pyhanko.sign.ades.report import AdESIndeterminate, AdESPassed, AdESSubIndic
+from pyhanko.sign.ades.report import AdESIndeterminate, AdESPassed, AdESStatus, AdESSubIndic
 from pyhanko.sign.general import CMSExtractionError, extract_certificate_info
 from pyhanko.sign.validation.ades import ades_timestamp_validation
 from pyhanko.sign.validation.errors import SignatureValidationError
@@ -19,6 +20,14 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 def judge(token: cms.SignedData, imprint_of: Callable[[str], bytes], evidence: Evidence) -> AdESSubIndic:
     """Judge a time stamp over what `imprint_of` gives the digest of, by its algorithm's name."""
+    judged = _judged(token, imprint_of, evidence)
+    if judged.status is AdESStatus.INDETERMINATE and evidence.unjudged is not None:
+        with suppress(CMSExtractionError, *pdf.MALFORMED):
+            evidence.note_unjudged(extract_certificate_info(token).signer_cert.dump())
+    return judged
+
+
+def _judged(token: cms.SignedData, imprint_of: Callable[[str], bytes], evidence: Evidence) -> AdESSubIndic:
     judgement = evidence.judgement()
     try:
         result = trust.run(

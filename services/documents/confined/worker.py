@@ -31,9 +31,11 @@ from services.documents.confined import (
 from services.documents.confined import evidence as evidences
 from services.documents.confined.appearance import Look
 from services.documents.confined.evidence import Evidence
+from services.documents.confined.lacking import Lacking
 from services.documents.confined.pdf import Visible
 from services.documents.errors import DocumentTooComplexError
 from services.documents.pades import Place
+from services.documents.report import EvidenceSource
 
 DEFAULT_FONT: Final = "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"
 """Debian's fonts-dejavu-core: it has the Cyrillic of Kazakh."""
@@ -160,14 +162,34 @@ class Worker:
         return self._answer(work)
 
     def validate(self, header: Header, blobs: list[bytes]) -> Answer:
-        """[signed, CRL …]; now, content_digests (hex by algorithm) → signatures."""
+        """[signed, CRL …, fetched issuer …, OCSP …, CRL …]; now, content_digests (hex by algorithm), counts, asks.
+
+        → signatures; and, where `asks`, what is wanted to say more: wanted; [OCSP request or nothing, of each].
+        """
 
         def work() -> Answer:
-            signed, *given = blobs
+            signed, *rest = blobs
+            given, issuers, ocsps, crls = _split(rest, header["crls"], header["issuers"], header["ocsp_responses"])
+            lacking = Lacking()
             digests = {name: bytes.fromhex(value) for name, value in header["content_digests"].items()}
-            evidence = Evidence(self._anchors, evidences.readable_crls(given), _time(header["now"]))
+            evidence = Evidence(
+                self._anchors,
+                evidences.readable_crls(given),
+                _time(header["now"]),
+                unjudged=lacking.note if header["asks"] else None,
+            ).with_embedded(
+                EvidenceSource.FETCHED,
+                certificates_der=evidences.fetched_certificates(issuers),
+                crls_der=crls,
+                ocsps_der=ocsps,
+            )
             report = validation.validate(signed, digests, evidence)
-            return {"signatures": [report_json.of(found) for found in report.signatures]}, []
+            wanted = list(lacking.found)
+            answer = {
+                "signatures": [report_json.of(found) for found in report.signatures],
+                "wanted": [{"kind": item.kind.value, "url": item.url} for item in wanted],
+            }
+            return answer, [item.request for item in wanted]
 
         return self._answer(work)
 

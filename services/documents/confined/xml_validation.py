@@ -98,6 +98,8 @@ def _judged(element: etree._Element, content_digests: Mapping[str, bytes], evide
     except (etree.LxmlError, *pdf.MALFORMED):
         return _failed(report, Indication.TOTAL_FAILED, "FORMAT_FAILURE")
     judged = signature.report_of(verdict.sub_indication, verdict.stamped_at, verdict.of_time_stamp)
+    if judged.indication is Indication.INDETERMINATE:
+        evidence.note_unjudged(certificate_der)
     return replace(
         report,
         indication=judged.indication,

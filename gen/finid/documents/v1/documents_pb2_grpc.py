@@ -39,6 +39,11 @@ class DocumentsServiceStub:
                 request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.PrepareRequest.SerializeToString,
                 response_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.PrepareResponse.FromString,
                 _registered_method=True)
+        self.PrepareParted = channel.stream_stream(
+                '/finid.documents.v1.DocumentsService/PrepareParted',
+                request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.PreparePartedRequest.SerializeToString,
+                response_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.PrepareResponse.FromString,
+                _registered_method=True)
         self.Vouch = channel.unary_unary(
                 '/finid.documents.v1.DocumentsService/Vouch',
                 request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.VouchRequest.SerializeToString,
@@ -48,6 +53,11 @@ class DocumentsServiceStub:
                 '/finid.documents.v1.DocumentsService/GetContent',
                 request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.GetContentRequest.SerializeToString,
                 response_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.GetContentResponse.FromString,
+                _registered_method=True)
+        self.ReadContent = channel.stream_stream(
+                '/finid.documents.v1.DocumentsService/ReadContent',
+                request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.GetContentRequest.SerializeToString,
+                response_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.ReadContentResponse.FromString,
                 _registered_method=True)
         self.Assemble = channel.unary_unary(
                 '/finid.documents.v1.DocumentsService/Assemble',
@@ -64,6 +74,11 @@ class DocumentsServiceStub:
                 request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.ListDocumentsRequest.SerializeToString,
                 response_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.ListDocumentsResponse.FromString,
                 _registered_method=True)
+        self.ListPersonDocuments = channel.unary_unary(
+                '/finid.documents.v1.DocumentsService/ListPersonDocuments',
+                request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.ListPersonDocumentsRequest.SerializeToString,
+                response_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.ListPersonDocumentsResponse.FromString,
+                _registered_method=True)
         self.Download = channel.unary_unary(
                 '/finid.documents.v1.DocumentsService/Download',
                 request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.DownloadRequest.SerializeToString,
@@ -74,6 +89,11 @@ class DocumentsServiceStub:
                 request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.ValidateRequest.SerializeToString,
                 response_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.ValidateResponse.FromString,
                 _registered_method=True)
+        self.ValidateParted = channel.stream_stream(
+                '/finid.documents.v1.DocumentsService/ValidateParted',
+                request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.ValidatePartedRequest.SerializeToString,
+                response_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.ValidateResponse.FromString,
+                _registered_method=True)
 
 
 class DocumentsServiceServicer:
@@ -81,6 +101,15 @@ class DocumentsServiceServicer:
 
     def Prepare(self, request, context):
         """Stores the documents and computes what will be signed. Idempotent by `request_id`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PrepareParted(self, request_iterator, context):
+        """The same for detached signatures over contents that are too large for one message, 256 MiB of them at most: the order
+        first, then the contents in parts, document after document. One answer, when all of it is there. A repeat sends all
+        of it again. What is cut off leaves nothing behind.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,6 +125,13 @@ class DocumentsServiceServicer:
 
     def GetContent(self, request, context):
         """The content of a prepared document, for the person to read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadContent(self, request_iterator, context):
+        """The same in parts, of any length: one request, then what it is, then its parts. It is whole when the call ends well.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,6 +158,13 @@ class DocumentsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPersonDocuments(self, request, context):
+        """What one person signed, newest first, found without an IIN in the database.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Download(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -134,12 +177,25 @@ class DocumentsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ValidateParted(self, request_iterator, context):
+        """The same for a signature over detached content of any length: the request without content, then the content in parts.
+        One answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DocumentsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Prepare': grpc.unary_unary_rpc_method_handler(
                     servicer.Prepare,
                     request_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.PrepareRequest.FromString,
+                    response_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.PrepareResponse.SerializeToString,
+            ),
+            'PrepareParted': grpc.stream_stream_rpc_method_handler(
+                    servicer.PrepareParted,
+                    request_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.PreparePartedRequest.FromString,
                     response_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.PrepareResponse.SerializeToString,
             ),
             'Vouch': grpc.unary_unary_rpc_method_handler(
@@ -151,6 +207,11 @@ def add_DocumentsServiceServicer_to_server(servicer, server):
                     servicer.GetContent,
                     request_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.GetContentRequest.FromString,
                     response_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.GetContentResponse.SerializeToString,
+            ),
+            'ReadContent': grpc.stream_stream_rpc_method_handler(
+                    servicer.ReadContent,
+                    request_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.GetContentRequest.FromString,
+                    response_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.ReadContentResponse.SerializeToString,
             ),
             'Assemble': grpc.unary_unary_rpc_method_handler(
                     servicer.Assemble,
@@ -167,6 +228,11 @@ def add_DocumentsServiceServicer_to_server(servicer, server):
                     request_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.ListDocumentsRequest.FromString,
                     response_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.ListDocumentsResponse.SerializeToString,
             ),
+            'ListPersonDocuments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPersonDocuments,
+                    request_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.ListPersonDocumentsRequest.FromString,
+                    response_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.ListPersonDocumentsResponse.SerializeToString,
+            ),
             'Download': grpc.unary_unary_rpc_method_handler(
                     servicer.Download,
                     request_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.DownloadRequest.FromString,
@@ -175,6 +241,11 @@ def add_DocumentsServiceServicer_to_server(servicer, server):
             'Validate': grpc.unary_unary_rpc_method_handler(
                     servicer.Validate,
                     request_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.ValidateRequest.FromString,
+                    response_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.ValidateResponse.SerializeToString,
+            ),
+            'ValidateParted': grpc.stream_stream_rpc_method_handler(
+                    servicer.ValidateParted,
+                    request_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.ValidatePartedRequest.FromString,
                     response_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.ValidateResponse.SerializeToString,
             ),
     }
@@ -204,6 +275,33 @@ class DocumentsService:
             target,
             '/finid.documents.v1.DocumentsService/Prepare',
             finid_dot_documents_dot_v1_dot_documents__pb2.PrepareRequest.SerializeToString,
+            finid_dot_documents_dot_v1_dot_documents__pb2.PrepareResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PrepareParted(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/finid.documents.v1.DocumentsService/PrepareParted',
+            finid_dot_documents_dot_v1_dot_documents__pb2.PreparePartedRequest.SerializeToString,
             finid_dot_documents_dot_v1_dot_documents__pb2.PrepareResponse.FromString,
             options,
             channel_credentials,
@@ -259,6 +357,33 @@ class DocumentsService:
             '/finid.documents.v1.DocumentsService/GetContent',
             finid_dot_documents_dot_v1_dot_documents__pb2.GetContentRequest.SerializeToString,
             finid_dot_documents_dot_v1_dot_documents__pb2.GetContentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadContent(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/finid.documents.v1.DocumentsService/ReadContent',
+            finid_dot_documents_dot_v1_dot_documents__pb2.GetContentRequest.SerializeToString,
+            finid_dot_documents_dot_v1_dot_documents__pb2.ReadContentResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -351,6 +476,33 @@ class DocumentsService:
             _registered_method=True)
 
     @staticmethod
+    def ListPersonDocuments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.documents.v1.DocumentsService/ListPersonDocuments',
+            finid_dot_documents_dot_v1_dot_documents__pb2.ListPersonDocumentsRequest.SerializeToString,
+            finid_dot_documents_dot_v1_dot_documents__pb2.ListPersonDocumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Download(request,
             target,
             options=(),
@@ -393,6 +545,33 @@ class DocumentsService:
             target,
             '/finid.documents.v1.DocumentsService/Validate',
             finid_dot_documents_dot_v1_dot_documents__pb2.ValidateRequest.SerializeToString,
+            finid_dot_documents_dot_v1_dot_documents__pb2.ValidateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ValidateParted(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/finid.documents.v1.DocumentsService/ValidateParted',
+            finid_dot_documents_dot_v1_dot_documents__pb2.ValidatePartedRequest.SerializeToString,
             finid_dot_documents_dot_v1_dot_documents__pb2.ValidateResponse.FromString,
             options,
             channel_credentials,

@@ -35,12 +35,19 @@ class DocumentsServiceStub:
     def __new__(cls, channel: _aio.Channel) -> DocumentsServiceAsyncStub: ...
     Prepare: _grpc.UnaryUnaryMultiCallable[_documents_pb2.PrepareRequest, _documents_pb2.PrepareResponse]
     """Stores the documents and computes what will be signed. Idempotent by `request_id`."""
+    PrepareParted: _grpc.StreamStreamMultiCallable[_documents_pb2.PreparePartedRequest, _documents_pb2.PrepareResponse]
+    """The same for detached signatures over contents that are too large for one message, 256 MiB of them at most: the order
+    first, then the contents in parts, document after document. One answer, when all of it is there. A repeat sends all
+    of it again. What is cut off leaves nothing behind.
+    """
     Vouch: _grpc.UnaryUnaryMultiCallable[_documents_pb2.VouchRequest, _documents_pb2.VouchResponse]
     """Vouches for a transaction that is about exactly the prepared documents: PREPARATION, without which the signer signs
     nothing.
     """
     GetContent: _grpc.UnaryUnaryMultiCallable[_documents_pb2.GetContentRequest, _documents_pb2.GetContentResponse]
     """The content of a prepared document, for the person to read."""
+    ReadContent: _grpc.StreamStreamMultiCallable[_documents_pb2.GetContentRequest, _documents_pb2.ReadContentResponse]
+    """The same in parts, of any length: one request, then what it is, then its parts. It is whole when the call ends well."""
     Assemble: _grpc.UnaryUnaryMultiCallable[_documents_pb2.AssembleRequest, _documents_pb2.AssembleResponse]
     """Puts signatures, time stamps and evidence into the documents and stores them. Idempotent by preparation. While
     something is missing that the documents' levels need, the answer says what: call again with all of it.
@@ -48,20 +55,33 @@ class DocumentsServiceStub:
     GetSignatureDocuments: _grpc.UnaryUnaryMultiCallable[_documents_pb2.GetSignatureDocumentsRequest, _documents_pb2.GetSignatureDocumentsResponse]
     """The signed documents of one signature, in the order of the request."""
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_documents_pb2.ListDocumentsRequest, _documents_pb2.ListDocumentsResponse]
+    ListPersonDocuments: _grpc.UnaryUnaryMultiCallable[_documents_pb2.ListPersonDocumentsRequest, _documents_pb2.ListPersonDocumentsResponse]
+    """What one person signed, newest first, found without an IIN in the database."""
     Download: _grpc.UnaryUnaryMultiCallable[_documents_pb2.DownloadRequest, _documents_pb2.DownloadResponse]
     Validate: _grpc.UnaryUnaryMultiCallable[_documents_pb2.ValidateRequest, _documents_pb2.ValidateResponse]
+    ValidateParted: _grpc.StreamStreamMultiCallable[_documents_pb2.ValidatePartedRequest, _documents_pb2.ValidateResponse]
+    """The same for a signature over detached content of any length: the request without content, then the content in parts.
+    One answer.
+    """
 
 @_typing.type_check_only
 class DocumentsServiceAsyncStub(DocumentsServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Prepare: _aio.UnaryUnaryMultiCallable[_documents_pb2.PrepareRequest, _documents_pb2.PrepareResponse]  # type: ignore[assignment]
     """Stores the documents and computes what will be signed. Idempotent by `request_id`."""
+    PrepareParted: _aio.StreamStreamMultiCallable[_documents_pb2.PreparePartedRequest, _documents_pb2.PrepareResponse]  # type: ignore[assignment]
+    """The same for detached signatures over contents that are too large for one message, 256 MiB of them at most: the order
+    first, then the contents in parts, document after document. One answer, when all of it is there. A repeat sends all
+    of it again. What is cut off leaves nothing behind.
+    """
     Vouch: _aio.UnaryUnaryMultiCallable[_documents_pb2.VouchRequest, _documents_pb2.VouchResponse]  # type: ignore[assignment]
     """Vouches for a transaction that is about exactly the prepared documents: PREPARATION, without which the signer signs
     nothing.
     """
     GetContent: _aio.UnaryUnaryMultiCallable[_documents_pb2.GetContentRequest, _documents_pb2.GetContentResponse]  # type: ignore[assignment]
     """The content of a prepared document, for the person to read."""
+    ReadContent: _aio.StreamStreamMultiCallable[_documents_pb2.GetContentRequest, _documents_pb2.ReadContentResponse]  # type: ignore[assignment]
+    """The same in parts, of any length: one request, then what it is, then its parts. It is whole when the call ends well."""
     Assemble: _aio.UnaryUnaryMultiCallable[_documents_pb2.AssembleRequest, _documents_pb2.AssembleResponse]  # type: ignore[assignment]
     """Puts signatures, time stamps and evidence into the documents and stores them. Idempotent by preparation. While
     something is missing that the documents' levels need, the answer says what: call again with all of it.
@@ -69,8 +89,14 @@ class DocumentsServiceAsyncStub(DocumentsServiceStub):
     GetSignatureDocuments: _aio.UnaryUnaryMultiCallable[_documents_pb2.GetSignatureDocumentsRequest, _documents_pb2.GetSignatureDocumentsResponse]  # type: ignore[assignment]
     """The signed documents of one signature, in the order of the request."""
     ListDocuments: _aio.UnaryUnaryMultiCallable[_documents_pb2.ListDocumentsRequest, _documents_pb2.ListDocumentsResponse]  # type: ignore[assignment]
+    ListPersonDocuments: _aio.UnaryUnaryMultiCallable[_documents_pb2.ListPersonDocumentsRequest, _documents_pb2.ListPersonDocumentsResponse]  # type: ignore[assignment]
+    """What one person signed, newest first, found without an IIN in the database."""
     Download: _aio.UnaryUnaryMultiCallable[_documents_pb2.DownloadRequest, _documents_pb2.DownloadResponse]  # type: ignore[assignment]
     Validate: _aio.UnaryUnaryMultiCallable[_documents_pb2.ValidateRequest, _documents_pb2.ValidateResponse]  # type: ignore[assignment]
+    ValidateParted: _aio.StreamStreamMultiCallable[_documents_pb2.ValidatePartedRequest, _documents_pb2.ValidateResponse]  # type: ignore[assignment]
+    """The same for a signature over detached content of any length: the request without content, then the content in parts.
+    One answer.
+    """
 
 class DocumentsServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -80,6 +106,17 @@ class DocumentsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_documents_pb2.PrepareResponse, _abc.Awaitable[_documents_pb2.PrepareResponse]]:
         """Stores the documents and computes what will be signed. Idempotent by `request_id`."""
+
+    @_abc_1.abstractmethod
+    def PrepareParted(
+        self,
+        request_iterator: _MaybeAsyncIterator[_documents_pb2.PreparePartedRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_documents_pb2.PrepareResponse], _abc.AsyncIterator[_documents_pb2.PrepareResponse]]:
+        """The same for detached signatures over contents that are too large for one message, 256 MiB of them at most: the order
+        first, then the contents in parts, document after document. One answer, when all of it is there. A repeat sends all
+        of it again. What is cut off leaves nothing behind.
+        """
 
     @_abc_1.abstractmethod
     def Vouch(
@@ -98,6 +135,14 @@ class DocumentsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_documents_pb2.GetContentResponse, _abc.Awaitable[_documents_pb2.GetContentResponse]]:
         """The content of a prepared document, for the person to read."""
+
+    @_abc_1.abstractmethod
+    def ReadContent(
+        self,
+        request_iterator: _MaybeAsyncIterator[_documents_pb2.GetContentRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_documents_pb2.ReadContentResponse], _abc.AsyncIterator[_documents_pb2.ReadContentResponse]]:
+        """The same in parts, of any length: one request, then what it is, then its parts. It is whole when the call ends well."""
 
     @_abc_1.abstractmethod
     def Assemble(
@@ -125,6 +170,14 @@ class DocumentsServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_documents_pb2.ListDocumentsResponse, _abc.Awaitable[_documents_pb2.ListDocumentsResponse]]: ...
 
     @_abc_1.abstractmethod
+    def ListPersonDocuments(
+        self,
+        request: _documents_pb2.ListPersonDocumentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_documents_pb2.ListPersonDocumentsResponse, _abc.Awaitable[_documents_pb2.ListPersonDocumentsResponse]]:
+        """What one person signed, newest first, found without an IIN in the database."""
+
+    @_abc_1.abstractmethod
     def Download(
         self,
         request: _documents_pb2.DownloadRequest,
@@ -137,5 +190,15 @@ class DocumentsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _documents_pb2.ValidateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_documents_pb2.ValidateResponse, _abc.Awaitable[_documents_pb2.ValidateResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ValidateParted(
+        self,
+        request_iterator: _MaybeAsyncIterator[_documents_pb2.ValidatePartedRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_documents_pb2.ValidateResponse], _abc.AsyncIterator[_documents_pb2.ValidateResponse]]:
+        """The same for a signature over detached content of any length: the request without content, then the content in parts.
+        One answer.
+        """
 
 def add_DocumentsServiceServicer_to_server(servicer: DocumentsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
