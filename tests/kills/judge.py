@@ -55,10 +55,7 @@ async def findings(processes: Processes, client: Client, objects_before: int) ->
     kept, told = Kept.read(processes.database.owner_url), client.told
     found = [
         *told.against,
-        *_of_signatures(kept, told),
-        *_of_credentials(kept, told),
-        *_of_certificates(kept, told),
-        *_of_lists(kept, told),
+        *of_answers(kept, told),
         *_of_stamps(told, _load(processes, TSA_FILE)),
         *await _of_what_is_published(processes, client, kept),
         *await _of_the_audit(processes),
@@ -66,6 +63,16 @@ async def findings(processes: Processes, client: Client, objects_before: int) ->
     if processes.token_objects() != objects_before:
         found.append("a token keeps other objects than before")
     return found, _counts(kept, told)
+
+
+def of_answers(kept: Kept, told: Told) -> list[str]:
+    """What in the database is wrong, or not as the clients were told."""
+    return [
+        *_of_signatures(kept, told),
+        *_of_credentials(kept, told),
+        *_of_certificates(kept, told),
+        *_of_lists(kept, told),
+    ]
 
 
 def _of_signatures(kept: Kept, told: Told) -> Iterator[str]:
