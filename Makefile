@@ -35,6 +35,10 @@ pytest-rooms:
 pytest-mesh:
 	@set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/pytest tests/e2e tests/documents | sed --unbuffered 's/^/mesh  | /'
 
+.PHONY: kills
+kills: setup ## Kill signer, CA and PostgreSQL at random moments, 200 rounds, and judge what is left; prints its counts
+	$(BIN)/python -m tests.kills $(KILLS)
+
 .PHONY: lint
 lint: setup lint-python lint-proto ## Everything that is checked without running it
 
