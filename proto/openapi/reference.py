@@ -60,10 +60,11 @@ def _kind(schema: Json) -> Markup:
         return Markup("list of ") + _kind(schema["items"])
     if schema.get("contentEncoding"):
         return Markup("base64")
+    if "anyOf" in schema:
+        return Markup(" or ").join(_kind(item) for item in schema["anyOf"])
     if "const" in schema:
         return Markup("<code>{}</code>").format(schema["const"])
-    kind = schema.get("type", "any")
-    return escape(schema.get("format", "") if isinstance(kind, list) else kind)
+    return escape(schema.get("type", "any"))
 
 
 _RULES: Final = (
@@ -81,6 +82,7 @@ _RULES: Final = (
 
 def _rules(schema: Json) -> str:
     """The rules of a value, in words."""
+    schema = schema["anyOf"][0] if "anyOf" in schema else schema
     said = [text.format(schema[name]) for name, text in _RULES if name in schema]
     if schema.get("uniqueItems"):
         said.append("each once")

@@ -132,8 +132,9 @@ def _string(rules: Json) -> Json:
 
 def _bytes(rules: Json) -> Json:
     own: Json = rules.get("bytes", {})
-    lengths = {name: 4 * -(-int(own[rule]) // 3) for rule, name in _LENGTH_RULES if rule in own}
-    return {"type": "string", "contentEncoding": "base64", "format": "byte"} | lengths
+    shortest = {"minLength": -(-4 * int(own["min_len"]) // 3)} if "min_len" in own else {}  # padding may be left out
+    longest = {"maxLength": 4 * -(-int(own["max_len"]) // 3)} if "max_len" in own else {}
+    return {"type": "string", "contentEncoding": "base64", "format": "byte"} | shortest | longest
 
 
 def _int32(rules: Json) -> Json:
@@ -142,8 +143,25 @@ def _int32(rules: Json) -> Json:
 
 def _int64(rules: Json) -> Json:
     # protobuf's JSON writes them as strings and reads both.
-    both = {"type": ["string", "integer"], "format": "int64", "pattern": "^-?[0-9]{1,19}$"}
-    return both | _bounds(rules.get("int64", {}))
+    bounds = _bounds(rules.get("int64", {}))
+    if not bounds:
+        return {"type": "string", "format": "int64", "pattern": "^-?[0-9]{1,19}$"}
+    if bounds.keys() != {"minimum", "exclusiveMaximum"} or bounds["minimum"] != 0:
+        raise UnsupportedError("64-bit numbers are known without bounds, or from 0 to less than another")
+    number = {"type": "integer", "format": "int64"} | bounds
+    return {"anyOf": [number, {"type": "string", "pattern": f"^({below(bounds['exclusiveMaximum'])})$"}]}
+
+
+def below(limit: int) -> str:
+    """A pattern of the whole numbers from 0 to less than `limit`, which is above 1, without leading zeros."""
+    largest = str(limit - 1)
+    shorter = [f"[1-9][0-9]{{0,{len(largest) - 2}}}"] if len(largest) > 1 else []
+    as_long = [
+        f"{largest[:place]}[{1 if place == 0 else 0}-{int(digit) - 1}][0-9]{{{len(largest) - place - 1}}}"
+        for place, digit in enumerate(largest)
+        if int(digit) > (1 if place == 0 else 0)
+    ]
+    return "|".join(["0", *shorter, *as_long, largest])
 
 
 _SCALARS: Final[dict[int, Callable[[Json], Json]]] = {
