@@ -77,6 +77,10 @@ bench: setup ## Measure each claim against its peer and its limit, in one run ea
 eval: setup ## Evaluate liveness and face match on the sample people and generated attacks; writes docs/evaluation.md
 	$(BIN)/python -m bench.evaluation $(EVAL)
 
+.PHONY: fuzz
+fuzz: setup ## Send every REST operation of the running mesh much more of what it allows and does not (FINID_FUZZ_SEED)
+	FINID_FUZZ_EXAMPLES=$${FINID_FUZZ_EXAMPLES:-300} $(BIN)/pytest tests/e2e/test_openapi.py
+
 .PHONY: clean
 clean: ## Remove the mesh's state and var/ (not .venv)
 	@$(PYTHON) -m deploy.local.clean

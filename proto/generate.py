@@ -1,4 +1,4 @@
-"""Generates gen/ from proto/: Python stubs with types, Envoy's descriptor set, and the image that buf checks.
+"""Generates gen/ from proto/: Python stubs with types, Envoy's descriptor set, OpenAPI, and the image that buf checks.
 
 Run as `python proto/generate.py [--out DIR] [--image FILE]`. Needs no network: google's protos come from
 googleapis-common-protos, and protovalidate's descriptor out of its package (it ships no .proto file).
@@ -53,6 +53,11 @@ def _protoc(arguments: list[str]) -> None:
         sys.exit("protoc failed; its messages are above")
 
 
+def _openapi(read: list[str], sources: list[str], out: Path) -> None:
+    """Writes openapi.json and its page. The packages named on the command line come in their order."""
+    _protoc([*read, f"--plugin=protoc-gen-openapi={ROOT / 'protoc-gen-openapi'}", f"--openapi_out={out}", *sources])
+
+
 def _mark_imports(image: Path) -> None:
     """Marks what is not ours as imported (buf.alpha.image.v1, buf_extension), so that buf judges only finid/."""
     files = FileDescriptorSet.FromString(image.read_bytes())
@@ -82,6 +87,7 @@ def main() -> None:
         _protoc([*read, *write, *FOR_PYTHON])
         descriptors = [f"--descriptor_set_out={out / 'descriptors.binpb'}", "--include_imports"]
         _protoc([*read, *descriptors, *sources, *FOR_ENVOY])
+        _openapi(read, sources, out)
         if arguments.image:
             image = [f"--descriptor_set_out={arguments.image}", "--include_imports", "--include_source_info"]
             _protoc([*read, *image, *sources])

@@ -103,6 +103,7 @@ def running_envoy(gateway_is: str = "auth_gateway", **edge_options: Any) -> Iter
             pki_port=free_port(),
             admin_port=free_port(),
             descriptors=CHECKOUT / "gen" / "descriptors.binpb",
+            openapi=CHECKOUT / "gen" / "openapi.json",
             web_certificate=web.certificate,
             web_key=web.key,
             mesh_certificate=identities["envoy"].certificate,

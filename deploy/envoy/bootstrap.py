@@ -3,7 +3,7 @@
 import json
 from typing import Final
 
-from deploy.envoy import filters, local_replies, routes
+from deploy.envoy import filters, local_replies, methods, routes
 from deploy.envoy.edge import Edge, Json, Upstream, typed
 
 # Headers that only the mesh itself may set; a client's are dropped before anything reads them.
@@ -61,13 +61,21 @@ def _https_listener(edge: Edge) -> Json:
             "tls_certificates": [files],
         },
     )
-    manager = _connection_manager(edge, "https", routes.https_routes(edge), filters.https_filters(edge))
+    manager = _connection_manager(
+        edge, "https", [*methods.routes(edge.openapi), *routes.https_routes(edge)], filters.https_filters(edge)
+    )
     chain = {"transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls}, "filters": [manager]}
     return _listener("https", edge.host, edge.https_port, chain)
 
 
 def _pki_listener(edge: Edge) -> Json:
-    manager = _connection_manager(edge, "pki", routes.pki_routes(), filters.pki_filters(edge), _SLASHES_ARE_LETTERS)
+    manager = _connection_manager(
+        edge,
+        "pki",
+        [*methods.routes(edge.openapi, "/pki/"), *routes.pki_routes()],
+        filters.pki_filters(edge),
+        _SLASHES_ARE_LETTERS,
+    )
     return _listener("pki", edge.host, edge.pki_port, {"filters": [manager]})
 
 

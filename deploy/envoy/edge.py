@@ -34,6 +34,8 @@ class Edge:
     admin_port: int
     descriptors: Path
     """FileDescriptorSet of the public API with google/rpc/error_details.proto."""
+    openapi: Path
+    """The OpenAPI document of the same API: its paths and their verbs."""
     web_certificate: Path
     web_key: Path
     mesh_certificate: Path

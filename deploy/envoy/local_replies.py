@@ -50,6 +50,7 @@ LOCAL_REPLIES: Final = (
     LocalReply(401, 16, "ACCESS_TOKEN_REQUIRED", "A valid access token is required."),
     LocalReply(403, 7, "ACCESS_TOKEN_NOT_FOR_THIS_API", "The access token is not meant for this API."),
     LocalReply(404, 5, "METHOD_UNKNOWN", "There is no such method."),
+    LocalReply(405, 12, "METHOD_NOT_ALLOWED", "The path is known, and not under this method."),
     LocalReply(408, 4, "REQUEST_TOO_SLOW", "The request did not arrive in time."),
     LocalReply(413, 8, "REQUEST_TOO_LARGE", "The request is too large."),
     LocalReply(415, 3, "REQUEST_MALFORMED", "The request's content type does not fit the API."),

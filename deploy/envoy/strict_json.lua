@@ -38,6 +38,10 @@ local function walk_list(text, at, message, path, depth)
     return at
   end
   while true do
+    -- No list of the API holds lists; the transcoder would pour one into the other.
+    if text:byte(at) == OPEN_LIST then
+      stop()
+    end
     at = next_token(text, walk(text, at, message, path, depth) + 1)
     if text:byte(at) == CLOSE_LIST then
       return at

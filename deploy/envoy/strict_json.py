@@ -16,7 +16,7 @@ UNKNOWN_FIELD_HEADER: Final = "x-finid-unknown-field"
 _FILTER: Final = Path(__file__).with_name("strict_json.lua")
 _RAW: Final = "google.api.HttpBody"  # any bytes
 _LUA_MAGIC: Final = re.compile(r"([\^$()%.\[\]*+\-?])")
-_VARIABLE: Final = re.compile(r"\{[^}]*\}")
+VARIABLE: Final = re.compile(r"\{[^}]*\}")
 
 
 def source(descriptors: Path, services: Sequence[str]) -> str:
@@ -57,7 +57,7 @@ def _pattern(template: str) -> str:
     """A path template (google.api.http) as a Lua pattern: `{name=documents/*}` matches documents/ and one segment."""
     parts: list[str] = []
     at = 0
-    for variable in _VARIABLE.finditer(template):
+    for variable in VARIABLE.finditer(template):
         parts.append(_literal(template[at : variable.start()]))
         inside = variable[0][1:-1].partition("=")[2] or "*"
         parts.append("[^/]+".join(map(_literal, inside.split("*"))))

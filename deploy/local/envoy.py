@@ -38,6 +38,7 @@ def edge(parts: Parts) -> Edge:
         pki_port=parts.ports["envoy pki"],
         admin_port=parts.ports["envoy admin"],
         descriptors=CHECKOUT / "gen" / "descriptors.binpb",
+        openapi=CHECKOUT / "gen" / "openapi.json",
         web_certificate=parts.web.certificate,
         web_key=parts.web.key,
         mesh_certificate=own.certificate,

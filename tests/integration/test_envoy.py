@@ -65,12 +65,33 @@ class TestTranscoding:
         bad_request = answer.json()["details"][1]
         assert bad_request["fieldViolations"][0]["field"] == "name"
 
-    @pytest.mark.parametrize("path", ["/v1/nothing", "/v1/authentications", "/v2/authentications", "/", "/admin"])
+    @pytest.mark.parametrize("path", ["/v1/nothing", "/v1/authentications/a/b", "/v2/authentications", "/", "/admin"])
     def test_an_unknown_method_is_an_error_of_ours(self, edge: Harness, path: str) -> None:
         with edge.client() as client:
             answer = client.get(path)
         assert answer.status_code == 404
         assert reason_of(answer) == "METHOD_UNKNOWN"
+
+    @pytest.mark.parametrize(
+        ("method", "path", "allowed"),
+        [
+            ("DELETE", f"/v1/{NAME}", "GET"),
+            ("TRACE", "/v1/authentications", "POST"),
+            ("GET", f"/v1/{NAME}:cancel", "POST"),
+            ("PUT", "/v1/documents", "GET"),
+            ("POST", "/pki/issuing.crl", "GET"),
+            ("PUT", "/pki/ocsp", "POST"),
+            ("DELETE", "/pki/ocsp/MA==/b", "GET"),
+            ("GET", "/oauth2/token", "POST"),
+        ],
+    )
+    def test_another_verb_than_a_paths_own_is_named_with_those_it_has(
+        self, edge: Harness, method: str, path: str, allowed: str
+    ) -> None:
+        with edge.client() as client:
+            answer = client.request(method, path)
+        assert (answer.status_code, reason_of(answer)) == (405, "METHOD_NOT_ALLOWED")
+        assert answer.headers["allow"] == allowed
 
     def test_an_unknown_query_parameter_is_refused(self, edge: Harness) -> None:
         with edge.client() as client:
@@ -169,6 +190,7 @@ class TestStrictJson:
             "[" * 100 + "]" * 100,
             '{"requestId" "r-12345678"}',
             '{"scopes": [1 2]}',
+            '{"scopes": [["SCOPE_NAME"]]}',
             "nonsense",
         ],
     )

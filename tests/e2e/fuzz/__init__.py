@@ -1,0 +1,1 @@
+"""What schemathesis is told of this API: its settings, and hooks that it loads itself."""
