@@ -38,7 +38,8 @@ def _open_pool(settings: SignerSettings, kek: KekName) -> TokenPool:
         raise TokenKeyMissingError(f"the token holds no key {kek.token_label}: run the ceremony")
     token.require_kek(kek)
     for held in token.keks(KEK_LABEL):
-        announce_kek(token, held, production=settings.env == "production")
+        # Others only warn: keys are rotated away from them while the service runs.
+        announce_kek(token, held, production=settings.env == "production" and held == kek)
     return TokenPool(token)
 
 

@@ -105,7 +105,7 @@ class CredentialStore:
 
     # A statement of its own, after the one that ends or pauses: that one has waited for intents that were just being
     # stored (they share the credential's lock, see _INTEND), and only a later snapshot sees them.
-    ABORT_OPEN = """
+    _ABORT_OPEN = """
         UPDATE signer.signatures SET state = 'ABORTED', ended_at = $2
         WHERE credential = $1 AND state = 'INTENT'"""
 
@@ -121,7 +121,7 @@ class CredentialStore:
                 if superseded:
                     if await transaction.run(self._SUPERSEDE, superseded, at) == 0:
                         raise _NothingChangedError
-                    await transaction.run(self.ABORT_OPEN, superseded, at)
+                    await transaction.run(self._ABORT_OPEN, superseded, at)
                 return True
         return False
 
@@ -155,7 +155,7 @@ class CredentialStore:
                 if await transaction.run(self._USE, *used) == 0:
                     raise _NothingChangedError
                 if change.purpose is not Purpose.RESUME:
-                    await transaction.run(self.ABORT_OPEN, change.credential, at)
+                    await transaction.run(self._ABORT_OPEN, change.credential, at)
                 return True
         return False
 
@@ -355,6 +355,10 @@ class KeyStore:
         WHERE credential = $1 AND state <> 'DESTROYED' AND state = $24 AND wrapped_key = $25
           AND key_attestation = $26 AND public_key_der = $27"""
 
+    _ABORT_OPEN = """
+        UPDATE signer.signatures SET state = 'ABORTED', ended_at = $2
+        WHERE credential = $1 AND state = 'INTENT'"""
+
     async def repair(self, found: KeyRecord, record: KeyRecord, at: datetime) -> bool:
         """See `RestoredRows`; the open intents of a key that is not in use any more are aborted with it."""
         seen = (found.state.value, found.wrapped_key, found.key_attestation, found.public_key_der)
@@ -362,7 +366,7 @@ class KeyStore:
             if await transaction.run(self._REPAIR, *_values(record), *seen) == 0:
                 return False
             if record.state is not State.ACTIVE:
-                await transaction.run(CredentialStore.ABORT_OPEN, record.credential, at)
+                await transaction.run(self._ABORT_OPEN, record.credential, at)
             return True
 
 

@@ -2,13 +2,20 @@
 
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import pkcs11
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.keywrap import aes_key_unwrap_with_padding
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_private_key,
+    load_der_public_key,
+)
 from pkcs11 import KeyType, Mechanism, MechanismFlag
 
 from mesh.hsm import (
@@ -78,6 +85,31 @@ def test_without_the_template_it_would_not(token: Token) -> None:
         opened = unwrap_ec(kek, pair.private_key.wrapped, extractable=True, sensitive=False)
         assert len(opened[pkcs11.Attribute.VALUE]) == 32
         opened.destroy()
+
+
+def test_whoever_has_pin_and_token_can_still_have_a_key_wrapped_by_one_of_their_own(token: Token) -> None:
+    """The limit of the template: a key that may be rewrapped may be wrapped by any key that the device lets in."""
+    pair = token.generate_wrapped(OLD, KeyAlgorithm.EC_P256)
+    brought = bytes(range(32))
+    with token._sessions.work() as desk:
+        kek = desk.session.get_key(object_class=pkcs11.ObjectClass.SECRET_KEY, label=OLD.token_label)
+        mine: Any = desk.session.create_object(
+            {
+                pkcs11.Attribute.CLASS: pkcs11.ObjectClass.SECRET_KEY,
+                pkcs11.Attribute.KEY_TYPE: KeyType.AES,
+                pkcs11.Attribute.VALUE: brought,
+                pkcs11.Attribute.WRAP: True,
+            }
+        )
+        opened = unwrap_ec(kek, pair.private_key.wrapped, extractable=True)
+        taken = mine.wrap_key(opened, mechanism=Mechanism.AES_KEY_WRAP_PAD)
+        opened.destroy()
+        mine.destroy()
+    value = aes_key_unwrap_with_padding(brought, taken)
+    # SoftHSM wraps a few zeros after the PKCS#8 structure.
+    key = load_der_private_key(value[: 2 + value[1]], password=None)
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert public == pair.public_key_der
 
 
 def test_a_kek_says_what_it_forces_and_that_it_never_left(token: Token) -> None:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from finid.signer.v1 import signer_pb2 as pb
 from finid.signer.v1 import signer_pb2_grpc as rpc
+from pkcs11 import KeyType, Mechanism, MechanismFlag
 
 from deploy.local.database import Database as Provisioned
 from mesh import signed_attributes
@@ -235,6 +236,19 @@ async def test_production_refuses_a_development_token(own_place: Place) -> None:
     with pytest.raises(AssertionError, match="DevelopmentTokenError"):
         async with deployed("signer", own_place.authority, environment):
             pass
+
+
+async def test_the_service_warns_of_a_kek_that_does_not_force_what_it_unwraps(
+    softhsm: SoftHsm, database: Callable[..., Provisioned], tmp_path: Path
+) -> None:
+    token = softhsm.new_token()
+    # As python-pkcs11 alone makes one, and as they were made before.
+    flags = MechanismFlag.WRAP | MechanismFlag.UNWRAP
+    token.open(writable=True)._create_secret("subject-kek-1", KeyType.AES, flags, Mechanism.AES_KEY_GEN)
+    place = make_place(softhsm, token, database("signer"), tmp_path)
+    async with deployed("signer", place.authority, place.environment) as signer:
+        await enrol(stub_of(signer), place.ca)
+    assert "no unwrap template guards a key-encryption key" in signer.log
 
 
 async def test_a_signer_killed_between_intent_and_record_leaves_no_signature_and_signs_nothing_twice(
