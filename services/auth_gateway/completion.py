@@ -186,13 +186,12 @@ class Completion:
                 group.create_task(self._resume(name))
 
     async def _activate(self, certificate: Certificate) -> None:
-        """Activate a key, then its certificate in place of another: until then nobody is without one.
+        """Activate a key, then its certificate, in place of any other: until then nobody is without one.
 
         Several processes may, also again from the start: signer and CA take a repeat.
         """
         await self._consumers.signer.activate(certificate.credential, certificate.issued.certificate_der)
-        if certificate.replaces:
-            await self._consumers.ca.activate(certificate.credential)
+        await self._consumers.ca.activate(certificate.credential)
         await self._records.end_wait(certificate.name, activated=True)
         telemetry.logger().info("credential activated", certificate=certificate.name)
 
@@ -210,8 +209,7 @@ class Completion:
     async def _withdraw(self, certificate: Certificate) -> None:
         """Have a certificate revoked whose key will never be activated; what it would have replaced stays."""
         try:
-            if certificate.replaces:
-                await self._consumers.ca.withdraw(certificate.credential)
+            await self._consumers.ca.withdraw(certificate.credential)
         except PeerError as error:
             telemetry.logger().warning(
                 "withdrawal refused", certificate=certificate.name, code=error.code, reason=error.reason or "NONE"

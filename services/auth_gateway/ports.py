@@ -222,7 +222,7 @@ class Ca(Protocol):
         ...
 
     async def activate(self, credential: str) -> None:
-        """Put the certificate that waited for this credential's key in force, in place of another's. Idempotent."""
+        """Put this credential's certificate in force, in place of any other, if it waited for that. Idempotent."""
         ...
 
     async def withdraw(self, credential: str) -> None:

@@ -1,7 +1,7 @@
 """What the authority remembers of each certificate, and the port to where it is kept.
 
 INTENDED → ISSUED ⇄ SUSPENDED → REVOKED, ISSUED → REVOKED, or INTENDED → ABANDONED; of one that replaces another
-(REISSUE) INTENDED → WAITING → ISSUED, WAITING → REVOKED.
+INTENDED → WAITING → ISSUED, WAITING → REVOKED.
 
 A certificate that replaces another is WAITING, good and beside the one in force, until its key has been activated: then
 it is in force, and the other one superseded with it. So nobody is without a certificate while a new key waits.
@@ -187,8 +187,8 @@ class Ledger(Protocol):
         ...
 
     async def record(self, intent: Intent, certificate_der: bytes, issued_at: datetime) -> bool:
-        """INTENDED → ISSUED; with it the one in force of the same person, profile and policy becomes REVOKED
-        (superseded). One that supersedes a credential becomes WAITING, and changes no other.
+        """INTENDED → ISSUED; or INTENDED → WAITING, if it supersedes a credential, or one is in force of the same
+        person, profile and policy. It changes no other.
 
         False, changing nothing, when it is INTENDED no more, or would stand beside one that another than the person
         suspended: then the certificate must not leave.

@@ -104,9 +104,13 @@ class LedgerStore:
     _LOCK_INTENDED = """
         SELECT FROM ca.certificates WHERE serial = $1 AND state = 'INTENDED' FOR UPDATE"""
     _RECORD = """
-        UPDATE ca.certificates
-        SET state = CASE WHEN superseded = '' THEN 'ISSUED' ELSE 'WAITING' END,
-            issued_at = $2, certificate_sha256 = $3, sealed_certificate = $4
+        UPDATE ca.certificates AS new
+        SET issued_at = $2, certificate_sha256 = $3, sealed_certificate = $4,
+            state = CASE WHEN superseded <> '' OR EXISTS (
+                SELECT 1 FROM ca.certificates AS other
+                WHERE other.subject_hmac = new.subject_hmac AND other.profile = new.profile
+                    AND other.policy = new.policy AND other.state IN ('ISSUED', 'SUSPENDED')
+            ) THEN 'WAITING' ELSE 'ISSUED' END
         WHERE serial = $1 AND state = 'INTENDED'"""
     # Of one person, the credential that is replaced, and whatever else is in force for the same profile and policy.
     # What another than the person suspended stays; the index of what is in force then keeps the new one out.
@@ -121,7 +125,7 @@ class LedgerStore:
             AND state = 'SUSPENDED' AND actor <> 'PERSON'"""
 
     async def record(self, intent: Intent, certificate_der: bytes, issued_at: datetime) -> bool:
-        """INTENDED → ISSUED, and what it replaces is revoked with it; or INTENDED → WAITING."""
+        """INTENDED → ISSUED, or INTENDED → WAITING beside what it will replace."""
         serial, subject = _octets(intent.serial), self._subject(intent.iin)
         sealed = self._seal.seal(certificate_der, column=_CERTIFICATE_COLUMN, row=serial.hex())
         digest = hashlib.sha256(certificate_der).digest()
@@ -133,12 +137,10 @@ class LedgerStore:
                         return False
                     if await transaction.one(self._IS_ANOTHER_HELD, subject, *alike) is not None:
                         return False
-                    if not intent.superseded:
-                        await transaction.run(self._SUPERSEDE, serial, subject, *alike, issued_at)
                     await transaction.run(self._RECORD, serial, issued_at, digest, sealed)
                 return True
             except UniqueViolationError:
-                # One in force came in between, and is replaced at the next attempt; or it is held and stays.
+                # One in force came in between: at the next attempt this one waits beside it.
                 continue
         return False
 

@@ -139,6 +139,8 @@ class Credential:
     `wrapped_key` is the envelope of `mesh.hsm`, empty when DESTROYED. `certificate_sha256` is empty and `not_after` is
     None until a certificate was taken; before `activatable_from` none is. `ending` is '' while nobody ended it.
     `photo_hmac` is empty for keys of before it was kept. `suspended_by` says on whose word, while SUSPENDED.
+    `profile` and `policy` are the transaction's, '' for keys of before they were kept: of one person, profile and
+    policy one key is in use.
     """
 
     name: str
@@ -159,6 +161,8 @@ class Credential:
     destruction_proof: str = ""
     photo_hmac: bytes = b""
     suspended_by: str = ""
+    profile: str = ""
+    policy: str = ""
 
     def state_at(self, now: datetime) -> State:
         """Return the state, EXPIRED included."""
@@ -208,10 +212,12 @@ class Credentials(Protocol):
         ...
 
     async def activate(self, name: str, certificate_sha256: bytes, not_after: datetime, at: datetime) -> bool:
-        """Take a PENDING credential's certificate and revoke what it supersedes, with its open intents.
+        """Take a PENDING credential's certificate; end what it supersedes, and what is in use of the same person,
+        profile and policy, with their open intents.
 
-        False, changing nothing, when it is not PENDING, still waits, supersedes what is not ACTIVE, or an order has
-        revoked the certificate.
+        False, changing nothing, when it is not PENDING, still waits, supersedes what is not ACTIVE, an order has
+        revoked the certificate, or one of the same person, profile and policy is SUSPENDED: by the person, if this one
+        had to wait for their objection, or by another.
         """
         ...
 

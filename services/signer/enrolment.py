@@ -145,6 +145,8 @@ class Enrolment:
             superseded=grant.transaction.superseded,
             activatable_from=now if last in {None, enrolled} else now + self._new_phone_wait,
             photo_hmac=enrolled.photo_hmac,
+            profile=grant.transaction.profile,
+            policy=grant.transaction.policy,
         )
         if await self._credentials.add(made, now):
             telemetry.logger().info("key made", txn=base64url.encode(made.txn), credential=made.name)
@@ -173,7 +175,7 @@ class Enrolment:
             if current.activatable_from > now:
                 wait_s = (current.activatable_from - now).total_seconds()
                 raise CredentialWaitingError("The credential waits for objections.", retry_after_s=wait_s)
-            raise CredentialNotActiveError("The credential to replace is not active.")
+            raise CredentialNotActiveError("The credential to replace is not active, or the certificate is revoked.")
         require_active(current, now)
         if current.certificate_sha256 != accepted.sha256:
             raise CertificateRefusedError("The credential has another certificate.")

@@ -25,7 +25,7 @@ class CredentialStore:
     _FIND = """
         SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
                key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof,
-               photo_hmac, suspended_by
+               photo_hmac, suspended_by, profile, policy
         FROM signer.credentials WHERE credential = $1"""
 
     async def find(self, name: str) -> Credential | None:
@@ -36,7 +36,7 @@ class CredentialStore:
     _MADE_BY = """
         SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
                key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof,
-               photo_hmac, suspended_by
+               photo_hmac, suspended_by, profile, policy
         FROM signer.credentials WHERE txn = $1"""
 
     async def made_by(self, txn: bytes) -> Credential | None:
@@ -64,8 +64,8 @@ class CredentialStore:
     _ADD = """
         INSERT INTO signer.credentials (
             credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
-            key_attestation, superseded, activatable_from, created_at, photo_hmac
-        ) VALUES ($1, $2, $3, 'PENDING', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+            key_attestation, superseded, activatable_from, created_at, photo_hmac, profile, policy
+        ) VALUES ($1, $2, $3, 'PENDING', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
         ON CONFLICT DO NOTHING"""
 
     async def add(self, credential: Credential, at: datetime) -> bool:
@@ -85,17 +85,39 @@ class CredentialStore:
             credential.activatable_from,
             at,
             credential.photo_hmac,
+            credential.profile,
+            credential.policy,
         )
         return added == 1
 
     # Activation and orders about one certificate come one after the other: neither is missed by the other.
     _LOCK_CERTIFICATE = "SELECT pg_advisory_xact_lock(hashtextextended(encode($1, 'hex'), 398))"
 
+    # So do activations of one person's keys: one ends the other.
+    _LOCK_SUBJECT = """
+        SELECT pg_advisory_xact_lock(hashtextextended(encode(subject_hmac, 'hex'), 399))
+        FROM signer.credentials WHERE credential = $1"""
+
     _ACTIVATE = """
-        UPDATE signer.credentials SET state = 'ACTIVE', certificate_sha256 = $2, not_after = $3, activated_at = $4
+        UPDATE signer.credentials AS new
+        SET state = 'ACTIVE', certificate_sha256 = $2, not_after = $3, activated_at = $4
         WHERE credential = $1 AND state = 'PENDING' AND activatable_from <= $4
           AND NOT EXISTS (SELECT 1 FROM signer.orders WHERE certificate_sha256 = $2 AND kind = 'REVOKE')
+          AND NOT EXISTS (
+              SELECT 1 FROM signer.credentials AS old
+              WHERE old.subject_hmac = new.subject_hmac AND old.profile = new.profile AND old.policy = new.policy
+                AND old.profile <> '' AND old.state = 'SUSPENDED' AND old.not_after > $4
+                AND (old.suspended_by <> 'PERSON' OR new.activatable_from > new.created_at))
         RETURNING superseded"""
+
+    _SUPERSEDE_ALIKE = """
+        UPDATE signer.credentials AS old
+        SET state = 'REVOKED', ending = 'SUPERSEDED', disabled_at = $2, suspended_at = NULL
+        FROM signer.credentials AS new
+        WHERE new.credential = $1 AND old.credential <> $1 AND old.subject_hmac = new.subject_hmac
+          AND old.profile = new.profile AND old.policy = new.policy AND old.profile <> ''
+          AND old.state IN ('ACTIVE', 'SUSPENDED') AND old.not_after > $2
+        RETURNING old.credential"""
 
     # Only what is ACTIVE is replaced: of two that would replace the same one the second stays PENDING, and so does one
     # whose person has suspended or revoked the old one meanwhile.
@@ -114,6 +136,7 @@ class CredentialStore:
         with contextlib.suppress(_NothingChangedError):
             async with self._database.transaction() as transaction:
                 await transaction.one(self._LOCK_CERTIFICATE, certificate_sha256)
+                await transaction.one(self._LOCK_SUBJECT, name)
                 activated = await transaction.one(self._ACTIVATE, name, certificate_sha256, not_after, at)
                 if activated is None:
                     return False
@@ -122,6 +145,8 @@ class CredentialStore:
                     if await transaction.run(self._SUPERSEDE, superseded, at) == 0:
                         raise _NothingChangedError
                     await transaction.run(self._ABORT_OPEN, superseded, at)
+                for ended in await transaction.all(self._SUPERSEDE_ALIKE, name, at):
+                    await transaction.run(self._ABORT_OPEN, ended["credential"], at)
                 return True
         return False
 
@@ -215,7 +240,7 @@ class CredentialStore:
     _OF_CERTIFICATE = """
         SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
                key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof,
-               photo_hmac, suspended_by
+               photo_hmac, suspended_by, profile, policy
         FROM signer.credentials WHERE certificate_sha256 = $1 AND activated_at IS NOT NULL"""
 
     async def of_certificate(self, certificate_sha256: bytes) -> Credential | None:
@@ -465,6 +490,8 @@ def _credential(row: Row) -> Credential:
         destruction_proof=row["destruction_proof"],
         photo_hmac=row["photo_hmac"],
         suspended_by=row["suspended_by"],
+        profile=row["profile"],
+        policy=row["policy"],
     )
 
 

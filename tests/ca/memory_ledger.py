@@ -101,9 +101,7 @@ class MemoryLedger:
         entry = self.entries.get(intent.serial)
         if entry is None or entry.state is not State.INTENDED or self._is_another_held(entry):
             return False
-        if not intent.superseded:
-            self._supersede_for(entry, issued_at)
-        becomes = State.WAITING if intent.superseded else State.ISSUED
+        becomes = State.WAITING if intent.superseded or self._replaced_by(entry) else State.ISSUED
         return self._change(intent.serial, State.INTENDED, state=becomes, certificate_der=certificate_der)
 
     async def activate(self, credential: str, at: datetime) -> bool:

@@ -144,10 +144,13 @@ async def test_issues_to_keys_of_both_curves(room: Room) -> None:
     assert x509.load_der_x509_certificate(issued.certificate_der).public_key() == key.public_key()
 
 
-async def test_second_certificate_of_a_person_replaces_the_first(room: Room) -> None:
+async def test_second_certificate_of_a_person_waits_to_replace_the_first(room: Room) -> None:
     await room.issue.issue(room.hub.issue())
     await room.issue.issue(room.hub.issue(transaction={"profile": "individual-auth"}))
     await room.issue.issue(room.hub.issue())
+    first, other_profile, second = room.ledger.entries.values()
+    assert [entry.state for entry in (first, other_profile, second)] == [State.ISSUED, State.ISSUED, State.WAITING]
+    assert await room.ledger.activate(second.intent.credential, room.now())
     first, other_profile, second = room.ledger.entries.values()
     assert (first.state, first.reason) == (State.REVOKED, "superseded")
     assert (other_profile.state, second.state) == (State.ISSUED, State.ISSUED)

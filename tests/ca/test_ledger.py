@@ -341,6 +341,8 @@ async def test_one_certificate_is_in_force_for_a_person_profile_and_policy(ledge
         await issued(ledger, **other)
         assert await state_of(ledger, old.serial) is State.ISSUED
     new, _ = await issued(ledger, **same)
+    assert [await state_of(ledger, made.serial) for made in (old, new)] == [State.ISSUED, State.WAITING]
+    assert await ledger.activate(new.credential, AT)
     (status,) = await ledger.statuses({old.serial})
     assert (status.state, status.reason, status.revoked_at) == (State.REVOKED, "superseded", AT)
     assert await state_of(ledger, new.serial) is State.ISSUED
@@ -353,7 +355,11 @@ async def test_of_many_records_at_once_one_is_in_force(ledger: Ledger) -> None:
         await ledger.intend(one)
     await asyncio.gather(*(ledger.record(one, secrets.token_bytes(300), AT) for one in made))
     states = [await state_of(ledger, one.serial) for one in made]
+    assert sorted(states) == [State.ISSUED, State.WAITING, State.WAITING]
+    await asyncio.gather(*(ledger.activate(one.credential, AT) for one in made))
+    states = [await state_of(ledger, one.serial) for one in made]
     assert states.count(State.ISSUED) == 1
+    assert State.WAITING not in states
 
 
 async def test_new_certificate_does_not_go_around_anothers_suspension(ledger: Ledger) -> None:
@@ -373,7 +379,8 @@ async def test_persons_own_suspension_gives_way_to_a_new_certificate(ledger: Led
     await ledger.change(suspension(der))
     assert not await ledger.is_held(IIN, old.profile, old.policy)
     assert await ledger.holds(old.credential, IIN)
-    await issued(ledger, policy=old.policy)
+    new, _ = await issued(ledger, policy=old.policy)
+    assert await ledger.activate(new.credential, AT + timedelta(hours=2))
     (status,) = await ledger.statuses({old.serial})
     assert (status.state, status.reason, status.revoked_at) == (State.REVOKED, "superseded", AT + timedelta(hours=1))
 

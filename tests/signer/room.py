@@ -84,6 +84,7 @@ class MemoryCredentials:
         self.rows: dict[str, Credential] = {}
         self.changes: dict[bytes, str] = {}
         self.activated: list[str] = []
+        self.added_at: dict[str, datetime] = {}
         self.orders: dict[bytes, datetime] = {}
         self.revoked_certificates: set[bytes] = set()
         self._signings = signings
@@ -110,6 +111,7 @@ class MemoryCredentials:
     async def add(self, credential: Credential, at: datetime) -> bool:
         if credential.name in self.rows or await self.made_by(credential.txn) is not None:
             return False
+        self.added_at[credential.name] = at
         self.rows[credential.name] = replace(credential, state=State.PENDING, certificate_sha256=b"", not_after=None)
         return True
 
@@ -122,11 +124,15 @@ class MemoryCredentials:
             return False
         if certificate_sha256 in self.revoked_certificates:
             return False
+        alike = [other for other in self.rows.values() if _is_in_place_of(row, other, at)]
+        waited = row.activatable_from > self.added_at[name]
+        if any(other.state is State.SUSPENDED and (waited or other.suspended_by != Actor.PERSON) for other in alike):
+            return False
         self.rows[name] = replace(row, state=State.ACTIVE, certificate_sha256=certificate_sha256, not_after=not_after)
         self.activated.append(name)
-        if old is not None:
-            self.rows[old.name] = replace(old, state=State.REVOKED, ending="SUPERSEDED")
-            self._signings.abort_of(old.name)
+        for ended in {other.name: other for other in (*alike, *filter(None, [old]))}.values():
+            self.rows[ended.name] = replace(ended, state=State.REVOKED, ending="SUPERSEDED")
+            self._signings.abort_of(ended.name)
         return True
 
     async def change(self, change: Change, at: datetime) -> bool:
@@ -192,6 +198,17 @@ class MemoryCredentials:
             return False
         self.rows[name] = replace(row, state=State.DESTROYED, wrapped_key=b"", destruction_proof=proof)
         return True
+
+
+def _is_in_place_of(new: Credential, old: Credential, at: datetime) -> bool:
+    """Whether `old` is in use of the same person, profile and policy."""
+    mine, others = ((one.subject_hmac, one.profile, one.policy) for one in (new, old))
+    return (
+        mine == others
+        and new.profile != ""
+        and new.name != old.name
+        and old.state_at(at) in {State.ACTIVE, State.SUSPENDED}
+    )
 
 
 def _may(kind: Kind, actor: Actor, row: Credential | None, at: datetime) -> bool:

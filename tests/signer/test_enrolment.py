@@ -122,6 +122,9 @@ async def test_another_credential_with_the_same_phone_may_be_issued() -> None:
     one, other = await room.enrol(), await room.enrol()
     assert one.name != other.name
     assert one.subject_hmac == other.subject_hmac
+    # Of the same profile and policy it takes the other one's place.
+    assert (await room.enrolment.get(one.name)).state is State.REVOKED
+    assert (await room.enrolment.get(other.name)).state is State.ACTIVE
 
 
 @dataclass(frozen=True)

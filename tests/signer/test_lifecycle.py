@@ -233,6 +233,24 @@ async def test_a_first_certificate_with_a_new_photo_waits_too_beside_or_after_an
     assert {made.activatable_from.timestamp() for made in (beside, after)} == {room.clock.unix_s + DAY_S}
 
 
+@pytest.mark.parametrize("purpose", [Purpose.SUSPEND, None])
+async def test_who_suspends_the_old_one_stops_one_that_was_issued_with_a_new_photo_beside_it(
+    purpose: Purpose | None,
+) -> None:
+    room = room_for_years()
+    old = await room.enrol()
+    made = await room.generate(with_photo(Purpose.ISSUE, "a new photo"))
+    certificate = room.ca.certify(made.csr_der)
+    if purpose is not None:
+        await room.change(room.bundle(old, purpose))
+    room.clock.unix_s += DAY_S
+    if purpose is None:
+        await room.enrolment.activate(made.credential, certificate)
+        assert (await room.enrolment.get(old.name)).state is State.REVOKED
+    else:
+        assert await reason_of(room.enrolment.activate(made.credential, certificate)) == NOT_ACTIVE
+
+
 async def test_who_enrolled_before_photos_were_kept_waits_once() -> None:
     room = room_for_years()
     old = await room.enrol()

@@ -286,6 +286,64 @@ async def certified(stores: Stores) -> tuple[Credential, bytes]:
     return made, certificate
 
 
+def alike(count: int = 2) -> list[Credential]:
+    """Credentials of one person, profile and policy."""
+    subject = new_id()
+    return [replace(credential(subject=subject), profile="individual-sign", policy="policy-1") for _ in range(count)]
+
+
+async def test_of_one_person_profile_and_policy_one_key_is_in_use(stores: Stores) -> None:
+    old, new = alike()
+    others = [
+        replace(old, name=f"credentials/{new_id()}", txn=digest_of(new_id()), **changed)
+        for changed in (
+            {"profile": "individual-auth"},
+            {"policy": "policy-2"},
+            {"subject_hmac": digest_of(new_id())},
+            {"profile": "", "policy": ""},
+        )
+    ]
+    for made in (old, *others, new):
+        await stores.credentials.add(made, AT)
+        assert await stores.credentials.activate(made.name, CERTIFICATE, NOT_AFTER, AT)
+        if made is old:
+            intent = signing(old)
+            assert await stores.signings.intend(intent, CERTIFICATE, AT)
+    found = await stores.credentials.find(old.name)
+    assert found is not None
+    assert (found.state, found.ending) == (State.REVOKED, "SUPERSEDED")
+    assert not await stores.signings.record(intent.txn, SIGNATURES, AT)
+    assert {await state_of(stores, made, AT) for made in (new, *others)} == {State.ACTIVE}
+
+
+async def test_of_many_activations_of_one_persons_keys_at_once_one_stays(stores: Stores) -> None:
+    made = alike(4)
+    for one in made:
+        await stores.credentials.add(one, AT)
+    await asyncio.gather(*(stores.credentials.activate(one.name, CERTIFICATE, NOT_AFTER, AT) for one in made))
+    states = [await state_of(stores, one, AT) for one in made]
+    assert sorted(states) == [State.ACTIVE, State.REVOKED, State.REVOKED, State.REVOKED]
+
+
+@pytest.mark.parametrize("waited", [False, True])
+@pytest.mark.parametrize("by", [Actor.PERSON, Actor.OPERATOR])
+async def test_a_suspended_key_gives_way_to_its_person_alone_and_not_to_a_key_that_waited(
+    stores: Stores, by: Actor, *, waited: bool
+) -> None:
+    old, new = alike()
+    certificate = digest_of(new_id())
+    await stores.credentials.add(old, AT)
+    await stores.credentials.activate(old.name, certificate, NOT_AFTER, AT)
+    if by is Actor.PERSON:
+        await stores.credentials.change(replace(revoking(old), purpose=Purpose.SUSPEND), AT)
+    else:
+        await stores.credentials.obey(ordering(certificate, Kind.SUSPEND, by), AT)
+    await stores.credentials.add(replace(new, activatable_from=LATER if waited else AT), AT)
+    gives_way = by is Actor.PERSON and not waited
+    assert await stores.credentials.activate(new.name, digest_of(new_id()), NOT_AFTER, LATER) is gives_way
+    assert await state_of(stores, old, LATER) is (State.REVOKED if gives_way else State.SUSPENDED)
+
+
 async def test_an_order_finds_the_credential_of_its_certificate_and_is_kept(stores: Stores) -> None:
     made, certificate = await certified(stores)
     found = await stores.credentials.of_certificate(certificate)

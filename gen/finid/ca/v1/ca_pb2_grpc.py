@@ -105,16 +105,16 @@ class CaServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Issue(self, request, context):
-        """Issues to the attested key only, once for each transaction. A certificate that replaces another (REISSUE) waits
-        beside it until Activate.
+        """Issues to the attested key only, once for each transaction. A certificate that replaces another (REISSUE, or ISSUE
+        beside one in force of the same person, profile and policy) waits until Activate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Activate(self, request, context):
-        """The credential's key was activated: its certificate, which waited, is in force, and what it replaces is revoked
-        (superseded). A repeat changes nothing.
+        """The credential's key was activated: its certificate, if it waited, is in force, and what it replaces is revoked
+        (superseded). Of one that is in force already, and at a repeat, nothing is changed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -32,12 +32,12 @@ class CaServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CaServiceAsyncStub: ...
     Issue: _grpc.UnaryUnaryMultiCallable[_ca_pb2.IssueRequest, _ca_pb2.IssueResponse]
-    """Issues to the attested key only, once for each transaction. A certificate that replaces another (REISSUE) waits
-    beside it until Activate.
+    """Issues to the attested key only, once for each transaction. A certificate that replaces another (REISSUE, or ISSUE
+    beside one in force of the same person, profile and policy) waits until Activate.
     """
     Activate: _grpc.UnaryUnaryMultiCallable[_ca_pb2.ActivateRequest, _ca_pb2.ActivateResponse]
-    """The credential's key was activated: its certificate, which waited, is in force, and what it replaces is revoked
-    (superseded). A repeat changes nothing.
+    """The credential's key was activated: its certificate, if it waited, is in force, and what it replaces is revoked
+    (superseded). Of one that is in force already, and at a repeat, nothing is changed.
     """
     Withdraw: _grpc.UnaryUnaryMultiCallable[_ca_pb2.WithdrawRequest, _ca_pb2.WithdrawResponse]
     """The credential's key will never be activated: its certificate, which waited, is revoked. A repeat changes nothing."""
@@ -65,12 +65,12 @@ class CaServiceStub:
 class CaServiceAsyncStub(CaServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Issue: _aio.UnaryUnaryMultiCallable[_ca_pb2.IssueRequest, _ca_pb2.IssueResponse]  # type: ignore[assignment]
-    """Issues to the attested key only, once for each transaction. A certificate that replaces another (REISSUE) waits
-    beside it until Activate.
+    """Issues to the attested key only, once for each transaction. A certificate that replaces another (REISSUE, or ISSUE
+    beside one in force of the same person, profile and policy) waits until Activate.
     """
     Activate: _aio.UnaryUnaryMultiCallable[_ca_pb2.ActivateRequest, _ca_pb2.ActivateResponse]  # type: ignore[assignment]
-    """The credential's key was activated: its certificate, which waited, is in force, and what it replaces is revoked
-    (superseded). A repeat changes nothing.
+    """The credential's key was activated: its certificate, if it waited, is in force, and what it replaces is revoked
+    (superseded). Of one that is in force already, and at a repeat, nothing is changed.
     """
     Withdraw: _aio.UnaryUnaryMultiCallable[_ca_pb2.WithdrawRequest, _ca_pb2.WithdrawResponse]  # type: ignore[assignment]
     """The credential's key will never be activated: its certificate, which waited, is revoked. A repeat changes nothing."""
@@ -101,8 +101,8 @@ class CaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ca_pb2.IssueRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ca_pb2.IssueResponse, _abc.Awaitable[_ca_pb2.IssueResponse]]:
-        """Issues to the attested key only, once for each transaction. A certificate that replaces another (REISSUE) waits
-        beside it until Activate.
+        """Issues to the attested key only, once for each transaction. A certificate that replaces another (REISSUE, or ISSUE
+        beside one in force of the same person, profile and policy) waits until Activate.
         """
 
     @_abc_1.abstractmethod
@@ -111,8 +111,8 @@ class CaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ca_pb2.ActivateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ca_pb2.ActivateResponse, _abc.Awaitable[_ca_pb2.ActivateResponse]]:
-        """The credential's key was activated: its certificate, which waited, is in force, and what it replaces is revoked
-        (superseded). A repeat changes nothing.
+        """The credential's key was activated: its certificate, if it waited, is in force, and what it replaces is revoked
+        (superseded). Of one that is in force already, and at a repeat, nothing is changed.
         """
 
     @_abc_1.abstractmethod

@@ -10,8 +10,7 @@ ALTER TABLE ca.certificates
     ADD CHECK (state IN ('INTENDED', 'WAITING', 'ISSUED', 'SUSPENDED', 'REVOKED', 'ABANDONED')),
     ADD CHECK ((state IN ('WAITING', 'ISSUED', 'SUSPENDED', 'REVOKED')) = (issued_at IS NOT NULL)),
     ADD CHECK ((state IN ('WAITING', 'ISSUED', 'SUSPENDED', 'REVOKED')) = (certificate_sha256 IS NOT NULL)),
-    ADD CHECK ((state IN ('WAITING', 'ISSUED', 'SUSPENDED', 'REVOKED')) = (sealed_certificate IS NOT NULL)),
-    ADD CHECK (state <> 'WAITING' OR superseded <> '');
+    ADD CHECK ((state IN ('WAITING', 'ISSUED', 'SUSPENDED', 'REVOKED')) = (sealed_certificate IS NOT NULL));
 
 -- As before, but for one that waits: nobody is told anything else of it when it comes into force.
 CREATE OR REPLACE FUNCTION ca.audit_certificate() RETURNS trigger

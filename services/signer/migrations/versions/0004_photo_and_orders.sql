@@ -1,7 +1,11 @@
 -- The keyed hash of the reference photo that the person's face was compared with; empty for keys of before it was kept.
+-- Of one person, profile and application policy one key is in use; '' for keys of before that was kept.
 ALTER TABLE signer.credentials
-    ADD COLUMN photo_hmac bytea NOT NULL DEFAULT '' CHECK (octet_length(photo_hmac) IN (0, 32));
-ALTER TABLE signer.credentials ALTER COLUMN photo_hmac DROP DEFAULT;
+    ADD COLUMN photo_hmac bytea NOT NULL DEFAULT '' CHECK (octet_length(photo_hmac) IN (0, 32)),
+    ADD COLUMN profile text NOT NULL DEFAULT '',
+    ADD COLUMN policy text NOT NULL DEFAULT '';
+ALTER TABLE signer.credentials
+    ALTER COLUMN photo_hmac DROP DEFAULT, ALTER COLUMN profile DROP DEFAULT, ALTER COLUMN policy DROP DEFAULT;
 
 -- On whose word a credential is SUSPENDED; whoever did it ends it. Until orders came here only the person could.
 ALTER TABLE signer.credentials
