@@ -92,7 +92,7 @@ class Egress:
         self._rule = rule
         self._resolve = resolve
         self._timeout_s = timeout_s
-        self._trusted = trusted or ssl.create_default_context()
+        self._trusted: ssl.SSLContext | bool = trusted or True
 
     async def fetch(self, url: str, *, max_bytes: int, body: bytes | None = None, media_type: str = "") -> bytes:
         """Return what is behind an address: by GET, or by POST of a body. Raises EgressRefusedError."""

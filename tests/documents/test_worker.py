@@ -23,7 +23,7 @@ from tests.documents.pdfs import encrypted_pdf, fields_without_end, nested_array
 from tests.documents.room import Room, cades, contract_pdf, pdf
 
 CPU_BUDGET_S = 1.0
-HEADER = {"now": int(NOW.timestamp()), "crls": 0, "issuers": 0, "ocsp_responses": 0, "asks": True}
+HEADER = {"now": int(NOW.timestamp()), "crls": 0, "issuers": 0, "ocsp_responses": 0, "asks": True, "contents_then": {}}
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ async def test_nothing_is_left_to_import_when_the_first_upload_comes(room: Room,
         "print(answer['signatures'][0]['signer_serial'], sorted(set(sys.modules) - before))"
     )
     anchors = {"trust_anchors_pem": authority.anchors_pem.decode(), "cpu_budget_s": 5.0}
-    header = HEADER | {"content_digests": {}}
+    header: dict[str, object] = HEADER | {"content_digests": {}}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", script, json.dumps(anchors), json.dumps(header)), stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
