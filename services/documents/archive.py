@@ -4,7 +4,7 @@ import asyncio
 import functools
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -177,12 +177,23 @@ class Archive:
                 break
             fetched = NOTHING if fetching is None else fetching.found()
             judged = await inspect(fetched=fetched, contents_then=contents_then)
-        return judged.report
+        return judged.report if fetching is not None else _not_fetched(judged.report)
 
     async def page(self, report: Report, signed: bytes, language: Language) -> str:
         """Return the report on a document as a page (HTML)."""
         sha256 = (await asyncio.to_thread(hashlib.sha256, signed)).digest()
         return page(report, language, document_sha256=sha256, document_bytes=len(signed), validated_at=self._now())
+
+
+def _not_fetched(report: Report) -> Report:
+    """The report, saying where revocation is what is missing that nobody has looked for it."""
+    signatures = (
+        replace(item, explanation=f"{item.explanation}; revocation was not fetched")
+        if item.sub_indication == "TRY_LATER"
+        else item
+        for item in report.signatures
+    )
+    return Report.of(tuple(signatures))
 
 
 async def _digest_then(content: Digesting, wanted: Sequence[Wanted], known: dict[bytes, Mapping[str, bytes]]) -> bool:

@@ -126,6 +126,9 @@ class Egress:
         try:
             addresses: Sequence[Address] = [ip_address(host)]
         except ValueError:
+            if ":" in host or host.replace(".", "").isdigit():
+                # What aiohttp takes for an address, it does not ask the resolver for.
+                raise EgressRefusedError("an address in another form than its own") from None
             # Whoever mixes public with other addresses means the others.
             addresses = [ip_address(text) for text in await self._resolve(host, port)]
         if not addresses:

@@ -135,7 +135,7 @@ async def test_revocation_is_fetched_where_that_is_allowed_and_else_missing(
     [signed] = await gathering.signed(room_of(authority), document)
     closed = await validated(room_of(authority, opened=False), signed, document)
     assert (closed.indication, closed.signatures[0].sub_indication) == (Indication.INDETERMINATE, "TRY_LATER")
-    assert closed.signatures[0].explanation.endswith("none was fetched")
+    assert closed.signatures[0].explanation.endswith("; revocation was not fetched")
     assert elsewhere.asked == []
 
     report = await validated(room_of(authority), signed, document)
@@ -241,6 +241,7 @@ async def test_answer_that_proves_nothing_changes_nothing(
     [signed] = await room_of(own).signed(document)
     report = await validated(room_of(own), signed, document)
     assert (report.indication, report.signatures[0].sub_indication) == (Indication.INDETERMINATE, "TRY_LATER")
+    assert "not fetched" not in report.signatures[0].explanation
 
 
 async def test_fetches_of_one_document_are_few(elsewhere: Elsewhere) -> None:

@@ -48,7 +48,7 @@ _EXPLANATIONS: Final = {
     "REVOKED_NO_POE": "the certificate is revoked, and nothing proves that it signed before",
     "SIG_CRYPTO_FAILURE": "the signature value does not verify",
     "SIGNED_DATA_NOT_FOUND": "the signature is detached and its content was not given",
-    "TRY_LATER": "no fresh evidence on revocation was at hand, and none was fetched",
+    "TRY_LATER": "no fresh evidence on revocation was at hand",
 }
 _WITHOUT_TIME: Final = "valid now; without a time stamp nothing proves when it was made"
 
