@@ -17,6 +17,7 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID as Access
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from mesh.worker.pool import WorkerPool
 from services.documents.egress import Egress, Rule
 from services.documents.fetching import MAX_FETCHES, Fetching
 from services.documents.inspector import InspectionFailedError, Inspector
@@ -283,3 +284,21 @@ class _Saying:
 async def test_worker_that_wants_what_none_wants_is_not_believed(wanted: Any, requests: list[bytes]) -> None:
     with pytest.raises(InspectionFailedError):
         await Inspector(_Saying(wanted, requests)).validate(b"", {}, (), now=NOW, asks=True)
+
+
+async def test_real_worker_says_what_it_lacks_and_takes_what_was_fetched(elsewhere: Elsewhere) -> None:
+    authority = theirs(elsewhere)
+    publish(elsewhere, authority)
+    document = DOCUMENTS["CMS"]
+    room = room_of(authority)
+    [signed] = await room.signed(document)
+    async with WorkerPool(
+        "services.documents.confined.worker:serve",
+        arguments={"trust_anchors_pem": authority.anchors_pem.decode(), "cpu_budget_s": 5.0},
+        call_timeout_s=20.0,
+        max_address_space_bytes=1024**3,
+    ) as pool:
+        room.archive._inspector = Inspector(pool)
+        report = await validated(room, signed, document)
+    assert report.indication is Indication.TOTAL_PASSED, report
+    assert sorted(elsewhere.asked) == ["/issuing.crl", "/root.crl"]

@@ -24,17 +24,23 @@ from pyhanko.sign.timestamps.dummy_client import DummyTimeStamper
 from pyhanko.sign.validation.dss import DocumentSecurityStore
 from pyhanko_certvalidator.registry import SimpleCertificateStore
 
+from mesh.worker.pool import WorkerPool
 from services.documents import cms, der
+from services.documents.archive import Archive
 from services.documents.assembling import Supplies
 from services.documents.confined import signed_data
+from services.documents.inspector import Inspector
 from services.documents.level import Level
 from services.documents.preparation import Format, NewDocument
 from services.documents.report import Indication, SignatureReport
+from services.documents.signed_document import PageTokens
+from services.documents.wanted import Kind
 from services.documents.xades import archive_time_stamp
 from tests.documents import gathering
 from tests.documents.authority import NOW, Authority, Holder, Revoked, issue, rsa_key
 from tests.documents.room import Room, contract_pdf, run_now
 from tests.documents.test_outside_judges import flipped
+from tests.documents.test_validation import digests_of
 
 STAMPING = (ExtendedKeyUsageOID.TIME_STAMPING,)
 SIGNED = NOW - timedelta(days=800)
@@ -352,3 +358,23 @@ def test_unreadable_time_stamp_takes_nothing_from_the_signature_before_it(years:
     spoilt = _set_archive(signed(years, Format.PADES), Format.PADES, token)
     report = run_now(Room(years.authority).archive.validate(spoilt, b"", years.authority.crls()))
     assert verdict(report.signatures[0]) == ENDED
+
+
+async def test_real_worker_judges_the_past_and_asks_for_digests_of_the_content(years: Years) -> None:
+    """Confined, without a socket: its loop wakes itself; and the content of a detached signature is not there."""
+    form = Format.XADES_DETACHED
+    document = await _signed(years, form, Level.B_LTA, years.lasting_tsa)
+    room = Room(years.authority)
+    async with WorkerPool(
+        "services.documents.confined.worker:serve",
+        arguments={"trust_anchors_pem": years.authority.anchors_pem.decode(), "cpu_budget_s": 5.0},
+        call_timeout_s=20.0,
+        max_address_space_bytes=1024**3,
+    ) as pool:
+        inspector, tokens = Inspector(pool), PageTokens(b"t" * 32)
+        archive = Archive(room.records, room.vault, inspector, tokens, room.pseudonyms, now=room.clock)
+        report = await archive.validate(document, CONTENT, years.authority.crls())
+        wanted = (await inspector.validate(document, digests_of(CONTENT), (), now=NOW)).wanted
+    assert report.indication is Indication.TOTAL_PASSED, report
+    assert [stamp.valid for stamp in report.signatures[0].time_stamps] == [True, True]
+    assert [item.kind for item in wanted] == [Kind.IMPRINT]
