@@ -1,17 +1,19 @@
 """Signed documents after they are made: listed, fetched, validated."""
 
 import asyncio
+import functools
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
 from mesh.errors import FieldViolation, InvalidArgumentError
 from services.documents import digests
+from services.documents.digests import Digesting
 from services.documents.egress import Egress
 from services.documents.errors import ContentUnreadableError, DocumentNotFoundError
-from services.documents.fetching import MAX_ROUNDS, Fetching
+from services.documents.fetching import MAX_ROUNDS, NOTHING, Fetching
 from services.documents.inspector import Inspector
 from services.documents.language import Language
 from services.documents.pseudonyms import Pseudonyms
@@ -20,6 +22,7 @@ from services.documents.report import Indication, Report
 from services.documents.report_page import page
 from services.documents.signed_document import Cursor, PageTokens, SignedDocument
 from services.documents.vault import Vault
+from services.documents.wanted import Kind, Wanted
 
 DEFAULT_PAGE: Final = 20
 MAX_PAGE: Final = 100
@@ -137,8 +140,9 @@ class Archive:
         DependencyUnavailableError.
         """
         _refuse_too_much(signed, crls_der)
-        found = await digests.of(content) if content else {}
-        return await self._validate(signed, found, crls_der)
+        digesting = Digesting(digests.EVERY)
+        await digesting.update(content)
+        return await self._validate(signed, digesting, crls_der)
 
     async def validate_parted(self, signed: bytes, content: AsyncIterator[bytes], crls_der: Sequence[bytes]) -> Report:
         """Do the same for a signature over detached content of any length, which is only digested.
@@ -146,27 +150,60 @@ class Archive:
         Raises what `validate` does.
         """
         _refuse_too_much(signed, crls_der)
-        found = await digests.of_pieces(content)
-        return await self._validate(signed, found, crls_der)
+        digesting = Digesting(digests.EVERY)
+        async for piece in content:
+            await digesting.update(piece)
+        return await self._validate(signed, digesting, crls_der)
 
-    async def _validate(self, signed: bytes, found: Mapping[str, bytes], crls_der: Sequence[bytes]) -> Report:
-        """Judge by what is at hand, and where egress is allowed again by what certificates say is elsewhere."""
+    async def _validate(self, signed: bytes, content: Digesting, crls_der: Sequence[bytes]) -> Report:
+        """Judge by what is at hand, and again by what the worker says it lacks.
+
+        That is digests that only the content gives, and, where egress is allowed, what certificates say is elsewhere.
+        """
         now = self._now()
+        content_digests = content.digests() if content.size_bytes else {}
         fetching = Fetching(self._egress) if self._egress is not None else None
-        judged = await self._inspector.validate(signed, found, crls_der, now=now, asks=fetching is not None)
+        contents_then: dict[bytes, Mapping[str, bytes]] = {}
+        inspect = functools.partial(
+            self._inspector.validate, signed, content_digests, crls_der, now=now, asks=fetching is not None
+        )
+        judged = await inspect()
         for _ in range(MAX_ROUNDS):
+            told = content.size_bytes > 0 and await _digest_then(content, judged.wanted, contents_then)
             waits = any(item.indication is Indication.INDETERMINATE for item in judged.report.signatures)
-            if fetching is None or not waits or not await fetching.more(judged.wanted):
+            if fetching is not None and waits:
+                told |= await fetching.more([item for item in judged.wanted if item.kind is not Kind.IMPRINT])
+            if not told:
                 break
-            judged = await self._inspector.validate(
-                signed, found, crls_der, now=now, fetched=fetching.found(), asks=True
-            )
-        return judged.report
+            fetched = NOTHING if fetching is None else fetching.found()
+            judged = await inspect(fetched=fetched, contents_then=contents_then)
+        return judged.report if fetching is not None else _not_fetched(judged.report)
 
     async def page(self, report: Report, signed: bytes, language: Language) -> str:
         """Return the report on a document as a page (HTML)."""
         sha256 = (await asyncio.to_thread(hashlib.sha256, signed)).digest()
         return page(report, language, document_sha256=sha256, document_bytes=len(signed), validated_at=self._now())
+
+
+def _not_fetched(report: Report) -> Report:
+    """The report, saying where revocation is what is missing that nobody has looked for it."""
+    signatures = (
+        replace(item, explanation=f"{item.explanation}; revocation was not fetched")
+        if item.sub_indication == "TRY_LATER"
+        else item
+        for item in report.signatures
+    )
+    return Report.of(tuple(signatures))
+
+
+async def _digest_then(content: Digesting, wanted: Sequence[Wanted], known: dict[bytes, Mapping[str, bytes]]) -> bool:
+    """Digest the content with what is wanted behind it; tell whether any of that is new."""
+    imprints = [item.request for item in wanted if item.kind is Kind.IMPRINT]
+    new = {hashlib.sha256(behind).digest(): behind for behind in imprints}
+    missing = new.keys() - known.keys()
+    for behind_sha256 in missing:
+        known[behind_sha256] = await asyncio.to_thread(content.digests_then, new[behind_sha256])
+    return bool(missing)
 
 
 def _refuse_too_much(signed: bytes, crls_der: Sequence[bytes]) -> None:

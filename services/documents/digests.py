@@ -22,6 +22,13 @@ class Digesting:
         for found in self._hashes.values():
             await asyncio.to_thread(found.update, piece)
 
+    def digests_then(self, behind: bytes) -> Mapping[str, bytes]:
+        """The digests of all pieces so far and of something behind them, which does not become one of them."""
+        copies = {name: found.copy() for name, found in self._hashes.items()}
+        for found in copies.values():
+            found.update(behind)
+        return {name: found.digest() for name, found in copies.items()}
+
     def digests(self) -> Mapping[str, bytes]:
         """The digests of all pieces so far."""
         return {name: found.digest() for name, found in self._hashes.items()}

@@ -92,7 +92,7 @@ class Egress:
         self._rule = rule
         self._resolve = resolve
         self._timeout_s = timeout_s
-        self._trusted = trusted or ssl.create_default_context()
+        self._trusted: ssl.SSLContext | bool = trusted or True
 
     async def fetch(self, url: str, *, max_bytes: int, body: bytes | None = None, media_type: str = "") -> bytes:
         """Return what is behind an address: by GET, or by POST of a body. Raises EgressRefusedError."""
@@ -126,6 +126,9 @@ class Egress:
         try:
             addresses: Sequence[Address] = [ip_address(host)]
         except ValueError:
+            if ":" in host or host.replace(".", "").isdigit():
+                # What aiohttp takes for an address, it does not ask the resolver for.
+                raise EgressRefusedError("an address in another form than its own") from None
             # Whoever mixes public with other addresses means the others.
             addresses = [ip_address(text) for text in await self._resolve(host, port)]
         if not addresses:

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from mesh.errors import DependencyUnavailableError
@@ -224,10 +225,12 @@ class Inspector:
         now: datetime,
         fetched: Fetched = NOTHING,
         asks: bool = False,
+        contents_then: Mapping[bytes, Mapping[str, bytes]] = MappingProxyType({}),
     ) -> Inspected:
         """Validate a signed PDF, XML or CMS; `content_digests` by algorithm name, empty without detached content.
 
-        With `asks` the answer says what else would tell more.
+        The answer says what else would tell more, with `asks` also where that may be; `contents_then` are the digests
+        that it asked for, by SHA-256 of what stands behind the content.
         Raises NoSignatureError, PdfEncryptedError, XmlDoctypeError, DocumentTooComplexError.
         """
         digests = {name: digest.hex() for name, digest in content_digests.items()}
@@ -238,12 +241,16 @@ class Inspector:
             "issuers": len(fetched.issuers),
             "ocsp_responses": len(fetched.ocsp_responses),
             "asks": asks,
+            "contents_then": {
+                behind.hex(): {name: digest.hex() for name, digest in found.items()}
+                for behind, found in contents_then.items()
+            },
         }
         blobs = [signed, *crls_der, *fetched.issuers, *fetched.ocsp_responses, *fetched.crls]
         result, requests = await self._call("validate", header, blobs)
         try:
             report = Report.of([report_json.read(found) for found in result["signatures"]])
-            return Inspected(report, _wanted(result["wanted"], requests) if asks else ())
+            return Inspected(report, _wanted(result["wanted"], requests))
         except (KeyError, TypeError, ValueError, StopIteration, AttributeError) as error:
             raise InspectionFailedError("the document could not be validated") from error
 

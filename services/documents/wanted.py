@@ -8,6 +8,10 @@ MAX_WANTED: Final = 8
 """Of one document at a time."""
 
 
+MAX_BEHIND: Final = 8 * 1024 * 1024
+"""Bytes of an XML signature that an archive time stamp covers behind the content."""
+
+
 class Kind(StrEnum):
     """What is behind an address."""
 
@@ -16,6 +20,8 @@ class Kind(StrEnum):
     CRL = "CRL"
     OCSP = "OCSP"
     """Asked by a request (RFC 6960, A.1)."""
+    IMPRINT = "IMPRINT"
+    """Digests of the detached content and of the request behind it, which an archive time stamp over XML covers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,10 +66,15 @@ class InProcessWorkers:
         self, method: str, header: Mapping[str, Any], blobs: Sequence[bytes] = ()
     ) -> tuple[dict[str, Any], list[bytes]]:
         self.calls.append(method)
+        # A worker has its thread for itself and may run a loop in it; here the test's own is set aside meanwhile.
+        loop = asyncio.get_running_loop()
+        asyncio._set_running_loop(None)
         try:
             result, answer = getattr(self._worker, method)(json.loads(json.dumps(header)), list(blobs))
         except Exception as error:
             raise WorkerCallFailedError("the analysis failed") from error
+        finally:
+            asyncio._set_running_loop(loop)
         return json.loads(json.dumps(result)), answer
 
 

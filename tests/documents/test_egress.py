@@ -87,6 +87,8 @@ HOSTILE_URLS = {
     "a nul": "http://authority.example/\0",
     "other letters": "http://authоrity.example/crl",
     "too long": "http://authority.example/" + "a" * 2048,
+    "a public address in another form": "http://134744072/",
+    "a public address in a short form": "http://8.8/",
     "an octal loopback": "http://0177.0.0.1/",
     "a decimal loopback": "http://2130706433/",
     "a hexadecimal loopback": "http://0x7f.1/",

@@ -17,6 +17,7 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID as Access
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from mesh.worker.pool import WorkerPool
 from services.documents.egress import Egress, Rule
 from services.documents.fetching import MAX_FETCHES, Fetching
 from services.documents.inspector import InspectionFailedError, Inspector
@@ -135,7 +136,7 @@ async def test_revocation_is_fetched_where_that_is_allowed_and_else_missing(
     [signed] = await gathering.signed(room_of(authority), document)
     closed = await validated(room_of(authority, opened=False), signed, document)
     assert (closed.indication, closed.signatures[0].sub_indication) == (Indication.INDETERMINATE, "TRY_LATER")
-    assert closed.signatures[0].explanation.endswith("none was fetched")
+    assert closed.signatures[0].explanation.endswith("; revocation was not fetched")
     assert elsewhere.asked == []
 
     report = await validated(room_of(authority), signed, document)
@@ -241,6 +242,7 @@ async def test_answer_that_proves_nothing_changes_nothing(
     [signed] = await room_of(own).signed(document)
     report = await validated(room_of(own), signed, document)
     assert (report.indication, report.signatures[0].sub_indication) == (Indication.INDETERMINATE, "TRY_LATER")
+    assert "not fetched" not in report.signatures[0].explanation
 
 
 async def test_fetches_of_one_document_are_few(elsewhere: Elsewhere) -> None:
@@ -282,3 +284,21 @@ class _Saying:
 async def test_worker_that_wants_what_none_wants_is_not_believed(wanted: Any, requests: list[bytes]) -> None:
     with pytest.raises(InspectionFailedError):
         await Inspector(_Saying(wanted, requests)).validate(b"", {}, (), now=NOW, asks=True)
+
+
+async def test_real_worker_says_what_it_lacks_and_takes_what_was_fetched(elsewhere: Elsewhere) -> None:
+    authority = theirs(elsewhere)
+    publish(elsewhere, authority)
+    document = DOCUMENTS["CMS"]
+    room = room_of(authority)
+    [signed] = await room.signed(document)
+    async with WorkerPool(
+        "services.documents.confined.worker:serve",
+        arguments={"trust_anchors_pem": authority.anchors_pem.decode(), "cpu_budget_s": 5.0},
+        call_timeout_s=20.0,
+        max_address_space_bytes=1024**3,
+    ) as pool:
+        room.archive._inspector = Inspector(pool)
+        report = await validated(room, signed, document)
+    assert report.indication is Indication.TOTAL_PASSED, report
+    assert sorted(elsewhere.asked) == ["/issuing.crl", "/root.crl"]

@@ -23,7 +23,7 @@ from tests.documents.pdfs import encrypted_pdf, fields_without_end, nested_array
 from tests.documents.room import Room, cades, contract_pdf, pdf
 
 CPU_BUDGET_S = 1.0
-HEADER = {"now": int(NOW.timestamp()), "crls": 0, "issuers": 0, "ocsp_responses": 0, "asks": True}
+HEADER = {"now": int(NOW.timestamp()), "crls": 0, "issuers": 0, "ocsp_responses": 0, "asks": True, "contents_then": {}}
 
 
 @pytest.fixture

@@ -18,10 +18,12 @@ from signxml.xades.xades import XAdESVerifier
 
 from mesh.errors import FinIdError
 from mesh.transaction import Binding
+from services.documents.confined import xml
 from services.documents.confined import xml_place as confined
 from services.documents.errors import DocumentTooComplexError, XmlBrokenError, XmlLockedError
 from services.documents.level import Level
 from services.documents.preparation import Format, NewDocument
+from services.documents.report import Indication
 from tests.documents.authority import Authority, issue
 from tests.documents.gathering import signed
 from tests.documents.room import Room
@@ -301,6 +303,19 @@ async def test_xml_that_cannot_be_shown_to_be_what_is_signed_is_refused(room: Ro
 async def test_xml_of_too_many_elements_is_refused(room: Room, content: bytes) -> None:
     with pytest.raises(DocumentTooComplexError):
         await room.preparing.prepare(room.order(enveloped(content=content)))
+
+
+async def test_what_is_signed_is_not_too_complex_to_be_validated(room: Room, authority: Authority) -> None:
+    """One survey for both, with room left for the signatures that validation meets besides."""
+    deepest = b"<a>" * xml.MAX_DEPTH + b"1" + b"</a>" * xml.MAX_DEPTH
+    widest = b"<a>" + b"<b></b>" * (confined.MAX_NODES - 1) + b"</a>"
+    [document] = await signed(room, enveloped(content=deepest))
+    assert (await room.archive.validate(document, b"", authority.crls())).indication is Indication.TOTAL_PASSED
+    assert confined.read(widest)[1] == len(widest) - len(b"</a>")
+    xml.survey(widest.replace(b"</a>", b"<c></c>" * 9_000 + b"</a>"))
+    for content in (b"<a>" + deepest + b"</a>", widest.replace(b"</a>", b"<b></b></a>")):
+        with pytest.raises(DocumentTooComplexError):
+            confined.read(content)
 
 
 async def test_detached_signature_is_for_any_bytes(room: Room, folder: Path) -> None:

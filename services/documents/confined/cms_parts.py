@@ -1,5 +1,6 @@
 """What a CMS signature brings with it, and how far up the baseline levels that goes (ETSI EN 319 122-1)."""
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -61,6 +62,18 @@ def pieces_of_value(attribute_type: str, value_der: bytes) -> Iterator[bytes]:
     if attribute_type == _REVOCATION_VALUES:
         yield from _tagged(value_der, 0)
         yield from map(_enveloped, _tagged(value_der, 1))
+
+
+def value_sha256(signed_data: cms.SignedData) -> bytes:
+    """SHA-256 of the signature's value: by that it is known as something that existed."""
+    return hashlib.sha256(signed_data["signer_infos"][0]["signature"].native).digest()
+
+
+def pieces_sha256(signed_data: cms.SignedData) -> Iterator[bytes]:
+    """SHA-256 of a signature's value, and of each certificate, CRL and OCSP response with it."""
+    yield value_sha256(signed_data)
+    for pieces in (certificates_der(signed_data), crls_der(signed_data), ocsps_der(signed_data)):
+        yield from (hashlib.sha256(piece).digest() for piece in pieces)
 
 
 def has(signer_info: cms.SignerInfo, name: str, *, signed: bool = False) -> bool:

@@ -25,6 +25,8 @@ class Evidence:
     """What signatures are judged by; `now` is UTC. `sources` tell by SHA-256 of its DER where a piece came from.
 
     `unjudged` is told of each certificate that could not be judged, with the evidence at hand.
+    `contents_then` holds what `content_then` answers, by SHA-256 of what stands behind the content; `undigested` is
+    told of what is not among it.
     """
 
     anchors: Sequence[x509.Certificate]
@@ -34,6 +36,8 @@ class Evidence:
     certificates: Sequence[x509.Certificate] = ()
     sources: Mapping[bytes, EvidenceSource] = field(default_factory=dict)
     unjudged: "Callable[[bytes, Evidence], None] | None" = None
+    undigested: Callable[[bytes], None] | None = None
+    contents_then: Mapping[bytes, Mapping[str, bytes]] = field(default_factory=dict)
 
     def judgement(self, *, revocation: bool = True, at: datetime | None = None) -> trust.Judgement:
         """The rules for now, or for a time in the past; without `revocation` to tell what the lack of a CRL changes."""
@@ -46,6 +50,20 @@ class Evidence:
             ocsps=self.ocsps,
             revocation=revocation,
         )
+
+    def with_certificates(self, certificates: Iterable[x509.Certificate]) -> "Evidence":
+        """The same and these certificates."""
+        return replace(self, certificates=[*self.certificates, *certificates])
+
+    def content_then(self, behind: bytes) -> Mapping[str, bytes] | None:
+        """Digests, by algorithm, of the detached content with something behind it; None when nobody has told them.
+
+        Only the service has the content: it is asked for them.
+        """
+        found = self.contents_then.get(hashlib.sha256(behind).digest())
+        if found is None and self.undigested is not None:
+            self.undigested(behind)
+        return found
 
     def note_unjudged(self, certificate_der: bytes) -> None:
         """Say that a certificate could not be judged by this."""

@@ -13,7 +13,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from services.documents.confined import describing
 from services.documents.confined.evidence import Evidence
-from services.documents.wanted import MAX_WANTED, Kind, Wanted
+from services.documents.wanted import MAX_BEHIND, MAX_WANTED, Kind, Wanted
 
 _UNREADABLE: Final = (ValueError, TypeError, x509.DuplicateExtension)
 
@@ -23,6 +23,11 @@ class Lacking:
     """Collects it while signatures are judged."""
 
     found: dict[Wanted, None] = field(default_factory=dict)
+
+    def undigested(self, behind: bytes) -> None:
+        """Note what stands behind the content in an archive time stamp."""
+        if len(self.found) < MAX_WANTED and len(behind) <= MAX_BEHIND:
+            self.found[Wanted(Kind.IMPRINT, "", behind)] = None
 
     def note(self, certificate_der: bytes, evidence: Evidence) -> None:
         """Note what is missing to judge a certificate."""

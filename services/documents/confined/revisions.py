@@ -1,5 +1,6 @@
 """What happened to a PDF after a signature, revision by revision, by pyHanko's analysis of differences."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -10,6 +11,7 @@ from pyhanko.sign.validation import EmbeddedPdfSignature, read_certification_dat
 from pyhanko.sign.validation.dss import DocumentSecurityStore
 from pyhanko.sign.validation.errors import NoDSSFoundError
 
+from services.documents.confined import cms_parts
 from services.documents.errors import DocumentTooComplexError
 from services.documents.report import Change, ChangeKind
 
@@ -41,7 +43,19 @@ def are_foreseen(embedded: EmbeddedPdfSignature, changes: tuple[Change, ...]) ->
     return embedded.docmdp_level in allowed or (certification is not None and certification.permission in allowed)
 
 
-def evidence_der(reader: PdfFileReader) -> tuple[list[bytes], list[bytes], list[bytes]]:
+def covered_sha256(stamp: EmbeddedPdfSignature, others: Sequence[EmbeddedPdfSignature]) -> frozenset[bytes]:
+    """SHA-256 of what stood in the document when it was stamped: earlier signatures' values, and all their evidence."""
+    pieces = evidence_der(stamp.reader.get_historical_resolver(stamp.signed_revision))
+    found = {hashlib.sha256(piece).digest() for kind in pieces for piece in kind}
+    for other in others:
+        if other.signed_revision < stamp.signed_revision:
+            found.update(cms_parts.pieces_sha256(other.signed_data))
+            for token in cms_parts.time_stamps(other.signed_data["signer_infos"][0]):
+                found.update(cms_parts.pieces_sha256(token))
+    return frozenset(found)
+
+
+def evidence_der(reader: PdfFileReader | HistoricalResolver) -> tuple[list[bytes], list[bytes], list[bytes]]:
     """Certificates, CRLs and OCSP responses (DER) of the document security store; all empty without one."""
     try:
         store = DocumentSecurityStore.read_dss(reader)

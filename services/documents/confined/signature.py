@@ -3,7 +3,7 @@
 pyHanko judges; this module feeds it local evidence only and puts its answer into a report.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -14,7 +14,6 @@ from pyhanko.sign.general import CMSExtractionError, extract_certificate_info
 from pyhanko.sign.validation.ades import (
     AdESWithTimeValidationResult,
     ades_basic_validation,
-    ades_past_signature_validation,
     ades_with_time_validation,
 )
 from pyhanko.sign.validation.generic_cms import (
@@ -22,11 +21,10 @@ from pyhanko.sign.validation.generic_cms import (
     extract_tst_data_iter,
     message_imprint_checker,
 )
-from pyhanko_certvalidator.ltv.poe import POEManager, POEType
 
-from services.documents.confined import archive_time_stamp, cms_parts, describing, stamps, trust
-from services.documents.confined.archive_time_stamp import Proof
+from services.documents.confined import archive_time_stamp, cms_parts, describing, past, trust
 from services.documents.confined.evidence import MAX_TIME_STAMPS, Evidence
+from services.documents.confined.past import Stamp
 from services.documents.report import Indication, SignatureReport, TimeStamp, TimeStampKind
 
 __all__ = ["Evidence", "describe", "judge", "without_verdict"]
@@ -50,27 +48,19 @@ _EXPLANATIONS: Final = {
     "REVOKED_NO_POE": "the certificate is revoked, and nothing proves that it signed before",
     "SIG_CRYPTO_FAILURE": "the signature value does not verify",
     "SIGNED_DATA_NOT_FOUND": "the signature is detached and its content was not given",
-    "TRY_LATER": "no fresh evidence on revocation was at hand, and none was fetched",
+    "TRY_LATER": "no fresh evidence on revocation was at hand",
 }
 _WITHOUT_TIME: Final = "valid now; without a time stamp nothing proves when it was made"
 
 
 # Turned only by proof that the evidence existed in time too, which a time stamp on the signature does not give.
 _NOT_BY_A_STAMP_ALONE: Final = frozenset({AdESIndeterminate.OUT_OF_BOUNDS_NO_POE, AdESIndeterminate.REVOKED_CA_NO_POE})
-# What later proof of an earlier time can turn (EN 319 102-1, 5.6.3.4 step 4).
-_OF_THE_PAST: Final = frozenset(
-    {
-        AdESIndeterminate.CRYPTO_CONSTRAINTS_FAILURE_NO_POE,
-        AdESIndeterminate.OUT_OF_BOUNDS_NO_POE,
-        AdESIndeterminate.REVOKED_NO_POE,
-        AdESIndeterminate.TRY_LATER,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
     sub_indication: AdESSubIndic
+    without_stamp: AdESSubIndic
     of_time_stamp: bool = False
     stamped_at: datetime | None = None
 
@@ -80,28 +70,30 @@ def judge(
     digest: bytes | None,
     evidence: Evidence,
     *,
-    in_the_past: Callable[[Evidence], AdESSubIndic] | None = None,
+    around: Sequence[Stamp] = (),
 ) -> SignatureReport:
     """Judge a SignedData of one signer; `digest` is that of the detached content, None when it is inside.
 
-    `in_the_past` judges by proofs of an earlier time that stand around the signature (in a PDF); without it those in
-    the signature serve.
+    `around` are later time stamps that are not in the signature but over it: those of a PDF.
     """
     evidence = evidence.with_embedded_of(signed_data)
+    later = [*archive_time_stamp.stamps(signed_data), *around]
+    seen = past.of((*stamps_on(signed_data), *later), evidence)
     verdict = _validate(signed_data, digest, evidence.judgement())
     if verdict.sub_indication is AdESIndeterminate.CERTIFICATE_CHAIN_GENERAL_FAILURE:
         without = _validate(signed_data, digest, evidence.judgement(revocation=False))
         if without.sub_indication is AdESPassed.OK:
-            verdict = replace(verdict, sub_indication=AdESIndeterminate.TRY_LATER)
-    if verdict.sub_indication is AdESIndeterminate.TRY_LATER:
-        verdict = _at_its_stamp(signed_data, digest, verdict, evidence)
-    if verdict.sub_indication in _OF_THE_PAST and in_the_past is not None:
-        verdict = replace(verdict, sub_indication=in_the_past(evidence))
-    elif verdict.sub_indication in _OF_THE_PAST:
-        proofs = archive_time_stamp.proofs(signed_data, evidence)
-        if proofs:
-            verdict = replace(verdict, sub_indication=_in_the_past(signed_data, verdict, proofs, evidence))
-    return describe(signed_data, report_of(verdict.sub_indication, verdict.stamped_at, verdict.of_time_stamp), evidence)
+            verdict = replace(
+                verdict, sub_indication=AdESIndeterminate.TRY_LATER, without_stamp=AdESIndeterminate.TRY_LATER
+            )
+    if verdict.sub_indication is AdESIndeterminate.TRY_LATER and seen.best_at is not None:
+        verdict = _at_its_stamp(signed_data, digest, verdict, evidence, seen.best_at)
+    if verdict.sub_indication in past.OF_THE_PAST and later and seen.best_at is not None:
+        again = seen.judge(signed_data, verdict.without_stamp, evidence)
+        if again is AdESPassed.OK:
+            verdict = replace(verdict, sub_indication=again, stamped_at=utc(seen.best_at), of_time_stamp=False)
+    report = report_of(verdict.sub_indication, verdict.stamped_at, verdict.of_time_stamp)
+    return describe(signed_data, report, evidence, seen.time_stamps)
 
 
 def without_verdict(indication: Indication, sub_indication: str, explanation: str = "") -> SignatureReport:
@@ -109,7 +101,12 @@ def without_verdict(indication: Indication, sub_indication: str, explanation: st
     return SignatureReport(indication, sub_indication, explanation or _EXPLANATIONS[sub_indication])
 
 
-def describe(signed_data: cms.SignedData, report: SignatureReport, evidence: Evidence | None = None) -> SignatureReport:
+def describe(
+    signed_data: cms.SignedData,
+    report: SignatureReport,
+    evidence: Evidence | None = None,
+    time_stamps: tuple[TimeStamp, ...] = (),
+) -> SignatureReport:
     """Add to a report who signed, when they say they did, and what they signed with, as far as that can be read."""
     signer_info = signed_data["signer_infos"][0]
     report = replace(
@@ -133,21 +130,17 @@ def describe(signed_data: cms.SignedData, report: SignatureReport, evidence: Evi
         best_signature_at=report.stamped_at or evidence.now,
         chain=describing.chain_of(certificate_der, evidence),
         revocation=describing.revocation_of(certificate_der, evidence),
-        time_stamps=(
-            *time_stamps_of(signed_data, evidence),
-            *(proof.time_stamp for proof in archive_time_stamp.proofs(signed_data, evidence, valid_only=False)),
-        ),
+        time_stamps=time_stamps,
     )
 
 
-def time_stamps_of(signed_data: cms.SignedData, evidence: Evidence) -> Iterable[TimeStamp]:
-    """What the time stamps on a signature say, each judged by itself."""
+def stamps_on(signed_data: cms.SignedData) -> list[Stamp]:
+    """The time stamps on a signature's value."""
     signer_info = signed_data["signer_infos"][0]
     found = list(cms_parts.time_stamps(signer_info))[:MAX_TIME_STAMPS]
     imprint_of = message_imprint_checker(signer_info)
-    return [
-        stamps.described(stamp, TimeStampKind.SIGNATURE, stamps.judge(stamp, imprint_of, evidence)) for stamp in found
-    ]
+    covers = frozenset({cms_parts.value_sha256(signed_data)})
+    return [Stamp(token, TimeStampKind.SIGNATURE, imprint_of, covers) for token in found]
 
 
 def utc(time: datetime | None) -> datetime | None:
@@ -168,7 +161,7 @@ def _validate(signed_data: cms.SignedData, digest: bytes | None, judgement: trus
         )
     )
     if next(extract_tst_data_iter(signed_data["signer_infos"][0], signed=False), None) is None:
-        return _Verdict(basic.ades_subindic)
+        return _Verdict(basic.ades_subindic, basic.ades_subindic)
     timed = trust.run(
         ades_with_time_validation(
             signed_data,
@@ -181,10 +174,11 @@ def _validate(signed_data: cms.SignedData, digest: bytes | None, judgement: trus
     stamped_at = _stamped_at(timed, judgement.timing.validation_time)
     if basic.ades_subindic in _NOT_BY_A_STAMP_ALONE and timed.ades_subindic is AdESPassed.OK:
         # pyHanko lets these pass with any stamp, even one of after the certificate's end.
-        return _Verdict(basic.ades_subindic, stamped_at=stamped_at)
+        return _Verdict(basic.ades_subindic, basic.ades_subindic, stamped_at=stamped_at)
     passed_without = basic.ades_subindic is AdESPassed.OK
     return _Verdict(
         timed.ades_subindic,
+        basic.ades_subindic,
         of_time_stamp=passed_without and timed.ades_subindic is not AdESPassed.OK,
         stamped_at=stamped_at,
     )
@@ -212,14 +206,13 @@ def report_of(
     return SignatureReport(indication, name, explanation, stamped_at=stamped_at)
 
 
-def _at_its_stamp(signed_data: cms.SignedData, digest: bytes | None, verdict: _Verdict, evidence: Evidence) -> _Verdict:
-    """Judge at the best signature time when a stamp that is valid now proves it and no evidence is fresh now.
+def _at_its_stamp(
+    signed_data: cms.SignedData, digest: bytes | None, verdict: _Verdict, evidence: Evidence, stamped_at: datetime
+) -> _Verdict:
+    """Judge at the best signature time when a valid stamp proves it and no evidence is fresh now.
 
     What was issued for then and says nothing of a revocation is enough: one of later would not undo the signature.
     """
-    stamped_at = min((stamp.at for stamp in time_stamps_of(signed_data, evidence) if stamp.valid), default=None)
-    if stamped_at is None:
-        return verdict
     judgement = evidence.judgement(at=stamped_at)
     then = trust.run(
         ades_basic_validation(
@@ -231,24 +224,5 @@ def _at_its_stamp(signed_data: cms.SignedData, digest: bytes | None, verdict: _V
         )
     )
     if then.ades_subindic is AdESPassed.OK:
-        return _Verdict(AdESPassed.OK, stamped_at=utc(stamped_at))
+        return _Verdict(AdESPassed.OK, AdESPassed.OK, stamped_at=utc(stamped_at))
     return replace(verdict, stamped_at=utc(stamped_at))
-
-
-def _in_the_past(
-    signed_data: cms.SignedData, verdict: _Verdict, proofs: Iterable[Proof], evidence: Evidence
-) -> AdESSubIndic:
-    """Judge at the best signature time, as far as archive time stamps prove the evidence for then (5.6.2.4)."""
-    known = POEManager(evidence.now)
-    signature = signed_data["signer_infos"][0]["signature"].native
-    known.register(signature, POEType.VALIDATION, verdict.stamped_at or evidence.now)
-    for proof in proofs:
-        known.register(signature, POEType.VALIDATION, proof.time_stamp.at)
-        for covered in proof.covered_sha256:
-            known.register_by_digest(covered, POEType.VALIDATION, proof.time_stamp.at)
-    if not isinstance(verdict.sub_indication, AdESIndeterminate):
-        return verdict.sub_indication
-    spec = evidence.judgement().spec
-    return trust.run_in_loop(
-        ades_past_signature_validation(signed_data, spec, known, verdict.sub_indication, evidence.now)
-    )

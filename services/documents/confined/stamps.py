@@ -53,9 +53,14 @@ def described(token: cms.SignedData, kind: TimeStampKind, judged: AdESSubIndic) 
         authority, _ = describing.subject_and_serial(extract_certificate_info(token).signer_cert.dump())
     except (CMSExtractionError, *pdf.MALFORMED):
         authority = ""
+    return TimeStamp(kind, made_at(token), authority, valid)
+
+
+def made_at(token: cms.SignedData) -> datetime:
+    """When a time stamp says that it was made; 1970 when it does not say."""
     try:
         stamped = token["encap_content_info"]["content"].parsed
-        at = stamped["gen_time"].native if isinstance(stamped, tsp.TSTInfo) else _EPOCH
+        at: datetime = stamped["gen_time"].native if isinstance(stamped, tsp.TSTInfo) else _EPOCH
     except pdf.MALFORMED:
-        at = _EPOCH
-    return TimeStamp(kind, at, authority, valid)
+        return _EPOCH
+    return at

@@ -74,7 +74,8 @@ def judgement(
         local_knowledge=LocalKnowledge(
             known_crls=[CRLContainer(crl) for crl in crls],
             known_ocsps=[single for response in ocsps for single in OCSPContainer.load_multi(response)],
-            known_certs=list(certificates),
+            # Anchors too: judging in the past, pyHanko looks for the issuers of CRLs among the known certificates only.
+            known_certs=[*certificates, *anchors],
         ),
         key_usage_settings=SIGNER_KEY_USAGE,
     )

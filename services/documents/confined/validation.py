@@ -6,21 +6,20 @@ one CMS, and what happened to a PDF after it was signed.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from asn1crypto import cms, core, parser
 from pyhanko.pdf_utils.reader import PdfFileReader
-from pyhanko.sign.ades.report import AdESSubIndic
 from pyhanko.sign.fields import enumerate_sig_fields
 from pyhanko.sign.general import CMSExtractionError
 from pyhanko.sign.validation import EmbeddedPdfSignature
-from pyhanko.sign.validation.ades import ades_lta_validation
-from pyhanko.sign.validation.policy_decl import PdfSignatureValidationSpec
 from pyhanko.sign.validation.status import SignatureCoverageLevel
 
-from services.documents.confined import cms_parts, pdf, revisions, signature, stamps, trust, xml_validation
+from services.documents.confined import cms_parts, pdf, revisions, signature, xml_validation
 from services.documents.confined.evidence import Evidence
+from services.documents.confined.past import Stamp
 from services.documents.errors import DocumentTooComplexError, NoSignatureError, PdfBrokenError
 from services.documents.report import (
     Change,
@@ -31,7 +30,6 @@ from services.documents.report import (
     Indication,
     Report,
     SignatureReport,
-    TimeStamp,
     TimeStampKind,
 )
 
@@ -123,12 +121,18 @@ class _Pdf:
     evidence: Evidence
     has_evidence: bool
 
-    def time_stamps_after(self, embedded: EmbeddedPdfSignature) -> Sequence[EmbeddedPdfSignature]:
-        return [
-            other
-            for other in self.signatures
-            if other.sig_object_type == "/DocTimeStamp" and other.signed_revision > embedded.signed_revision
-        ]
+    def time_stamps_after(self, embedded: EmbeddedPdfSignature) -> list[Stamp]:
+        """The document time stamps behind a signature, in their order in the file."""
+        found = []
+        for other in self.signatures:
+            if other.sig_object_type == "/DocTimeStamp" and other.signed_revision > embedded.signed_revision:
+                with suppress(*pdf.MALFORMED, CMSExtractionError):
+                    found.append(self._stamp(other))
+        return found
+
+    def _stamp(self, embedded: EmbeddedPdfSignature) -> Stamp:
+        covers = revisions.covered_sha256(embedded, self.signatures)
+        return Stamp(embedded.signed_data, TimeStampKind.DOCUMENT, _imprint_of(embedded), covers)
 
 
 def _embedded(reader: PdfFileReader, field: Any, name: str) -> EmbeddedPdfSignature | None:
@@ -147,13 +151,9 @@ def _judged(embedded: EmbeddedPdfSignature, document: _Pdf) -> SignatureReport:
 
 def _judge_embedded(embedded: EmbeddedPdfSignature, document: _Pdf) -> SignatureReport:
     embedded.compute_integrity_info()
-    report = signature.judge(
-        embedded.signed_data,
-        embedded.compute_digest(),
-        document.evidence,
-        in_the_past=_by_document_time_stamps(embedded) if _is_stamped_in_time(embedded, document) else None,
-    )
-    report = _described(embedded, document, report)
+    stamps_after = document.time_stamps_after(embedded)
+    report = signature.judge(embedded.signed_data, embedded.compute_digest(), document.evidence, around=stamps_after)
+    report = _described(embedded, document, report, archived=bool(stamps_after))
     if report.indication is Indication.TOTAL_FAILED:
         return report
     return _integrity(embedded, report)
@@ -186,49 +186,24 @@ def _integrity(embedded: EmbeddedPdfSignature, report: SignatureReport) -> Signa
     return report
 
 
-def _described(embedded: EmbeddedPdfSignature, document: _Pdf, report: SignatureReport) -> SignatureReport:
-    stamps_after = document.time_stamps_after(embedded)
+def _described(
+    embedded: EmbeddedPdfSignature, document: _Pdf, report: SignatureReport, *, archived: bool
+) -> SignatureReport:
     pades = embedded.sig_object.get("/SubFilter") == "/ETSI.CAdES.detached" and cms_parts.is_cades(embedded.signed_data)
-    level = cms_parts.level_of(embedded.signed_data, evidence=document.has_evidence, archived=bool(stamps_after))
+    level = cms_parts.level_of(embedded.signed_data, evidence=document.has_evidence, archived=archived)
     return replace(
         report,
         claimed_at=signature.utc(embedded.self_reported_timestamp),
         format=FoundFormat.PADES if pades else FoundFormat.PDF_CMS,
         level=level if pades else FoundLevel.NONE,
-        time_stamps=(*report.time_stamps, *(_document_time_stamp(stamp, document) for stamp in stamps_after)),
         changes=revisions.since(embedded, document.signatures),
     )
 
 
-def _document_time_stamp(embedded: EmbeddedPdfSignature, document: _Pdf) -> TimeStamp:
-    judged = stamps.judge(
-        embedded.signed_data,
-        lambda algorithm: bytes(embedded.compute_digest(algorithm)),
-        document.evidence.with_embedded_of(embedded.signed_data),
-    )
-    described = stamps.described(embedded.signed_data, TimeStampKind.DOCUMENT, judged)
+def _imprint_of(embedded: EmbeddedPdfSignature) -> Callable[[str], bytes]:
+    """What a document time stamp should be over; nothing, when it covers less than the document as it was then."""
     covers = embedded.evaluate_signature_coverage() >= SignatureCoverageLevel.ENTIRE_REVISION
-    return replace(described, valid=described.valid and covers)
-
-
-def _is_stamped_in_time(embedded: EmbeddedPdfSignature, document: _Pdf) -> bool:
-    """Tell whether a valid document time stamp is of a time when the signer's certificate was still in its term."""
-    end = embedded.signer_cert.not_valid_after
-    stamps_after = (_document_time_stamp(stamp, document) for stamp in document.time_stamps_after(embedded))
-    return any(stamp.valid and stamp.at <= end for stamp in stamps_after)
-
-
-def _by_document_time_stamps(embedded: EmbeddedPdfSignature) -> Callable[[Evidence], AdESSubIndic]:
-    """Judge at the time that the chain of document time stamps proves (EN 319 102-1, 5.6.3)."""
-
-    def judge(evidence: Evidence) -> AdESSubIndic:
-        judgement = evidence.judgement()
-        result = trust.run_in_loop(
-            ades_lta_validation(embedded, PdfSignatureValidationSpec(judgement.spec), timing_info=judgement.timing)
-        )
-        return result.ades_subindic
-
-    return judge
+    return lambda algorithm: bytes(embedded.compute_digest(algorithm)) if covers else b""
 
 
 def _failed(report: SignatureReport, explanation: str) -> SignatureReport:

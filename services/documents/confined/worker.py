@@ -162,9 +162,10 @@ class Worker:
         return self._answer(work)
 
     def validate(self, header: Header, blobs: list[bytes]) -> Answer:
-        """[signed, CRL …, fetched issuer …, OCSP …, CRL …]; now, content_digests (hex by algorithm), counts, asks.
+        """[signed, CRL …, fetched issuer …, OCSP …, CRL …]; now, content_digests (hex by algorithm), counts, asks,
+        contents_then (digests of the content with something behind it, by SHA-256 of that).
 
-        → signatures; and, where `asks`, what is wanted to say more: wanted; [OCSP request or nothing, of each].
+        → signatures; and what is wanted to say more, addresses only where `asks`: wanted; [request, of each].
         """
 
         def work() -> Answer:
@@ -177,6 +178,11 @@ class Worker:
                 evidences.readable_crls(given),
                 _time(header["now"]),
                 unjudged=lacking.note if header["asks"] else None,
+                undigested=lacking.undigested,
+                contents_then={
+                    bytes.fromhex(behind): {name: bytes.fromhex(value) for name, value in found.items()}
+                    for behind, found in header["contents_then"].items()
+                },
             ).with_embedded(
                 EvidenceSource.FETCHED,
                 certificates_der=evidences.fetched_certificates(issuers),

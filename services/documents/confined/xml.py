@@ -12,7 +12,7 @@ from services.documents.errors import DocumentTooComplexError, XmlDoctypeError
 
 MAX_DEPTH: Final = 100
 MAX_NODES: Final = 200_000
-"""Elements, attributes and processing instructions together."""
+"""Elements, attributes, namespace declarations and processing instructions together."""
 _ENCODINGS: Final = {None, "utf-8", "us-ascii"}
 
 
@@ -25,7 +25,20 @@ def read(content: bytes) -> etree._Element:
 
     Raises XmlDoctypeError, DocumentTooComplexError, XmlError.
     """
-    _Survey().read(content)
+    survey(content)
+    return parse(content)
+
+
+def survey(content: bytes, *, max_nodes: int = MAX_NODES) -> int:
+    """Go through a document once without keeping anything of it; return the position of the tag that ends it.
+
+    Raises XmlDoctypeError, DocumentTooComplexError, XmlError.
+    """
+    return _Survey(max_nodes).read(content)
+
+
+def parse(content: bytes) -> etree._Element:
+    """Make the tree of a document that was surveyed. Raises XmlDoctypeError, XmlError."""
     parser = etree.XMLParser(
         resolve_entities=False,
         no_network=True,
@@ -40,30 +53,37 @@ def read(content: bytes) -> etree._Element:
         root = etree.fromstring(content, parser)
     except (etree.LxmlError, ValueError) as error:
         raise XmlError("not well-formed XML") from error
-    if root.getroottree().docinfo.internalDTD is not None:
+    document = root.getroottree().docinfo
+    if document.internalDTD is not None:
         raise XmlDoctypeError("XML with a document type is not read")
+    if (document.encoding or "utf-8").lower() not in _ENCODINGS | {"ascii"}:
+        raise XmlError("XML in another encoding than UTF-8")
     return root
 
 
 class _Survey:
-    """Goes through a document once without keeping anything of it."""
-
-    def __init__(self) -> None:
+    def __init__(self, max_nodes: int) -> None:
+        self._max_nodes = max_nodes
         self._depth = 0
         self._nodes = 0
-        self._parser = expat.ParserCreate()
+        self._end = -1
+        self._parser = expat.ParserCreate(namespace_separator=" ")
+        self._parser.StartNamespaceDeclHandler = self._instruction
         self._parser.XmlDeclHandler = self._declaration
         self._parser.StartDoctypeDeclHandler = self._doctype
         self._parser.EntityDeclHandler = self._doctype
         self._parser.StartElementHandler = self._start
-        self._parser.EndElementHandler = self._end
+        self._parser.EndElementHandler = self._ends
         self._parser.ProcessingInstructionHandler = self._instruction
 
-    def read(self, content: bytes) -> None:
+    def read(self, content: bytes) -> int:
         try:
             self._parser.Parse(content, True)
-        except (expat.ExpatError, LookupError) as error:  # LookupError: an encoding that nobody knows
+        except XmlError:
+            raise
+        except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError: an encoding that nobody knows
             raise XmlError("not well-formed XML") from error
+        return self._end
 
     def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
         if encoding is not None and encoding.lower() not in _ENCODINGS:
@@ -78,13 +98,15 @@ class _Survey:
         if self._depth > MAX_DEPTH:
             raise DocumentTooComplexError("the document nests deeper than is followed")
 
-    def _end(self, _name: str) -> None:
+    def _ends(self, _name: str) -> None:
         self._depth -= 1
+        if not self._depth:
+            self._end = self._parser.CurrentByteIndex
 
     def _instruction(self, *_: object) -> None:
         self._count(1)
 
     def _count(self, nodes: int) -> None:
         self._nodes += nodes
-        if self._nodes > MAX_NODES:
-            raise DocumentTooComplexError(f"more than {MAX_NODES} elements and attributes in one document")
+        if self._nodes > self._max_nodes:
+            raise DocumentTooComplexError(f"more than {self._max_nodes} elements and attributes in one document")

@@ -4,20 +4,21 @@ Nothing is expanded, loaded or fetched: a document with a DTD is refused before 
 one there are no entities, no default attributes and no external parts.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
-from xml.parsers import expat
 
 from lxml import etree
 
-from services.documents.errors import DocumentTooComplexError, XmlBrokenError, XmlLockedError
+from services.documents.confined import xml
+from services.documents.errors import XmlBrokenError, XmlDoctypeError, XmlLockedError
 from services.documents.xades import NOT_SIGNATURES
 
 _DS: Final = "{http://www.w3.org/2000/09/xmldsig#}"
 _SIGNATURE: Final = f"{_DS}Signature"
 _PROBE: Final = b'<ds:Signature xmlns:ds="http://www.w3.org/2000/09/xmldsig#"></ds:Signature>'
-_ENCODINGS: Final = {"UTF-8", "ASCII", "US-ASCII"}
-MAX_DEPTH: Final = 200
-MAX_ELEMENTS: Final = 500_000
+MAX_NODES: Final = xml.MAX_NODES - 10_000
+"""Less than validation reads: what was signed here, by several people too, must not be too large to be validated."""
 # Filters that take every signature out, also one that is added later. The last is what XML Signature Filter 2.0 has.
 _LEAVES_SIGNATURES_OUT: Final = {NOT_SIGNATURES, "/descendant::ds:Signature"}
 
@@ -27,8 +28,11 @@ def read(content: bytes) -> tuple[bytes, int]:
 
     Raises XmlBrokenError, XmlLockedError, DocumentTooComplexError.
     """
-    at = _end_tag(content)
+    with _refusing_broken():
+        at = xml.survey(content, max_nodes=MAX_NODES)
     tree = _parse(content)
+    if content[at : at + 2] != b"</":
+        raise XmlBrokenError("the XML has nothing between its outermost tags")
     for reference in tree.iter(f"{_DS}Reference"):
         _refuse_locked(reference)
     canonical = _canonical(tree)
@@ -39,50 +43,19 @@ def read(content: bytes) -> tuple[bytes, int]:
     return canonical, at
 
 
-def _end_tag(content: bytes) -> int:
-    parser = expat.ParserCreate(namespace_separator=" ")
-    depth = elements = 0
-    end = -1
-
-    def begins(_name: str, _attributes: object) -> None:
-        nonlocal depth, elements
-        depth, elements = depth + 1, elements + 1
-        if depth > MAX_DEPTH or elements > MAX_ELEMENTS:
-            raise DocumentTooComplexError(
-                "the XML has more elements, or nests them deeper, than is read of one document"
-            )
-
-    def ends(_name: str) -> None:
-        nonlocal depth, end
-        depth -= 1
-        if not depth:
-            end = parser.CurrentByteIndex
-
-    def has_dtd(*_: object) -> None:
-        raise XmlBrokenError("the XML has a DTD: send it without")
-
-    parser.StartElementHandler, parser.EndElementHandler = begins, ends
-    parser.StartDoctypeDeclHandler = has_dtd
+@contextmanager
+def _refusing_broken() -> Iterator[None]:
     try:
-        parser.Parse(content, True)
-    except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError: an encoding that nobody knows
-        raise XmlBrokenError("the XML is not well-formed") from error
-    if content[end : end + 2] != b"</":
-        raise XmlBrokenError("the XML has nothing between its outermost tags")
-    return end
+        yield
+    except XmlDoctypeError as error:
+        raise XmlBrokenError("the XML has a DTD: send it without") from error
+    except xml.XmlError as error:
+        raise XmlBrokenError("the XML is not well-formed, or not in UTF-8") from error
 
 
 def _parse(content: bytes) -> "etree._ElementTree":
-    parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False, huge_tree=False, recover=False
-    )
-    try:
-        tree = etree.fromstring(content, parser).getroottree()
-    except (etree.LxmlError, ValueError) as error:
-        raise XmlBrokenError("the XML is not well-formed") from error
-    if tree.docinfo.doctype or (tree.docinfo.encoding or "UTF-8").upper() not in _ENCODINGS:
-        raise XmlBrokenError("the XML is not in UTF-8, or has a DTD")
-    return tree
+    with _refusing_broken():
+        return xml.parse(content).getroottree()
 
 
 def _canonical(tree: "etree._ElementTree") -> bytes:

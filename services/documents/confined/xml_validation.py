@@ -17,8 +17,9 @@ from pyhanko.sign.ades.report import AdESIndeterminate, AdESPassed, AdESSubIndic
 from pyhanko.sign.validation.generic_cms import CertvalidatorOperationResult, validate_cert_usage
 from pyhanko_certvalidator import ValidationContext
 
-from services.documents.confined import describing, pdf, signature, stamps, trust, xml, xml_signature
+from services.documents.confined import cms_parts, describing, past, pdf, signature, stamps, trust, xml, xml_signature
 from services.documents.confined.evidence import MAX_TIME_STAMPS, Evidence
+from services.documents.confined.past import Past, Stamp
 from services.documents.confined.xml_signature import (
     AlgorithmError,
     FormatError,
@@ -35,13 +36,14 @@ from services.documents.report import (
     FoundLevel,
     Indication,
     SignatureReport,
-    TimeStamp,
     TimeStampKind,
 )
 
 MAX_SIGNATURES: Final = 32
 _XADES: Final = "{http://uri.etsi.org/01903/v1.3.2#}"
 _XADES_141: Final = "{http://uri.etsi.org/01903/v1.4.1#}"
+_SIGNATURE_TIME_STAMP: Final = f"{_XADES}SignatureTimeStamp"
+_ARCHIVE_TIME_STAMP: Final = f"{_XADES_141}ArchiveTimeStamp"
 _SIGNED_PROPERTIES: Final = "http://uri.etsi.org/01903#SignedProperties"
 
 
@@ -90,9 +92,11 @@ def _judged(element: etree._Element, content_digests: Mapping[str, bytes], evide
         checked = xml_signature.references(found, content_digests)
         report = replace(report, format=_format(found, properties, checked), level=_level(properties))
         xml_signature.verify_value(found, x509.load_der_x509_certificate(certificate_der))
-        judged_stamps = list(_time_stamps(found, properties, evidence))
-        time_stamps = tuple(stamp for stamp, _ in judged_stamps)
-        verdict = _validate(certificate_der, judged_stamps, evidence)
+        on_value = _stamps_on(found, properties)
+        archive = _archive_stamps(found, properties, checked, evidence)
+        seen = past.of((*on_value, *archive), evidence)
+        value_sha256 = hashlib.sha256(xml_signature.decoded(found.value)).digest()
+        verdict = _validate(certificate_der, value_sha256, on_value, seen, evidence)
     except RefusalError as refusal:
         return _failed(report, refusal.indication, refusal.sub_indication, str(refusal))
     except (etree.LxmlError, *pdf.MALFORMED):
@@ -107,7 +111,7 @@ def _judged(element: etree._Element, content_digests: Mapping[str, bytes], evide
         explanation=judged.explanation,
         stamped_at=verdict.stamped_at,
         best_signature_at=verdict.stamped_at or evidence.now,
-        time_stamps=time_stamps,
+        time_stamps=seen.time_stamps,
     )
 
 
@@ -247,11 +251,13 @@ def _level(properties: _Properties) -> FoundLevel:
 
 
 def _tokens(unsigned: etree._Element | None) -> list[tuple[cms.SignedData, etree._Element]]:
-    """Time stamps on the signature, each with the element that holds it."""
+    """Time stamps on the signature and around it, each with the element that holds it."""
     found: list[tuple[cms.SignedData, etree._Element]] = []
     if unsigned is None:
         return found
-    for holder in unsigned.findall(f"{_XADES}UnsignedSignatureProperties/{_XADES}SignatureTimeStamp"):
+    for holder in unsigned.iterfind(f"{_XADES}UnsignedSignatureProperties/*"):
+        if holder.tag not in {_SIGNATURE_TIME_STAMP, _ARCHIVE_TIME_STAMP}:
+            continue
         for element in holder.findall(f"{_XADES}EncapsulatedTimeStamp"):
             if len(found) == MAX_TIME_STAMPS:
                 return found
@@ -262,13 +268,61 @@ def _tokens(unsigned: etree._Element | None) -> list[tuple[cms.SignedData, etree
     return found
 
 
-def _time_stamps(
-    found: XmlSignature, properties: _Properties, evidence: Evidence
-) -> Iterator[tuple[TimeStamp, AdESSubIndic]]:
+def _stamps_on(found: XmlSignature, properties: _Properties) -> list[Stamp]:
+    """The time stamps on the signature's value (EN 319 132-1, 5.3)."""
+    covers = frozenset({hashlib.sha256(xml_signature.decoded(found.value)).digest()})
+    stamped = []
     for token, holder in _tokens(properties.unsigned):
-        octets = xml_signature.canonical(found.value, holder.find(ds("CanonicalizationMethod")))
-        judged = stamps.judge(token, _digest_of(octets), evidence)
-        yield stamps.described(token, TimeStampKind.SIGNATURE, judged), judged
+        if holder.tag == _SIGNATURE_TIME_STAMP:
+            octets = xml_signature.canonical(found.value, holder.find(ds("CanonicalizationMethod")))
+            stamped.append(Stamp(token, TimeStampKind.SIGNATURE, _digest_of(octets), covers))
+    return stamped
+
+
+def _archive_stamps(
+    found: XmlSignature, properties: _Properties, checked: tuple[Reference, ...], evidence: Evidence
+) -> list[Stamp]:
+    """The archive time stamps, as far as it can be told what they should be over (EN 319 132-1, 5.5.2.2).
+
+    That is what the references digest, in their order; the signature's own parts; and the unsigned properties before
+    the stamp. Every ds:Object with content is among the references, or the signature would not have come so far.
+    """
+    stamped = []
+    for token, holder in _tokens(properties.unsigned):
+        if holder.tag != _ARCHIVE_TIME_STAMP:
+            continue
+        method = holder.find(ds("CanonicalizationMethod"))
+        before = [item for item in holder.itersiblings(preceding=True) if isinstance(item.tag, str)][::-1]
+        parts = [found.signed_info, found.value, *(() if found.key_info is None else (found.key_info,)), *before]
+        own = b"".join(xml_signature.canonical(part, method) for part in parts)
+        first, *others = (reference.octets for reference in checked)
+        if any(octets is None for octets in others):
+            continue  # content that is not the first could only be digested by whoever has it, from the beginning
+        behind = b"".join(octets or b"" for octets in others) + own
+        imprint_of = _digest_then(behind, evidence) if first is None else _digest_of(first + behind)
+        if imprint_of is not None:
+            covers = frozenset(_covered_sha256(found, properties, before))
+            stamped.append(Stamp(token, TimeStampKind.ARCHIVE, imprint_of, covers))
+    return stamped
+
+
+def _covered_sha256(found: XmlSignature, properties: _Properties, before: Sequence[etree._Element]) -> Iterator[bytes]:
+    """What an archive time stamp shows to have existed: the value, evidence, and the time stamps before it."""
+    yield hashlib.sha256(xml_signature.decoded(found.value)).digest()
+    pieces = list(xml_signature.certificates_der(found))
+    for element in before:
+        for name in ("EncapsulatedX509Certificate", "EncapsulatedCRLValue", "EncapsulatedOCSPValue"):
+            pieces += _encapsulated(element, name)
+    yield from (hashlib.sha256(piece).digest() for piece in pieces)
+    for token, holder in _tokens(properties.unsigned):
+        if holder in before:
+            yield from cms_parts.pieces_sha256(token)
+
+
+def _digest_then(behind: bytes, evidence: Evidence) -> Callable[[str], bytes] | None:
+    """Digests of detached content with the rest behind it, when the service has told them."""
+    told = evidence.content_then(behind)
+    return None if told is None else lambda algorithm: told.get(algorithm, b"")
 
 
 def _digest_of(octets: bytes) -> Callable[[str], bytes]:
@@ -281,24 +335,30 @@ def _digest_of(octets: bytes) -> Callable[[str], bytes]:
 
 
 def _validate(
-    certificate_der: bytes, time_stamps: Sequence[tuple[TimeStamp, AdESSubIndic]], evidence: Evidence
+    certificate_der: bytes, value_sha256: bytes, on_value: Sequence[Stamp], seen: Past, evidence: Evidence
 ) -> _Verdict:
-    """Judge the certificate now, and by the best signature time what now does not let pass (5.5.4)."""
-    stamped_at = min((stamp.at for stamp, _ in time_stamps if stamp.valid), default=None)
+    """Judge the certificate now, and by the best signature time what now does not let pass (5.5.4, 5.6.3)."""
+    stamped_at = seen.best_at
     now = _usage(certificate_der, evidence, None)
-    found = now.error_subindic or AdESPassed.OK
+    found: AdESSubIndic = now.error_subindic or AdESPassed.OK
     if found is AdESIndeterminate.CERTIFICATE_CHAIN_GENERAL_FAILURE:
         without = _usage(certificate_der, evidence, None, revocation=False)
         found = found if without.error_subindic else AdESIndeterminate.TRY_LATER
-    if found is AdESPassed.OK and time_stamps and stamped_at is None:
-        return _Verdict(time_stamps[0][1], of_time_stamp=True)
     if stamped_at is None:
+        if found is AdESPassed.OK and on_value:
+            first = on_value[0]
+            of_stamp = stamps.judge(first.token, first.imprint_of, evidence.with_embedded_of(first.token))
+            return _Verdict(of_stamp, of_time_stamp=True)
         return _Verdict(found)
     if found is AdESIndeterminate.REVOKED_NO_POE and now.revo_details is not None:
         if stamped_at < now.revo_details.revocation_date:
             found = AdESPassed.OK
     elif found is AdESIndeterminate.TRY_LATER and _usage(certificate_der, evidence, stamped_at).error_subindic is None:
         found = AdESPassed.OK
+    archived = any(stamp.kind is TimeStampKind.ARCHIVE and stamp.valid for stamp in seen.time_stamps)
+    if archived:
+        certificate = asn1_x509.Certificate.load(certificate_der, strict=True)
+        found = seen.judge_signer(certificate, value_sha256, found, evidence)
     return _Verdict(found, stamped_at)
 
 
