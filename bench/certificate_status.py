@@ -4,9 +4,10 @@
 
 openssl has an index file of its own, a responder's key of the same kind in a file, and answers over HTTP from one
 process. The mesh is asked at the CA over mTLS and as relying parties ask it: plain HTTP through Envoy and the gateway,
-POST and GET. Without a nonce the CA's answers are kept; with one each is signed in the token. All are asked about one
-certificate in force, by clients that send bytes made beforehand. Rounds of all ways alternate. What an answer costs in
-the CA itself is shown with keys and ledger in memory.
+POST and GET, and through an HTTP cache before that, since GET answers may be cached for some minutes (RFC 5019).
+Without a nonce the CA's answers are kept; with one each is signed in the token. All are asked about one certificate in
+force, by clients that send bytes made beforehand. Rounds of all ways alternate. What an answer costs in the CA itself
+is shown with keys and ledger in memory.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import repeat
@@ -36,6 +37,7 @@ from finid.ca.v1 import ca_pb2_grpc as rpc
 
 from bench import closed_loop, raw_http
 from bench.closed_loop import Measured, Timing
+from bench.peers import start_cache
 from bench.table import heading, table
 from deploy.local import ports
 from deploy.local.display import Display
@@ -108,7 +110,7 @@ def openssl_ways(stack: AsyncExitStack) -> dict[str, Ask]:
     return {PEER: _over_http(port, raw_http.post(port, "/", _MEDIA_TYPE, asked.plain))}
 
 
-def mesh_ways(stack: AsyncExitStack, parts: Parts) -> dict[str, Ask]:
+async def mesh_ways(stack: AsyncExitStack, parts: Parts) -> dict[str, Ask]:
     """The running mesh at its doors."""
     own = parts.identities["auth_gateway"]
     credentials = grpc.ssl_channel_credentials(
@@ -126,12 +128,14 @@ def mesh_ways(stack: AsyncExitStack, parts: Parts) -> dict[str, Ask]:
         request = pb.OcspRequest(request_der=request_der)
         return lambda: stub.Ocsp(request, timeout=_DEADLINE_S)
 
+    cache_port = await start_cache(stack.enter_context(ExitStack()), parts, port)
     path = f"/pki/ocsp/{quote(base64.b64encode(asked.plain).decode(), safe='')}"
     return {
         "the CA over mTLS, kept": at_the_ca(asked.plain),
         "the CA over mTLS, nonce": at_the_ca(asked.with_nonce),
         "Envoy, POST, kept": _over_http(port, raw_http.post(port, "/pki/ocsp", _MEDIA_TYPE, asked.plain)),
         "Envoy, GET, kept": _over_http(port, raw_http.get(port, path)),
+        "an HTTP cache before that, GET": _over_http(cache_port, raw_http.get(cache_port, path)),
         "Envoy, POST, nonce": _over_http(port, raw_http.post(port, "/pki/ocsp", _MEDIA_TYPE, asked.with_nonce)),
     }
 
@@ -168,7 +172,7 @@ async def main() -> None:
         own = {"FINID_STATE": folder, "FINID_PORT_BASE": str(ports.free_base())}
         settings = LocalSettings.from_environment(os.environ | own)
         mesh = await stack.enter_async_context(running_mesh(settings, Display(sys.stderr)))
-        ways = {**openssl_ways(stack), **mesh_ways(stack, mesh.parts), **await responder_ways()}
+        ways = {**openssl_ways(stack), **await mesh_ways(stack, mesh.parts), **await responder_ways()}
         await asyncio.to_thread(time.sleep, 1)  # openssl reads its index
         await measure(ways, max(CALLERS), WARM_UP_S)
         measured = {callers: await measure(ways, callers, ROUND_S) for callers in CALLERS}

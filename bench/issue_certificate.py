@@ -44,7 +44,7 @@ SPLIT_CALLS = 60
 _DEADLINE_S = 30
 _PROFILE = "individual-sign"
 _WHOLE, _ISSUE = "the round trip", "Issue in this process"
-_READS, _INTENT, _RECORD = "SQL: three reads", "SQL: intent, to disk", "SQL: record, to disk"
+_READS, _INTENT, _RECORD = "SQL: two reads", "SQL: intent, to disk", "SQL: record, to disk"
 
 
 @dataclass(frozen=True, slots=True)

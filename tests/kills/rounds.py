@@ -20,6 +20,8 @@ PEOPLE_AT_ONCE = 6
 _TARGETS = (Target.SIGNER, Target.CA, Target.POSTMASTER, Target.CHILD)
 # After everything serves again: from at once to when all are well at work.
 _KILLED_AFTER_S = (0.0, 0.8)
+# So many then wait for the next answer: whoever answers before it has recorded is caught at that moment.
+_KILLED_AT_AN_ANSWER = 0.5
 _WORK_AFTER, _WORKS_WITHIN_S = 5, 60.0
 _SETTLED_WITHIN_S = 60.0
 # Both leases (30 s, 60 s) are let run out at the end by having begun that much earlier.
@@ -71,6 +73,9 @@ async def _run(processes: Processes, rounds: int, seed: int) -> Outcome:
         for round_number in range(rounds):
             target = _TARGETS[round_number] if round_number < len(_TARGETS) else chance.choice(_TARGETS)
             await asyncio.sleep(chance.uniform(*_KILLED_AFTER_S))
+            if chance.random() < _KILLED_AT_AN_ANSWER:
+                client.told.at_an_answer.clear()
+                await client.told.at_an_answer.wait()
             await processes.kill(target, chance)
             await _work_goes_on(people)
         people.over = True

@@ -57,6 +57,7 @@ class Told:
     repeats: int = 0
     lost: int = 0
     against: list[str] = field(default_factory=list)
+    at_an_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
     def keep(self, answers: dict[Any, _Answer], key: Any, answer: _Answer, what: str) -> _Answer:
         """Remember an answer; a second one to the same request must be the same."""
@@ -67,6 +68,7 @@ class Told:
             if answers[key] != answer:
                 self.against.append(f"{what} was answered twice, and not the same")
         answers[key] = answer
+        self.at_an_answer.set()
         return answer
 
 
