@@ -36,7 +36,7 @@ pytest-mesh:
 	@set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/pytest tests/e2e | sed --unbuffered 's/^/mesh  | /'
 
 .PHONY: lint
-lint: setup lint-python lint-proto ## Everything that is checked without running it
+lint: setup lint-python lint-proto lint-web ## Everything that is checked without running it
 
 .PHONY: lint-python
 lint-python: setup
@@ -44,6 +44,11 @@ lint-python: setup
 	$(BIN)/ruff format --check
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
+
+# The hosted page's types; its JavaScript is served as it is checked.
+.PHONY: lint-web
+lint-web: setup
+	web/node_modules/.bin/tsc --project web/capture
 
 # The protos' style; no breaking change against the released image; stubs that say what the protos say.
 .PHONY: lint-proto

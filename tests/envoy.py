@@ -101,6 +101,7 @@ def running_envoy(gateway_is: str = "auth_gateway", **edge_options: Any) -> Iter
             host="127.0.0.1",
             https_port=free_port(),
             pki_port=free_port(),
+            page_port=free_port(),
             admin_port=free_port(),
             descriptors=CHECKOUT / "gen" / "descriptors.binpb",
             web_certificate=web.certificate,

@@ -1,9 +1,9 @@
-"""Envoy's bootstrap configuration: two listeners, the services behind them, and how connections are treated."""
+"""Envoy's bootstrap configuration: three listeners, the services behind them, and how connections are treated."""
 
 import json
 from typing import Final
 
-from deploy.envoy import filters, local_replies, routes
+from deploy.envoy import filters, local_replies, page, routes
 from deploy.envoy.edge import Edge, Json, Upstream, typed
 
 # Headers that only the mesh itself may set; a client's are dropped before anything reads them.
@@ -38,7 +38,7 @@ def bootstrap(edge: Edge) -> Json:
         "admin": {"address": _address("127.0.0.1", edge.admin_port)},
         "overload_manager": {"resource_monitors": [_connection_limit()]},
         "static_resources": {
-            "listeners": [_https_listener(edge), _pki_listener(edge)],
+            "listeners": [_https_listener(edge), _page_listener(edge), _pki_listener(edge)],
             "clusters": [
                 _mesh_cluster(edge, routes.GATEWAY, edge.gateway, _HTTP2),
                 _mesh_cluster(edge, routes.PORTAL, edge.portal, _HTTP1),
@@ -49,6 +49,16 @@ def bootstrap(edge: Edge) -> Json:
 
 
 def _https_listener(edge: Edge) -> Json:
+    manager = _connection_manager(edge, "https", routes.https_routes(edge), filters.https_filters(edge))
+    return _tls_listener(edge, "https", edge.https_port, manager)
+
+
+def _page_listener(edge: Edge) -> Json:
+    manager = _connection_manager(edge, "page", page.routes(), filters.page_filters(edge))
+    return _tls_listener(edge, "page", edge.page_port, manager)
+
+
+def _tls_listener(edge: Edge, name: str, port: int, manager: Json) -> Json:
     files = {
         "certificate_chain": {"filename": str(edge.web_certificate)},
         "private_key": {"filename": str(edge.web_key)},
@@ -61,9 +71,8 @@ def _https_listener(edge: Edge) -> Json:
             "tls_certificates": [files],
         },
     )
-    manager = _connection_manager(edge, "https", routes.https_routes(edge), filters.https_filters(edge))
     chain = {"transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls}, "filters": [manager]}
-    return _listener("https", edge.host, edge.https_port, chain)
+    return _listener(name, edge.host, port, chain)
 
 
 def _pki_listener(edge: Edge) -> Json:
@@ -123,7 +132,11 @@ def _connection_manager(
         access_log=[_access_log({"method": "%REQ(:PATH)%"}, is_method=True), _access_log({}, is_method=False)],
         tracing=_tracing(edge),
         http_filters=http_filters,
-        route_config={"name": name, "virtual_hosts": [hosts]},
+        route_config={
+            "name": name,
+            "virtual_hosts": [hosts],
+            "max_direct_response_body_size_bytes": page.MAX_FILE_BYTES,
+        },
     )
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
 

@@ -31,6 +31,8 @@ class Edge:
     host: str
     https_port: int
     pki_port: int
+    page_port: int
+    """The hosted page: an origin of its own, with nothing else on it."""
     admin_port: int
     descriptors: Path
     """FileDescriptorSet of the public API with google/rpc/error_details.proto."""

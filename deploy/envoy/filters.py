@@ -19,6 +19,19 @@ def https_filters(edge: Edge) -> list[Json]:
     ]
 
 
+def page_filters(edge: Edge) -> list[Json]:
+    """As https_filters; before them, what changes anything must come from the page itself (its Origin is the host)."""
+    whole = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    return [
+        _filter("csrf", typed("envoy.extensions.filters.http.csrf.v3.CsrfPolicy", filter_enabled=whole)),
+        _filter("local_ratelimit", routes.rate_limit("page", edge.requests_per_second)),
+        _buffer_where_routes_ask(),
+        _strict_json(edge),
+        _transcoder(edge, [routes.CAPTURE_SERVICE]),
+        _filter("router", typed("envoy.extensions.filters.http.router.v3.Router")),
+    ]
+
+
 def pki_filters(edge: Edge) -> list[Json]:
     """What is open to all: rate limit, size, transcoding, router."""
     return [

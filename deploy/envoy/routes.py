@@ -26,6 +26,7 @@ PUBLIC_SERVICES: Final = (
     "finid.esign.v1.ESignService",
     "finid.pki.v1.PkiService",
 )
+CAPTURE_SERVICE: Final = "finid.capture.v1.CaptureService"
 PKI_SERVICE: Final = "finid.pki.v1.PkiService"
 _STREAMS: Final = ("/finid.auth.v1.FinIdService/Authenticate",)
 
@@ -53,15 +54,20 @@ def https_routes(edge: Edge) -> list[Json]:
         _to_pki(),
         *(_to_gateway("stream", {"path": path}, STREAM_S) for path in _STREAMS),
         *(_to_gateway(service, {"prefix": f"/{service}/"}, UNARY_S) for service in PUBLIC_SERVICES),
-        *(_to_gateway("capture", match, UNARY_S, MAX_CAPTURE_REQUEST_BYTES) for match in _CAPTURE),
+        *capture_routes(),
         _to_gateway("rest", {"prefix": "/v1/"}, UNARY_S, MAX_REQUEST_BYTES),
-        _not_found(),
+        not_found(),
     ]
+
+
+def capture_routes() -> list[Json]:
+    """Routes that the hosted page calls, on its own origin."""
+    return [_to_gateway("capture", match, UNARY_S, MAX_CAPTURE_REQUEST_BYTES) for match in _CAPTURE]
 
 
 def pki_routes() -> list[Json]:
     """Routes of the plain HTTP listener: CRLs, OCSP and time stamps are signed, and are fetched without TLS."""
-    return [_to_pki(), _not_found()]
+    return [_to_pki(), not_found()]
 
 
 def _to_portal(name: str, match: Json, **per_filter: Json) -> Json:
@@ -103,7 +109,8 @@ def _to_gateway(name: str, match: Json, limit_s: int, max_bytes: int | None = No
     }
 
 
-def _not_found() -> Json:
+def not_found() -> Json:
+    """What any other path gets."""
     return {"name": "unknown", "match": {"prefix": "/"}, "direct_response": {"status": 404}}
 
 

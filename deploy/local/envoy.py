@@ -36,6 +36,7 @@ def edge(parts: Parts) -> Edge:
         host=HOST,
         https_port=parts.ports["envoy https"],
         pki_port=parts.ports["envoy pki"],
+        page_port=parts.ports["envoy page"],
         admin_port=parts.ports["envoy admin"],
         descriptors=CHECKOUT / "gen" / "descriptors.binpb",
         web_certificate=parts.web.certificate,
