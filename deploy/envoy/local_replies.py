@@ -66,7 +66,9 @@ _ANY_OTHER: Final = LocalReply(500, 2, "UNKNOWN", "The request could not be answ
 def configuration() -> Json:
     """`local_reply_config` of a connection manager."""
     mappers = [mapper for reply in LOCAL_REPLIES for mapper in (_over_grpc(reply), _over_http(reply))]
-    return {"mappers": [_unknown_field(), *mappers], "body_format": {"json_format": _ANY_OTHER.as_json()}}
+    # Not for all: the hosted page's files are local replies, too.
+    any_other = {"filter": _status("GE", 400), "body_format_override": {"json_format": _ANY_OTHER.as_json()}}
+    return {"mappers": [_unknown_field(), *mappers, any_other]}
 
 
 def _unknown_field() -> Json:
@@ -100,9 +102,13 @@ def _over_grpc(reply: LocalReply) -> Json:
 
 
 def _has_status(reply: LocalReply) -> Json:
+    return _status("EQ", reply.http_status)
+
+
+def _status(comparison: str, http_status: int) -> Json:
     # The API requires a runtime key; nobody sets this one.
-    value = {"default_value": reply.http_status, "runtime_key": "finid.unset"}
-    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
+    value = {"default_value": http_status, "runtime_key": "finid.unset"}
+    return {"status_code_filter": {"comparison": {"op": comparison, "value": value}}}
 
 
 def _header(name: str, value: str) -> Json:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.envoy.edge import Json
-from deploy.envoy.routes import capture_routes, not_found
+from deploy.envoy.routes import capture_routes, not_found, off
 
 MAX_FILE_BYTES: Final = 64 * 1024
 _FOLDER: Final = Path(__file__).parents[2] / "web" / "capture"
@@ -61,6 +61,8 @@ def _file(path: str, text: str, media_type: str, cache: str) -> Json:
         "name": "page",
         "match": {"path": path, "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]},
         "direct_response": {"status": 200, "body": {"inline_string": text}},
+        # It refuses what is no method of the API.
+        "typed_per_filter_config": {"envoy.filters.http.grpc_json_transcoder": off()},
         "response_headers_to_add": [
             {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
             for key, value in headers.items()

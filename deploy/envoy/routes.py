@@ -75,7 +75,7 @@ def _to_portal(name: str, match: Json, **per_filter: Json) -> Json:
         "name": name,
         "match": match,
         "route": {"cluster": PORTAL, "timeout": "10s"},
-        "typed_per_filter_config": {"envoy.filters.http.grpc_json_transcoder": _off()}
+        "typed_per_filter_config": {"envoy.filters.http.grpc_json_transcoder": off()}
         | _buffer(MAX_FORM_BYTES)
         | per_filter,
     }
@@ -119,7 +119,8 @@ def _buffer(max_bytes: int) -> Json:
     return {"envoy.filters.http.buffer": typed("envoy.extensions.filters.http.buffer.v3.BufferPerRoute", buffer=limit)}
 
 
-def _off() -> Json:
+def off() -> Json:
+    """Switch a filter off for a route."""
     return typed("envoy.config.route.v3.FilterConfig", disabled=True)
 
 
