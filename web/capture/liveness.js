@@ -4,8 +4,9 @@ import { base64 } from "./camera.js";
 import * as server from "./server.js";
 
 const PERIOD_MS = 100;
-// The server asks for 15 a second or more while colours are shown.
-const FLASH_PERIOD_MS = 45;
+const SLOWEST_PERIOD_MS = 250;
+// Each colour (300 ms) three times, and all of them in two batches: with more, the last ones wait until they are too old.
+const FLASH_PERIOD_MS = 85;
 const BATCH = 6;
 const MOST = 12;
 // 1 MiB less some room for what is not pictures.
@@ -31,6 +32,7 @@ export async function attempt(camera, shown) {
   let dropped = 0;
   let isFilming = true;
   let periodMs = PERIOD_MS;
+  let isFlashing = false;
   /** Pictures taken before this are of an earlier prompt. */
   let sinceMs = performance.now();
   /** @type {unknown} */
@@ -43,7 +45,7 @@ export async function attempt(camera, shown) {
       if (picture.atMs >= sinceMs) {
         waiting.push(picture);
         // Back pressure: what the connection does not carry is never sent. Colours are kept whole.
-        if (periodMs === PERIOD_MS && waiting.length > MOST) waiting.shift();
+        if (!isFlashing && waiting.length > MOST) waiting.shift();
       }
       await server.sleep(Math.max(0, dueMs - performance.now()));
     }
@@ -63,6 +65,7 @@ export async function attempt(camera, shown) {
     const frames = await Promise.all(batch.map(async ({ jpeg, atMs }) => ({
       jpeg: await base64(jpeg), capturedAtMs: String(Math.round(atMs - firstAtMs)),
     })));
+    const sentMs = performance.now();
     try {
       step = await server.submitFrames(frames, startedAtMs && Math.round(startedAtMs - firstAtMs));
       dropped = 0;
@@ -71,6 +74,8 @@ export async function attempt(camera, shown) {
       if (!(error instanceof server.Refused) || error.reason !== "FRAME_TIMES_IMPLAUSIBLE") throw error;
       if (++dropped > MOST_DROPPED) throw error;
     }
+    // As many a second as get through, evenly: a gap in between would break a gesture that is being held.
+    periodMs = Math.min(Math.max(PERIOD_MS, (performance.now() - sentMs) / (MOST - 2)), SLOWEST_PERIOD_MS);
   };
 
   try {
@@ -84,12 +89,13 @@ export async function attempt(camera, shown) {
       }
       shown.prompt(step);
       if (step.prompt === "PROMPT_WATCH_COLOURS" && step.flash) {
+        isFlashing = true;
         periodMs = FLASH_PERIOD_MS;
         waiting = [];
         sinceMs = performance.now();
         const startedAtMs = await flash(step.flash, shown.colour);
         sinceMs = Infinity;
-        periodMs = PERIOD_MS;
+        isFlashing = false;
         while (waiting.length && step.state === "LIVENESS_STATE_RUNNING") await send(startedAtMs);
       } else {
         while (waiting.length < BATCH && !broken) await server.sleep(20);
