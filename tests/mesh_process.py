@@ -53,7 +53,7 @@ class RunningMesh:
         answer.raise_for_status()
         return str(answer.json()["access_token"])
 
-    def access_token_when_possible(self, *, timeout_s: float = 30.0) -> str:
+    def access_token_when_possible(self, *, timeout_s: float = 90.0) -> str:
         """A token, asked for until there is one: what it depends on has just been killed."""
         deadline = time.monotonic() + timeout_s
         while True:

@@ -11,6 +11,7 @@ _MASKED = frozenset(
         "iin", "phone", "token", "code", "resultCode", "codeVerifier", "access_token", "client_secret", "iinSalt",
         "phoneSalt", "captureUri", "redirectUri", "familyName", "givenName", "patronymic", "familyNameLatin",
         "givenNameLatin", "birthDate", "documentNumber", "maskedPhone", "receipts", "transaction", "signerSubject",
+        "chain", "reportHtml",
     }
 )  # fmt: skip
 _LONG = 200

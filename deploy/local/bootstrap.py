@@ -28,6 +28,7 @@ OS_PACKAGES = {
     "bookworm": {
         "ca-certificates": "certificates of the package registries",
         "curl": "the calls that `make run` prints",
+        "fonts-dejavu-core": "visible signatures, in the Cyrillic of Kazakh",
         "libegl1": "mediapipe",
         "libgl1": "mediapipe",
         "libgles2": "mediapipe",

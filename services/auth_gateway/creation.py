@@ -270,7 +270,7 @@ class Creation:
     ) -> Prepared:
         try:
             prepared = await self._documents.prepare(
-                new_id(), ask.application, name, documents, certificate.issued, signing_time
+                new_id(), ask.application, name, documents, certificate.issued, signing_time, ask.language
             )
         except PeerError as error:
             raise step_error(error) from error

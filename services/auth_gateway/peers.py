@@ -37,6 +37,7 @@ from services.auth_gateway.ports import (
     LivenessStep,
     Missing,
     NewDocument,
+    PdfField,
     Prepared,
     PreparedDocument,
     Released,
@@ -318,6 +319,7 @@ class DocumentsPeer:
         documents: Sequence[NewDocument],
         certificate: IssuedCertificate,
         signing_time: datetime.datetime,
+        language: Language,
     ) -> Prepared:
         """See ports.Documents."""
         stamp = Timestamp()
@@ -333,12 +335,14 @@ class DocumentsPeer:
                     format=esign_pb2.SignatureFormat.Value(f"SIGNATURE_FORMAT_{document.format}"),
                     level=esign_pb2.SignatureLevel.Value(f"SIGNATURE_LEVEL_{document.level}"),
                     earlier_signature=document.earlier_signature,
+                    pdf_field=_pdf_field(document.pdf_field),
                 )
                 for document in documents
             ],
             certificate_der=certificate.certificate_der,
             chain_der=certificate.chain_der,
             signing_time=stamp,
+            language=_language(language),
         )
         async with answers_of("documents"):
             answer = await self._stub.Prepare(request)
@@ -416,6 +420,13 @@ class DocumentsPeer:
             answer = await self._stub.Validate(request)
         reports = tuple(report.SerializeToString() for report in answer.signatures)
         return Validation(esign_pb2.Indication.Name(answer.indication), reports, answer.report_html)
+
+
+def _pdf_field(field: PdfField | None) -> esign_pb2.PdfField | None:
+    if field is None:
+        return None
+    left, bottom, right, top = field.box
+    return esign_pb2.PdfField(name=field.name, page=field.page, left=left, bottom=bottom, right=right, top=top)
 
 
 def _signed(document: esign_pb2.Document) -> SignedDocument:

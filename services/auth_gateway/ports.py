@@ -274,6 +274,15 @@ class DocumentLevel(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class PdfField:
+    """A signature field of a PDF; `box` is left, bottom, right, top in points; on page 0 it is invisible."""
+
+    name: str
+    page: int
+    box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class NewDocument:
     """A document to be signed; for CAdES perhaps beside an earlier signature (CMS, DER) of others."""
 
@@ -282,6 +291,7 @@ class NewDocument:
     format: DocumentFormat
     level: DocumentLevel = DocumentLevel.B_T
     earlier_signature: bytes = field(default=b"", repr=False)
+    pdf_field: PdfField | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,8 +372,12 @@ class Documents(Protocol):
         documents: Sequence[NewDocument],
         certificate: IssuedCertificate,
         signing_time: datetime.datetime,
+        language: Language,
     ) -> Prepared:
-        """Store the documents and compute what will be signed. Idempotent by request_id."""
+        """Store the documents and compute what will be signed. Idempotent by request_id.
+
+        The language is that of texts in visible signatures.
+        """
         ...
 
     async def vouch(self, preparation: str, transaction_bytes: bytes) -> str:

@@ -18,6 +18,7 @@ from mesh.transaction import Env
 from services.ca import authority
 from services.ca.authority import AuthorityError
 from services.ca.change import Changes
+from services.ca.clock import SteadyClock
 from services.ca.crl import RevocationList
 from services.ca.expiry import ExpiryNotices
 from services.ca.issue import Issue
@@ -45,6 +46,7 @@ async def serve(settings: CaSettings) -> None:
     floor = floors.parse(settings.floors_file.read_bytes())
     revocation_list = RevocationList(authority=ours, ledger=ledger, now=_now, file=settings.ca_crl_file)
     responder = Responder(authority=ours, ledger=ledger, now=_now)
+    clock = SteadyClock(must_be_synchronized=settings.env == "production" or settings.ca_clock_must_be_synchronized)
     servicer = CaServicer(
         authority=ours,
         issue=Issue(
@@ -66,7 +68,9 @@ async def serve(settings: CaSettings) -> None:
         expiry_notices=ExpiryNotices(ledger=ledger, now=_now),
         revocation_list=revocation_list,
         responder=responder,
-        time_stamps=TimeStamps(authority=ours, practice=settings.practice, now=_now, random_bytes=secrets.token_bytes),
+        time_stamps=TimeStamps(
+            authority=ours, practice=settings.practice, now=clock.now, random_bytes=secrets.token_bytes
+        ),
     )
     file = ca_pb2.DESCRIPTOR
     server = Server(

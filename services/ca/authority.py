@@ -50,11 +50,18 @@ class TokenKey:
     def __init__(self, pool: TokenPool, label: str, algorithm: KeyAlgorithm) -> None:
         self._pool = pool
         self._label = label
-        self._private_key = pool.token.rsa_private_key if algorithm.rsa_bits else pool.token.private_key
+        self._open = pool.token.rsa_private_key if algorithm.rsa_bits else pool.token.private_key
+        self._opened: PrivateKey | None = None
 
     async def sign_with(self, sign: Callable[[PrivateKey], _Signed]) -> _Signed:
         """See `SigningKey`."""
-        return await self._pool.call(lambda: sign(self._private_key(self._label)))
+        return await self._pool.call(lambda: sign(self._key()))
+
+    def _key(self) -> PrivateKey:
+        """The key by its label; its public half, which the token takes a while to tell, is asked for once."""
+        if self._opened is None:
+            self._opened = self._open(self._label)
+        return self._opened
 
     async def public_key(self) -> PublicKey:
         """The public half, as the token holds it."""
@@ -67,27 +74,20 @@ class Certified:
 
     certificate: x509.Certificate
     key: SigningKey
-    scheme: RsaScheme = RsaScheme.PKCS1_V15
+    signing: Signing
+    public_key: PublicKey
+    der: bytes
 
-    @property
-    def public_key(self) -> PublicKey:
-        """The certified key."""
-        return public_key_of(self.certificate)
-
-    @property
-    def signing(self) -> Signing:
-        """How the key signs."""
-        return signing_of(self.public_key, self.scheme)
+    @classmethod
+    def of(cls, certificate: x509.Certificate, key: SigningKey, scheme: RsaScheme = RsaScheme.PKCS1_V15) -> "Certified":
+        """Raises AuthorityError for a key of a kind that is not used."""
+        public_key = public_key_of(certificate)
+        signing = signing_of(public_key, scheme)
+        return cls(certificate, key, signing, public_key, certificate.public_bytes(Encoding.DER))
 
     async def sign_digest(self, digest_sha256: bytes) -> bytes:
         """Sign a SHA-256 digest, as `signing.sha256_identifier` says. Raises `mesh.hsm.TokenError`."""
-        signing = self.signing
-        return await self.key.sign_with(lambda key: signing.sign_digest(digest_sha256, key))
-
-    @property
-    def der(self) -> bytes:
-        """The certificate."""
-        return self.certificate.public_bytes(Encoding.DER)
+        return await self.key.sign_with(lambda key: self.signing.sign_digest(digest_sha256, key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ async def take_up(
             raise AuthorityError(f"the certificate of {label} is not of the token's key")
         if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
             raise AuthorityError(f"the certificate of {label} is not valid now")
-        return Certified(certificate, key, RsaScheme.PKCS1_V15 if label == TSA_KEY else scheme)
+        return Certified.of(certificate, key, RsaScheme.PKCS1_V15 if label == TSA_KEY else scheme)
 
     return Authority(
         root=certificates.root,

@@ -63,6 +63,8 @@ class AuthoritySettings(EnvironmentSettings):
 class CaSettings(AuthoritySettings, MeshSettings):
     """What the service needs to know beside what every service does."""
 
+    ca_clock_must_be_synchronized: bool = False
+    """Refuse time stamps unless the kernel calls its clock synchronized; production always does."""
     ca_crl_file: Path | None = None
     """Where the last revocation list is kept, so that it serves through a restart while the database is away."""
     database_url_file: SecretFile

@@ -1,6 +1,7 @@
 """Time stamps (RFC 3161, with ESSCertIDv2 of RFC 5816): a signed statement that a digest existed at a time.
 
 The structure is fixed, so its DER is put together from parts that are made once; asn1crypto reads it in the tests.
+Stamps are in no order beyond their times (`ordering` is absent: false), since several replicas make them.
 """
 
 import hashlib
@@ -9,14 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 
-from mesh.errors import Code, FinIdError
 from services.ca import der, profiles
-from services.ca.authority import Authority
+from services.ca.authority import Authority, Certified
+from services.ca.clock import TimeNotAvailableError
 from services.ca.profiles import SERIAL_BYTES, TIME_STAMP_POLICY, Practice
 
 MAX_REQUEST_BYTES = 4096
 _MAX_NONCE_OCTETS = 64
-# How far genTime may be from UTC; hosts keep their clocks within a second.
+# How far genTime may be from UTC: what `clock` lets pass.
 _ACCURACY = der.sequence(der.integer(1))
 
 _HASH_BYTES = {
@@ -32,6 +33,10 @@ _MESSAGE_DIGEST = der.oid("1.2.840.113549.1.9.4")
 _SIGNING_CERTIFICATE_V2 = der.oid("1.2.840.113549.1.9.16.2.47")
 # Values of PKIStatus (RFC 3161 section 2.4.2).
 _GRANTED, _REJECTION = 0, 2
+_GRANTED_STATUS = der.sequence(der.integer(_GRANTED))
+# INTEGER of 20 octets: serials have no fewer and no more (`profiles.serial_number`).
+_SERIAL_HEADER = bytes((der.INTEGER, SERIAL_BYTES))
+_VERSION_AND_DIGESTS = der.integer(3) + der.set_of([_SHA256])
 
 
 class Failure(IntEnum):
@@ -43,13 +48,6 @@ class Failure(IntEnum):
     TIME_NOT_AVAILABLE = 14
     UNACCEPTED_POLICY = 15
     UNACCEPTED_EXTENSION = 16
-
-
-class TimeNotAvailableError(FinIdError):
-    """The time stamp authority's certificate is not valid now."""
-
-    code = Code.UNAVAILABLE
-    reason = "TIME_NOT_AVAILABLE"
 
 
 class RejectedError(Exception):
@@ -82,91 +80,120 @@ class TimeStamps:
         now: Callable[[], datetime],
         random_bytes: Callable[[int], bytes],
     ) -> None:
+        """`now` is `SteadyClock.now`: it raises TimeNotAvailableError rather than give a wrong time."""
         self._authority = authority
         self._now = now
         self._random_bytes = random_bytes
         self._policy = practice.policy(TIME_STAMP_POLICY).dotted_string
+        self._parts = _Parts.of(authority.tsa, self._policy)
         tsa = authority.tsa.certificate
-        self._signature_algorithm = authority.tsa.signing.sha256_identifier
-        self._signer = der.sequence(tsa.issuer.public_bytes(), der.integer(tsa.serial_number))
-        # The hash algorithm is SHA-256, which is the default and so absent in DER.
-        certificate_hash = der.tlv(der.OCTET_STRING, hashlib.sha256(authority.tsa.der).digest())
-        signing_certificate = der.sequence(der.sequence(der.sequence(certificate_hash)))
-        self._fixed_attributes = (
-            _attribute(_CONTENT_TYPE, _TST_INFO),
-            _attribute(_SIGNING_CERTIFICATE_V2, signing_certificate),
-        )
+        self._valid_from, self._valid_until = tsa.not_valid_before_utc, tsa.not_valid_after_utc
 
     async def stamp(self, request_der: bytes) -> bytes:
         """Return a TimeStampResp (DER): a token, or a rejection that says why. Raises TokenError."""
-        now = self._now()
         try:
-            request = self._read(request_der, now)
+            request = self._read(request_der)
+            now = self._time()
         except der.MalformedError:
             return _rejection(RejectedError(Failure.BAD_DATA_FORMAT, "the request does not parse"))
+        except TimeNotAvailableError as error:
+            return _rejection(RejectedError(Failure.TIME_NOT_AVAILABLE, error.message))
         except RejectedError as error:
             return _rejection(error)
-        token = await self._token(request, now)
-        return der.sequence(der.sequence(der.integer(_GRANTED)), token)
+        return der.tlv(der.SEQUENCE, _GRANTED_STATUS, await self._token(request, now))
 
     async def stamp_digest(self, digest_sha256: bytes) -> bytes:
         """Return a TimeStampToken (DER) for a digest, the authority's certificate inside.
 
         Raises TimeNotAvailableError, TokenError.
         """
-        now = self._now()
-        try:
-            self._require_valid(now)
-        except RejectedError as error:
-            raise TimeNotAvailableError(error.text) from error
         imprint = der.sequence(_SHA256, der.tlv(der.OCTET_STRING, digest_sha256))
-        return await self._token(_Request(imprint, policy="", nonce=b"", wants_certificate=True), now)
+        return await self._token(_Request(imprint, policy="", nonce=b"", wants_certificate=True), self._time())
 
-    def _read(self, request_der: bytes, now: datetime) -> _Request:
+    def _read(self, request_der: bytes) -> _Request:
         request = _parse(request_der)
         if request.policy not in ("", self._policy):
             raise RejectedError(Failure.UNACCEPTED_POLICY, "the authority has another policy")
-        self._require_valid(now)
         return request
 
-    def _require_valid(self, now: datetime) -> None:
-        tsa = self._authority.tsa.certificate
-        if not tsa.not_valid_before_utc <= now <= tsa.not_valid_after_utc:
-            raise RejectedError(Failure.TIME_NOT_AVAILABLE, "the authority's certificate is not valid now")
+    def _time(self) -> datetime:
+        """The time, if there is one to be vouched for. Raises TimeNotAvailableError."""
+        now = self._now()
+        if not self._valid_from <= now <= self._valid_until:
+            raise TimeNotAvailableError("the authority's certificate is not valid now")
+        return now
 
     async def _token(self, request: _Request, now: datetime) -> bytes:
-        """TimeStampToken: SignedData around a TSTInfo."""
-        info = der.sequence(
-            der.integer(1),
-            der.oid(self._policy),
+        """TimeStampToken: SignedData around a TSTInfo; imprint, serial, time, nonce, digests and signature change."""
+        parts = self._parts
+        serial = profiles.serial_number(self._random_bytes(SERIAL_BYTES))
+        info = der.tlv(
+            der.SEQUENCE,
+            parts.version_and_policy,
             request.imprint,
-            der.integer(profiles.serial_number(self._random_bytes(SERIAL_BYTES))),
+            _SERIAL_HEADER,
+            serial.to_bytes(SERIAL_BYTES),
             der.generalized_time(now),
             _ACCURACY,
             request.nonce,
         )
-        message_digest = der.tlv(der.OCTET_STRING, hashlib.sha256(info).digest())
-        attributes = [*self._fixed_attributes, _attribute(_MESSAGE_DIGEST, message_digest)]
+        attributes = parts.before_digest + hashlib.sha256(info).digest() + parts.after_digest
         # RFC 5652 section 5.4: signed with the tag of a SET OF, sent with an implicit one.
-        digest = hashlib.sha256(der.set_of(attributes)).digest()
-        signature = await self._authority.tsa.sign_digest(digest)
-        signer_info = der.sequence(
-            der.integer(1),
-            self._signer,
-            _SHA256,
-            der.set_of(attributes, der.context(0)),
-            self._signature_algorithm,
+        signed = hashlib.sha256(der.tlv(der.SET, attributes)).digest()
+        signature = await self._authority.tsa.sign_digest(signed)
+        signer_info = der.tlv(
+            der.SEQUENCE,
+            parts.signer,
+            der.tlv(der.context(0), attributes),
+            parts.signature_algorithm,
             der.tlv(der.OCTET_STRING, signature),
         )
-        certificates = der.tlv(der.context(0), self._authority.tsa.der) if request.wants_certificate else b""
-        signed_data = der.sequence(
-            der.integer(3),
-            der.set_of([_SHA256]),
-            der.sequence(_TST_INFO, der.tlv(der.context(0), der.tlv(der.OCTET_STRING, info))),
-            certificates,
-            der.set_of([signer_info]),
+        content = der.tlv(der.context(0), der.tlv(der.OCTET_STRING, info))
+        signed_data = der.tlv(
+            der.SEQUENCE,
+            _VERSION_AND_DIGESTS,
+            der.tlv(der.SEQUENCE, _TST_INFO, content),
+            parts.certificates if request.wants_certificate else b"",
+            der.tlv(der.SET, signer_info),
         )
-        return der.sequence(_SIGNED_DATA, der.tlv(der.context(0), signed_data))
+        return der.tlv(der.SEQUENCE, _SIGNED_DATA, der.tlv(der.context(0), signed_data))
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What is the same in every token of one authority, DER."""
+
+    version_and_policy: bytes
+    before_digest: bytes
+    after_digest: bytes
+    signer: bytes
+    signature_algorithm: bytes
+    certificates: bytes
+
+    @classmethod
+    def of(cls, tsa: Certified, policy: str) -> "_Parts":
+        certificate = tsa.certificate
+        # The hash algorithm of ESSCertIDv2 is SHA-256, which is the default and so absent in DER.
+        certificate_hash = der.tlv(der.OCTET_STRING, hashlib.sha256(tsa.der).digest())
+        blank = bytes(hashlib.sha256().digest_size)
+        attributes = [
+            _attribute(_CONTENT_TYPE, _TST_INFO),
+            _attribute(_SIGNING_CERTIFICATE_V2, der.sequence(der.sequence(der.sequence(certificate_hash)))),
+            _attribute(_MESSAGE_DIGEST, der.tlv(der.OCTET_STRING, blank)),
+        ]
+        # Their order in the SET OF is decided by their lengths, whatever the digest is.
+        before, found, after = b"".join(sorted(attributes)).partition(blank)
+        if not found or len({attribute[1] for attribute in attributes}) != len(attributes):
+            raise AssertionError("the order of the signed attributes depends on a digest")
+        identifier = der.sequence(certificate.issuer.public_bytes(), der.integer(certificate.serial_number))
+        return cls(
+            version_and_policy=der.integer(1) + der.oid(policy),
+            before_digest=before,
+            after_digest=after,
+            signer=der.integer(1) + identifier + _SHA256,
+            signature_algorithm=tsa.signing.sha256_identifier,
+            certificates=der.tlv(der.context(0), tsa.der),
+        )
 
 
 def _attribute(oid: bytes, value: bytes) -> bytes:
@@ -196,7 +223,7 @@ def _parse(request_der: bytes) -> _Request:
         raise RejectedError(Failure.UNACCEPTED_EXTENSION, "extensions are not taken")
     request.end()
     if nonce:
-        if len(nonce) > _MAX_NONCE_OCTETS:
+        if len(der.Reader(nonce).content(der.INTEGER)) > _MAX_NONCE_OCTETS:
             raise RejectedError(Failure.BAD_REQUEST, "the nonce is too long")
         der.Reader(nonce).integer()
     return _Request(imprint, policy, nonce, wants_certificate)

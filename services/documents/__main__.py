@@ -48,6 +48,7 @@ def workers(settings: DocumentsSettings) -> WorkerPool:
     return WorkerPool(
         "services.documents.confined.worker:serve",
         arguments={
+            "font_file": str(settings.documents_font_file),
             "trust_anchors_pem": settings.trust_anchors_file.read_text(encoding="ascii"),
             "cpu_budget_s": _CPU_BUDGET_S,
         },
@@ -69,7 +70,8 @@ async def serve(settings: DocumentsSettings) -> None:
     pool = workers(settings)
     inspector = Inspector(pool)
     new_key = functools.partial(secrets.token_bytes, KEY_BYTES)
-    preparing = Preparing(store, vault, inspector, now=_now, new_key=new_key)
+    url = settings.documents_verification_url or ""
+    preparing = Preparing(store, vault, inspector, now=_now, new_key=new_key, verification_url=url)
     vouching = Vouching(store, signer, env=env, now=_now)
     assembling = Assembling(store, vault, inspector, now=_now)
     archive = Archive(store, vault, inspector, PageTokens(derive(field_key, "documents-page-token")), now=_now)

@@ -10,10 +10,10 @@ from typing import Final
 from mesh.errors import FieldViolation, InvalidArgumentError
 from services.documents.errors import ContentUnreadableError, DocumentNotFoundError
 from services.documents.inspector import Inspector
+from services.documents.language import Language
 from services.documents.records import Records
 from services.documents.report import Report
 from services.documents.report_page import page
-from services.documents.report_words import Language
 from services.documents.signed_document import Cursor, PageTokens, SignedDocument
 from services.documents.vault import Vault
 

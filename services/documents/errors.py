@@ -69,6 +69,13 @@ class PdfLockedError(FinIdError):
     reason = "PDF_LOCKED"
 
 
+class PdfPlaceError(FinIdError):
+    """The PDF has no room for the signature there: no such page, outside of it, too small, or taken."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "PDF_PLACE_INVALID"
+
+
 class XmlBrokenError(FinIdError):
     """Not well-formed XML in UTF-8, or XML with a DTD, entities, or nothing between its outermost tags."""
 
@@ -184,6 +191,7 @@ REFUSALS = {
         PdfBrokenError,
         PdfEncryptedError,
         PdfLockedError,
+        PdfPlaceError,
         SignerCertificateError,
         TimeStampInvalidError,
         TimeStampMalformedError,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from services.documents.language import Language
 from services.documents.pades import Place
 from services.documents.preparation import NewDocument, PreparedDocument
 from services.documents.revocation import NO_STATUS, Revocation
@@ -19,6 +20,7 @@ class Upload:
     content_sha256: bytes
     certificates_der: tuple[bytes, ...] = field(repr=False)
     signing_time: datetime
+    language: Language
 
 
 @dataclass(frozen=True, slots=True)

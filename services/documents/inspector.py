@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from mesh.errors import DependencyUnavailableError
 from services.documents import cms, report_json
+from services.documents.appearance import Appearance
 from services.documents.errors import REFUSALS
 from services.documents.pades import Place
 from services.documents.report import Report
@@ -72,13 +73,25 @@ class Inspector:
         self._workers = workers
 
     async def reserve(
-        self, content: bytes, *, field_name: str, signing_time: datetime, reserved_bytes: int
+        self,
+        content: bytes,
+        *,
+        field_name: str,
+        signing_time: datetime,
+        reserved_bytes: int,
+        seen: Appearance | None = None,
     ) -> Reservation:
         """Find out how to append an empty signature to a PDF.
 
-        Raises PdfBrokenError, PdfEncryptedError, PdfLockedError, DocumentTooComplexError.
+        It looks like `seen` where it is visible.
+        Raises PdfBrokenError, PdfEncryptedError, PdfLockedError, PdfPlaceError, DocumentTooComplexError.
         """
-        header = {"field": field_name, "signing_time": _unix_s(signing_time), "reserved_bytes": reserved_bytes}
+        header = {
+            "field": field_name,
+            "signing_time": _unix_s(signing_time),
+            "reserved_bytes": reserved_bytes,
+            "seen": seen and {"page": seen.page, "box": seen.box, "lines": seen.lines, "qr": seen.qr},
+        }
         result, blobs = await self._call("reserve", header, [content])
         start, end = result.get("start"), result.get("end")
         if not isinstance(start, int) or not isinstance(end, int) or len(blobs) != 1:

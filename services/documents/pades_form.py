@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 
-from services.documents import cms, pades
+from services.documents import appearance, cms, pades
+from services.documents.appearance import PdfField
 from services.documents.errors import ContentUnreadableError
 from services.documents.form import Archivable, Draft, Signing, Upload
 from services.documents.inspector import InspectionFailedError, Inspector
@@ -13,20 +14,29 @@ from services.documents.preparation import PreparedDocument
 class Pades:
     """Makes PAdES signatures."""
 
-    def __init__(self, inspector: Inspector) -> None:
+    def __init__(self, inspector: Inspector, verification_url: str) -> None:
         self._inspector = inspector
+        self._verification_url = verification_url
 
     async def draft(self, upload: Upload) -> Draft:
         """See `Form.draft`.
 
-        Raises PdfBrokenError, PdfEncryptedError, PdfLockedError, DocumentTooComplexError.
+        Raises PdfBrokenError, PdfEncryptedError, PdfLockedError, PdfPlaceError, DocumentTooComplexError.
         """
-        content = upload.document.content
+        content, field = upload.document.content, upload.document.pdf_field or PdfField()
+        url = self._verification_url.replace("{document}", upload.id)
         reservation = await self._inspector.reserve(
             content,
-            field_name=f"FinID-{upload.id}",
+            field_name=field.name or f"FinID-{upload.id}",
             signing_time=upload.signing_time,
             reserved_bytes=pades.reserve_bytes(upload.certificates_der),
+            seen=appearance.of(
+                field,
+                upload.certificates_der[0],
+                upload.signing_time,
+                language=upload.language,
+                verification_url=url,
+            ),
         )
         try:
             # Not the worker's word: what is signed is computed here, from the bytes that are stored.

@@ -9,6 +9,8 @@ from typing import Final
 
 from mesh.errors import FieldViolation, InvalidArgumentError
 from mesh.transaction import Binding, is_shown_text
+from services.documents.appearance import MIN_HEIGHT, MIN_WIDTH, PdfField
+from services.documents.language import Language
 from services.documents.level import Level
 from services.documents.pades import Place
 
@@ -54,13 +56,16 @@ class NewDocument:
     format: Format
     level: Level = Level.B_T
     earlier_signature: bytes = field(default=b"", repr=False)
+    pdf_field: PdfField | None = None
+    """For PAdES; without it the signature is invisible, in a field that FinID names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     """A request to prepare documents for one signature act.
 
-    `certificates_der`: the signer's, then those above it. `signing_time` is UTC, whole seconds.
+    `certificates_der`: the signer's, then those above it. `signing_time` is UTC, whole seconds. `language` is that of
+    the texts that are seen in a signature.
     """
 
     request_id: str
@@ -69,6 +74,7 @@ class Order:
     documents: tuple[NewDocument, ...]
     certificates_der: tuple[bytes, ...] = field(repr=False)
     signing_time: datetime
+    language: Language = Language.KK
 
     def fingerprint(self) -> bytes:
         """SHA-256 of everything a repeat under the same request id must repeat."""
@@ -78,6 +84,7 @@ class Order:
         for document in self.documents:
             parts += [document.title.encode(), document.format.encode(), document.level.encode()]
             parts += [hashlib.sha256(part).digest() for part in (document.content, document.earlier_signature)]
+            parts.append(repr(document.pdf_field and (self.language.value, document.pdf_field)).encode())
         for part in parts:
             digest.update(len(part).to_bytes(4, "big") + part)
         return digest.digest()
@@ -140,6 +147,11 @@ def _violations(order: Order, now: datetime) -> Iterator[FieldViolation]:
         if document.earlier_signature and not document.format.is_cms:
             rule = "only CAdES signatures stand beside earlier ones; a signed PDF or XML is itself the content"
             yield FieldViolation(f"documents[{index}].earlier_signature", rule)
+        if document.pdf_field and document.format is not Format.PADES:
+            yield FieldViolation(f"documents[{index}].pdf_field", "only a PDF has signature fields")
+        if document.pdf_field and document.pdf_field.page and not document.pdf_field.has_room:
+            rule = f"must be at least {MIN_WIDTH} points wide and {MIN_HEIGHT} high"
+            yield FieldViolation(f"documents[{index}].pdf_field", rule)
         if len(document.earlier_signature) > MAX_EARLIER_BYTES:
             yield FieldViolation(f"documents[{index}].earlier_signature", f"must be at most {MAX_EARLIER_BYTES} bytes")
     if sum(len(document.content) + len(document.earlier_signature) for document in order.documents) > MAX_REQUEST_BYTES:

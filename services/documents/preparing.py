@@ -33,7 +33,10 @@ class Content:
 
 
 class Preparing:
-    """Prepares documents. `now` returns UTC, `new_key` 32 random bytes."""
+    """Prepares documents. `now` returns UTC, `new_key` 32 random bytes.
+
+    `verification_url` is what visible signatures point to, with `{document}` for the document; "" for nothing.
+    """
 
     def __init__(
         self,
@@ -43,11 +46,12 @@ class Preparing:
         *,
         now: Callable[[], datetime],
         new_key: Callable[[], bytes],
+        verification_url: str = "",
     ) -> None:
         self._records = records
         self._vault = vault
         self._inspector = inspector
-        self._forms = forms.of(inspector)
+        self._forms = forms.of(inspector, verification_url=verification_url)
         self._now = now
         self._new_key = new_key
 
@@ -56,7 +60,8 @@ class Preparing:
 
         Objects are written before the rows that name them, and all rows by one statement.
         Raises InvalidArgumentError, RequestConflictError, SignerCertificateError, PdfBrokenError, PdfEncryptedError,
-        PdfLockedError, EarlierSignatureError, DocumentTooComplexError, DependencyUnavailableError.
+        PdfLockedError, PdfPlaceError, XmlBrokenError, XmlLockedError, EarlierSignatureError, DocumentTooComplexError,
+        DependencyUnavailableError.
         """
         earlier = await self._records.find_by_request(order.application, order.request_id)
         if earlier is not None:
@@ -103,7 +108,9 @@ class Preparing:
     async def _prepare_one(self, order: Order, document: NewDocument, content_key: bytes) -> PreparedDocument:
         identifier = names.new_id()
         content_sha256 = await _sha256(document.content)
-        upload = Upload(identifier, document, content_sha256, order.certificates_der, order.signing_time)
+        upload = Upload(
+            identifier, document, content_sha256, order.certificates_der, order.signing_time, order.language
+        )
         draft = await self._forms[document.format].draft(upload)
         name = f"prepared/{identifier}"
         await self._vault.put(name, document.content + draft.behind, key=content_key)

@@ -11,6 +11,7 @@ from datetime import datetime
 from html import escape
 from typing import Final
 
+from services.documents.language import Language
 from services.documents.report import (
     ChainCertificate,
     Change,
@@ -27,7 +28,6 @@ from services.documents.report_words import (
     INDICATIONS,
     SOURCES,
     TIME_STAMPS,
-    Language,
     chosen,
     explained,
     label,
@@ -45,7 +45,8 @@ section{border:1px solid #d0d7de;border-left-width:.5rem;border-radius:.4rem;pad
 .passed .verdict{color:#116329}.failed .verdict{color:#a40e26}.unknown .verdict{color:#7d4e00}
 table{border-collapse:collapse;width:100%;font-size:.9rem}
 th,td{text-align:left;vertical-align:top;padding:.3rem .5rem;border-bottom:1px solid #d0d7de;overflow-wrap:anywhere}
-th{font-weight:600;color:#57606a}code{font:.85rem/1.4 ui-monospace,monospace;overflow-wrap:anywhere}
+th{font-weight:600;color:#57606a;overflow-wrap:normal}
+code{font:.85rem/1.4 ui-monospace,monospace;overflow-wrap:anywhere}
 footer{color:#57606a;font-size:.85rem;margin:2rem 0}
 @media (max-width:40rem){dl{grid-template-columns:1fr}dt{margin-top:.4rem}}
 @media print{body{margin:0;max-width:none}section{break-inside:avoid}}

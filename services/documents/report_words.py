@@ -1,8 +1,8 @@
 """The words of a report's page in Kazakh, Russian and English."""
 
-from enum import StrEnum
 from typing import Final
 
+from services.documents.language import Language
 from services.documents.report import (
     ChangeKind,
     EvidenceSource,
@@ -10,15 +10,6 @@ from services.documents.report import (
     Indication,
     TimeStampKind,
 )
-
-
-class Language(StrEnum):
-    """Languages that a page is written in."""
-
-    KK = "kk"
-    RU = "ru"
-    EN = "en"
-
 
 Words = tuple[str, str, str]
 """Kazakh, Russian, English."""
@@ -210,6 +201,27 @@ SUB_INDICATIONS: Final[dict[str, tuple[str, str]]] = {
 """Kazakh and Russian; the English is in the report."""
 
 
+EXPLANATIONS: Final[dict[str, tuple[str, str]]] = {
+    "the document was changed after it was signed, in a way that signatures do not allow": (
+        "құжат қол қойылғаннан кейін қолтаңба рұқсат етпейтіндей өзгертілген",
+        "документ изменён после подписания так, как подпись не допускает",
+    ),
+    "something was appended to the document after it was signed": (
+        "қол қойылғаннан кейін құжатқа бір нәрсе қосылған",
+        "после подписания к документу что-то дописано",
+    ),
+    "the signature does not cover the document as it was signed": (
+        "қолтаңба қол қойылған құжатты толық қамтымайды",
+        "подпись охватывает не весь подписанный документ",
+    ),
+    "the signature covers a part of the document only; the rest could be anybody's": (
+        "қолтаңба құжаттың бір бөлігін ғана қамтиды, қалғаны кімдікі екені белгісіз",
+        "подпись охватывает только часть документа, остальное могло быть добавлено кем угодно",
+    ),
+}
+"""Where an explanation says more than its sub-indication."""
+
+
 def label(name: str, language: Language) -> str:
     """A label of the page."""
     return chosen(LABELS[name], language)
@@ -222,7 +234,7 @@ def chosen(words: Words, language: Language) -> str:
 
 def explained(sub_indication: str, explanation: str, language: Language) -> str:
     """Why a signature does not pass, in a language; in English where there are no other words."""
-    translated = SUB_INDICATIONS.get(sub_indication)
+    translated = EXPLANATIONS.get(explanation) or SUB_INDICATIONS.get(sub_indication)
     if language is Language.EN or translated is None:
         return explanation
     return translated[_ORDER.index(language)]

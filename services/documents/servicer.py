@@ -11,13 +11,14 @@ from finid.esign.v1 import esign_pb2 as esign
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh.transaction import Binding
+from services.documents.appearance import PdfField
 from services.documents.archive import Archive
 from services.documents.assembling import Assembling, Missing, Supplies
+from services.documents.language import Language
 from services.documents.level import Level
 from services.documents.preparation import Format, NewDocument, Order, PreparedDocument
 from services.documents.preparing import Preparing
 from services.documents.report import Indication, SignatureReport
-from services.documents.report_words import Language
 from services.documents.revocation import Revocation
 from services.documents.signed_document import SignedDocument
 from services.documents.vouching import Vouching
@@ -135,12 +136,18 @@ def _order(request: pb.PrepareRequest) -> Order:
                 format=_FORMATS[document.format],
                 level=_LEVELS[document.level],
                 earlier_signature=document.earlier_signature,
+                pdf_field=_pdf_field(document.pdf_field) if document.HasField("pdf_field") else None,
             )
             for document in request.documents
         ),
         certificates_der=(request.certificate_der, *request.chain_der),
         signing_time=request.signing_time.ToDatetime(UTC),
+        language=_LANGUAGES.get(request.language, Language.KK),
     )
+
+
+def _pdf_field(field: esign.PdfField) -> PdfField:
+    return PdfField(field.name, field.page, (field.left, field.bottom, field.right, field.top))
 
 
 def _prepared(document: PreparedDocument) -> pb.PreparedDocument:

@@ -50,6 +50,11 @@ class DocumentsSettings(MeshSettings):
     documents_s3_secret_file: SecretFile | None = None
     """Beside `documents_s3_key_id`; without both, the platform's own credentials are used."""
 
+    documents_verification_url: Annotated[str, Field(pattern=r"^https://[^\s{}]+\{document\}[^\s{}]*$")] | None = None
+    """Where a visible signature's QR code leads, with {document} for the document's id; without it there is no code."""
+    documents_font_file: PublicFile = Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")
+    """TrueType, for visible signatures: it must have the Cyrillic of Kazakh."""
+
     documents_workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that read uploads; each serves one call at a time."""
 

@@ -411,6 +411,7 @@ class FakeDocuments(Fake):
         documents: Sequence[NewDocument],
         certificate: IssuedCertificate,
         signing_time: datetime.datetime,
+        language: Language,
     ) -> Prepared:
         await self._called("prepare")
         name = new_id()

@@ -436,7 +436,7 @@ async def test_documents_prepares(spokes: Spokes) -> None:
         "Prepare",
         documents_pb2.PrepareResponse(preparation=ID, documents=prepared),
         lambda channel: peers.DocumentsPeer(channel).prepare(
-            "request-1", "applications/x", "signatures/y", NEW_DOCUMENTS, ISSUED, AT
+            "request-1", "applications/x", "signatures/y", NEW_DOCUMENTS, ISSUED, AT, Language.RU
         ),
     )
     assert asked == documents_pb2.PrepareRequest(
@@ -456,11 +456,13 @@ async def test_documents_prepares(spokes: Spokes) -> None:
                 format=esign_pb2.SIGNATURE_FORMAT_PADES,
                 level=esign_pb2.SIGNATURE_LEVEL_B_LT,
                 earlier_signature=b"e",
+                pdf_field=esign_pb2.PdfField(name="Borrower", page=2, left=1, bottom=3, right=200, top=90),
             ),
         ],
         certificate_der=b"certificate",
         chain_der=[b"issuing", b"root"],
         signing_time=STAMP,
+        language=auth_pb2.LANGUAGE_RU,
     )
     assert found == ports.Prepared(
         ID,
@@ -471,9 +473,10 @@ async def test_documents_prepares(spokes: Spokes) -> None:
     )
 
 
+PLACE = ports.PdfField("Borrower", 2, (1, 3, 200, 90))
 NEW_DOCUMENTS = (
     NewDocument("A", b"a", DocumentFormat.CADES_DETACHED),
-    NewDocument("B", b"b", DocumentFormat.PADES, ports.DocumentLevel.B_LT, b"e"),
+    NewDocument("B", b"b", DocumentFormat.PADES, ports.DocumentLevel.B_LT, b"e", PLACE),
 )
 SUPPLIES = ports.Supplies((b"s",), (b"t",), (b"o",), (b"c",), (b"a",))
 WIRE_SUPPLIES = documents_pb2.AssembleRequest(

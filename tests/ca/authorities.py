@@ -74,9 +74,9 @@ class MemoryAuthority:
         self.authority = Authority(
             root=root,
             root_crl_der=self._root_crl(root),
-            issuing=Certified(issuing, self.issuing_key, self.scheme),
-            ocsp=Certified(ocsp, self.ocsp_key, self.scheme),
-            tsa=Certified(tsa, self.tsa_key),
+            issuing=Certified.of(issuing, self.issuing_key, self.scheme),
+            ocsp=Certified.of(ocsp, self.ocsp_key, self.scheme),
+            tsa=Certified.of(tsa, self.tsa_key),
             issued_serials=frozenset({ocsp.serial_number, tsa.serial_number}),
         )
 

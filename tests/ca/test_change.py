@@ -232,7 +232,9 @@ REFUSED: dict[str, Callable[[], str]] = {
     "a key that nobody pinned": lambda: sign(VALID, Ed25519PrivateKey.generate()),
     "a key of the other environment": lambda: sign(replace(VALID, env=Env.PRODUCTION), KEYS[Actor.OPERATOR]),
     "an order that ran out": lambda: sign(replace(VALID, iat=NOW - 90, exp=NOW - 1), KEYS[Actor.OPERATOR]),
-    "an order of the future": lambda: sign(replace(VALID, iat=NOW + 60, exp=NOW + 90), KEYS[Actor.OPERATOR]),
+    "an order of the future": lambda: sign(
+        replace(VALID, iat=unix_now() + 60, exp=unix_now() + 90), KEYS[Actor.OPERATOR]
+    ),
     "a key that was not valid then": lambda: sign(
         replace(VALID, iat=NOW - 10**8, exp=NOW - 10**8 + 60), KEYS[Actor.OPERATOR]
     ),

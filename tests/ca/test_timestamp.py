@@ -3,24 +3,30 @@
 import asyncio
 import hashlib
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from asn1crypto import cms, tsp
+from asn1crypto import x509 as asn1x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.hsm import TokenUnavailableError
-from services.ca import der
+from services.ca import der, profiles
+from services.ca.clock import MAX_ERROR_US, TOLERANCE_NS, TimeNotAvailableError
 from services.ca.profiles import TIME_STAMP_POLICY
-from services.ca.timestamp import TimeNotAvailableError, TimeStamps
+from services.ca.timestamp import TimeStamps
 from tests.ca import openssl
 from tests.ca.authorities import PRACTICE, MemoryAuthority, now
 
 MEMORY = MemoryAuthority()
 POLICY = f"{PRACTICE.policy_arc}.{'.'.join(map(str, TIME_STAMP_POLICY))}"
 CONTENT = b"contract"
+# Without parameters, as RFC 5754 section 2 wants it written; asn1crypto by itself writes NULL.
+SHA256 = cms.DigestAlgorithm.load(bytes.fromhex("300b0609608648016503040201"))
 
 
 @pytest.fixture(autouse=True)
@@ -136,6 +142,108 @@ async def test_digest_of_the_mesh_is_stamped_with_the_certificate_inside(tmp_pat
         *("-CAfile", tmp_path / "root.pem", "-untrusted", tmp_path / "issuing.pem"),
     )
     assert accepted, said
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    algorithm=st.sampled_from(["sha256", "sha384", "sha512"]),
+    content=st.binary(max_size=64),
+    nonce=st.none() | st.integers(0, 2**500),
+    at=st.integers(0, 4 * 365 * 86400 * 10**6).map(lambda later_us: MEMORY.at + timedelta(microseconds=later_us)),
+    drawn=st.binary(min_size=20, max_size=20),
+    wants_certificate=st.booleans(),
+)
+def test_token_is_what_asn1crypto_makes_of_the_same_values(
+    algorithm: str, content: bytes, nonce: int | None, at: datetime, drawn: bytes, wants_certificate: bool
+) -> None:
+    """The reference is built field by field and encoded by asn1crypto; only the signature is taken from the token."""
+    digest = hashlib.new(algorithm, content).digest()
+    fields = {} if nonce is None else {"nonce": nonce}
+    stamper = TimeStamps(authority=MEMORY.authority, practice=PRACTICE, now=lambda: at, random_bytes=lambda _: drawn)
+    response = asyncio.run(stamper.stamp(request(algorithm, digest, wants_certificate=wants_certificate, **fields)))
+    tsa = MEMORY.authority.tsa
+    info = tsp.TSTInfo(
+        {
+            "version": "v1",
+            "policy": POLICY,
+            "message_imprint": {"hash_algorithm": {"algorithm": algorithm}, "hashed_message": digest},
+            "serial_number": profiles.serial_number(drawn),
+            "gen_time": at.replace(microsecond=0),
+            "accuracy": {"seconds": 1},
+            **fields,
+        }
+    )
+    # asn1crypto writes what it was given, and defaults as well unless they are left out; requests have NULL or not.
+    imprint = tsp.TimeStampReq.load(request(algorithm, digest))["message_imprint"]
+    info["message_imprint"] = imprint
+    attributes = cms.CMSAttributes(
+        [
+            {"type": "content_type", "values": ["tst_info"]},
+            {
+                "type": "signing_certificate_v2",
+                "values": [{"certs": [{"cert_hash": hashlib.sha256(tsa.der).digest()}]}],
+            },
+            {"type": "message_digest", "values": [hashlib.sha256(info.dump()).digest()]},
+        ]
+    )
+    signature = token_of(response)["signer_infos"][0]["signature"].native
+    certificate = asn1x509.Certificate.load(tsa.der)
+    signed_data = cms.SignedData(
+        {
+            "version": "v3",
+            "digest_algorithms": [SHA256],
+            "encap_content_info": {
+                "content_type": "tst_info",
+                "content": cms.ParsableOctetString(info.dump(), explicit=0),
+            },
+            "signer_infos": [
+                {
+                    "version": "v1",
+                    "sid": {
+                        "issuer_and_serial_number": {
+                            "issuer": certificate.issuer,
+                            "serial_number": certificate.serial_number,
+                        }
+                    },
+                    "digest_algorithm": SHA256,
+                    "signed_attrs": attributes,
+                    "signature_algorithm": {"algorithm": "sha256_ecdsa"},
+                    "signature": signature,
+                }
+            ],
+            **({"certificates": [certificate]} if wants_certificate else {}),
+        }
+    )
+    reference = tsp.TimeStampResp(
+        {
+            "status": {"status": "granted"},
+            "time_stamp_token": {"content_type": "signed_data", "content": signed_data},
+        }
+    )
+    assert response == reference.dump()
+    key = tsa.public_key
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    key.verify(signature, attributes.untag().dump(), ec.ECDSA(hashes.SHA256()))
+
+
+async def test_stamps_claim_no_order_and_no_more_accuracy_than_the_clock_has() -> None:
+    info = token_of(await stamps().stamp(request()))["encap_content_info"]["content"].parsed
+    assert info["ordering"].native is False
+    assert info["accuracy"].native == {"seconds": 1, "millis": None, "micros": None}
+    assert TOLERANCE_NS / 1e9 <= 1
+    assert MAX_ERROR_US / 1e6 <= 1
+
+
+async def test_no_stamp_while_the_clock_cannot_be_vouched_for() -> None:
+    def jumped() -> datetime:
+        raise TimeNotAvailableError("the clock has jumped")
+
+    stamper = TimeStamps(authority=MEMORY.authority, practice=PRACTICE, now=jumped, random_bytes=secrets.token_bytes)
+    before = MEMORY.tsa_key.calls
+    assert rejection_of(await stamper.stamp(request())) == {"time_not_available"}
+    with pytest.raises(TimeNotAvailableError):
+        await stamper.stamp_digest(bytes(32))
+    assert MEMORY.tsa_key.calls == before
 
 
 REJECTIONS = {

@@ -183,7 +183,7 @@ class Room:
     def __post_init__(self) -> None:
         self.workers = InProcessWorkers(self.authority.anchors_pem)
         self.vault = Vault(self.objects)
-        inspector = Inspector(self.workers)
+        self.inspector = inspector = Inspector(self.workers)
         keys = iter(range(1, 256))
         self.preparing = Preparing(
             self.records, self.vault, inspector, now=self.clock, new_key=lambda: bytes([next(keys)]) * 32

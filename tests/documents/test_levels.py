@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -253,6 +254,15 @@ async def test_validation_passes_every_level(room: Room, authority: Authority) -
         for signature, content in zip(contents, (b"", CONTENT, b""), strict=True):
             report = await room.archive.validate(signature, content, authority.crls())
             assert report.signatures[0].indication is Indication.TOTAL_PASSED, (level, report.signatures[0])
+
+
+@pytest.mark.parametrize("form", CMS_FORMATS)
+async def test_validating_costs_little_processor_time(room: Room, authority: Authority, form: Format) -> None:
+    """An encoding that asn1crypto does not keep as it is takes it seconds: a worker would refuse our own signatures."""
+    [signature] = await signed(room, cms_document(form, Level.B_T))
+    started = time.process_time()
+    await room.archive.validate(signature, CONTENT, authority.crls())
+    assert time.process_time() - started < 1.0
 
 
 async def test_pyhanko_accepts_a_long_term_pdf_by_what_is_inside_alone(room: Room, authority: Authority) -> None:

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from services.documents import report_words
+from services.documents.language import Language
 from services.documents.report import (
     ChainCertificate,
     Change,
@@ -24,7 +25,6 @@ from services.documents.report import (
     TimeStampKind,
 )
 from services.documents.report_page import page
-from services.documents.report_words import Language
 from tests.documents.authority import NOW
 
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&"

@@ -278,6 +278,7 @@ BROKEN = {
     "an unknown entity": b"<a>&x;</a>",
     "another encoding": '<?xml version="1.0" encoding="UTF-16"?><a>1</a>'.encode("utf-16"),
     "a legacy encoding": '<?xml version="1.0" encoding="windows-1251"?><a>Договор</a>'.encode("cp1251"),
+    "an encoding that nobody knows": b'<?xml version="1.0" encoding="UTF-88"?><a>1</a>',
     "no UTF-8": b"<a>\xff\xfe</a>",
     "a bare signature": b'<ds:Signature xmlns:ds="http://www.w3.org/2000/09/xmldsig#">1</ds:Signature>',
     "a relative namespace": b'<a xmlns="../b">1</a>',

@@ -128,8 +128,12 @@ def openings_changed(data: st.DataObject, bundle: SentBundle) -> SentBundle:
 
 
 def at_another_time(data: st.DataObject, bundle: SentBundle) -> SentBundle:
-    early = st.integers(0, NOW - 16)  # the key attestation or the code is then dated more than 5 s ahead
-    late = st.integers(NOW + 111, NOW + 10**9)  # the code is then older than 120 s
+    if Factor.SMS_OTP in bundle.receipts:
+        early = st.integers(0, NOW - 16)  # the key attestation or the code is then dated more than 5 s ahead
+        late = st.integers(NOW + 111, NOW + 10**9)  # the code is then older than 120 s
+    else:
+        early = st.integers(0, NOW - 3600)  # everything is then dated ahead
+        late = st.integers(NOW + 601, NOW + 10**9)  # every receipt is then older than the 10 minutes that one lives
     return replace(bundle, now=data.draw(st.one_of(early, late)))
 
 

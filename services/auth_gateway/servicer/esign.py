@@ -14,7 +14,15 @@ from services.auth_gateway.access import Service
 from services.auth_gateway.authentication import Authentication, ResultNotReadError, State, Verdict
 from services.auth_gateway.creation import Ask
 from services.auth_gateway.flow import step_error
-from services.auth_gateway.ports import Ca, DocumentFormat, DocumentLevel, Documents, NewDocument, SignedDocument
+from services.auth_gateway.ports import (
+    Ca,
+    DocumentFormat,
+    DocumentLevel,
+    Documents,
+    NewDocument,
+    PdfField,
+    SignedDocument,
+)
 from services.auth_gateway.records import Operation
 from services.auth_gateway.servicer import answers
 from services.auth_gateway.servicer.desk import Desk
@@ -116,6 +124,7 @@ class ESignServicer(rpc.ESignServiceServicer):
                     DocumentFormat(pb.SignatureFormat.Name(document.format).removeprefix("SIGNATURE_FORMAT_")),
                     DocumentLevel(pb.SignatureLevel.Name(document.level).removeprefix("SIGNATURE_LEVEL_")),
                     document.earlier_signature,
+                    _pdf_field(document.pdf_field) if document.HasField("pdf_field") else None,
                 )
                 for document in request.documents
             ]
@@ -242,6 +251,10 @@ def _change(operation: Operation, current: Authentication, shown: auth_pb2.Authe
     return pb.CertificateChange(
         name=operation.name, state=state, authentication=shown, certificate=certificate, reason=reason
     )
+
+
+def _pdf_field(field: pb.PdfField) -> PdfField:
+    return PdfField(field.name, field.page, (field.left, field.bottom, field.right, field.top))
 
 
 def _document(document: SignedDocument) -> pb.Document:

@@ -9,18 +9,26 @@ from datetime import datetime
 from io import BytesIO
 from typing import Final
 
+from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.pdf_utils.misc import PdfDecodeLimitError, PdfError
 from pyhanko.pdf_utils.reader import PdfFileReader
-from pyhanko.sign.fields import MDPPerm, SigFieldSpec, SigSeedSubFilter
+from pyhanko.sign.fields import MDPPerm, SigFieldSpec, SigSeedSubFilter, enumerate_sig_fields
 from pyhanko.sign.general import SigningError
-from pyhanko.sign.signers.cms_embedder import PdfCMSEmbedder, SigIOSetup, SigObjSetup
+from pyhanko.sign.signers.cms_embedder import PdfCMSEmbedder, SigAppearanceSetup, SigIOSetup, SigObjSetup
 from pyhanko.sign.signers.constants import ESIC_EXTENSION_1
 from pyhanko.sign.signers.pdf_byterange import SignatureObject
 from pyhanko.sign.validation import read_certification_data
 from pyhanko.sign.validation.errors import SignatureValidationError
 
-from services.documents.errors import DocumentTooComplexError, PdfBrokenError, PdfEncryptedError, PdfLockedError
+from services.documents.confined.appearance import Drawn, Look
+from services.documents.errors import (
+    DocumentTooComplexError,
+    PdfBrokenError,
+    PdfEncryptedError,
+    PdfLockedError,
+    PdfPlaceError,
+)
 from services.documents.pades import Place
 
 MAGIC: Final = b"%PDF-"
@@ -76,10 +84,21 @@ def read(content: bytes) -> PdfFileReader:
     return reader
 
 
-def reserve(content: bytes, *, field_name: str, signing_time: datetime, reserved_bytes: int) -> Update:
-    """Add an empty, invisible signature field with room for `reserved_bytes` of CMS, as one incremental update.
+@dataclass(frozen=True, slots=True)
+class Visible:
+    """Where and how a signature is seen; on page 0 it is not, unless the PDF has a visible field of its name."""
 
-    Raises PdfBrokenError, PdfEncryptedError, PdfLockedError, DocumentTooComplexError.
+    page: int
+    box: tuple[int, ...]
+    look: Look
+
+
+def reserve(
+    content: bytes, *, field_name: str, signing_time: datetime, reserved_bytes: int, visible: Visible | None = None
+) -> Update:
+    """Add an empty signature field with room for `reserved_bytes` of CMS, or fill one, as one incremental update.
+
+    Raises PdfBrokenError, PdfEncryptedError, PdfLockedError, PdfPlaceError, DocumentTooComplexError.
     """
     with refusing_malformed():
         reader = read(content)
@@ -88,15 +107,47 @@ def reserve(content: bytes, *, field_name: str, signing_time: datetime, reserved
         writer.ensure_output_version(_PDF_1_7)
         if writer.output_version < _PDF_2_0:
             writer.register_extension(ESIC_EXTENSION_1)
-        embedding = PdfCMSEmbedder(SigFieldSpec(field_name)).write_cms(field_name, writer)
+        embedding = PdfCMSEmbedder(_field(reader, field_name, visible)).write_cms(field_name, writer)
         next(embedding)
         empty = SignatureObject(
             timestamp=signing_time, subfilter=SigSeedSubFilter.PADES, bytes_reserved=2 * reserved_bytes
         )
-        embedding.send(SigObjSetup(sig_placeholder=empty))
+        look = SigAppearanceSetup(Drawn(visible.look), signing_time, None) if visible is not None else None
+        embedding.send(SigObjSetup(sig_placeholder=empty, appearance_setup=look))
         prepared, output = embedding.send(SigIOSetup(md_algorithm="sha256"))
         place = Place(prepared.reserved_region_start, prepared.reserved_region_end)
         return Update(output.getvalue()[len(content) :], place)
+
+
+def _field(reader: PdfFileReader, name: str, visible: Visible | None) -> SigFieldSpec:
+    """The field that a signature goes into. Raises PdfPlaceError."""
+    seen = visible is not None and visible.page > 0
+    for found, value, _ in enumerate_sig_fields(reader):
+        if found != name:
+            continue
+        if value is not None or seen:
+            raise PdfPlaceError("the PDF has a field of that name, which is signed or has a place of its own")
+        return SigFieldSpec(name)
+    if visible is None or not seen:
+        return SigFieldSpec(name)
+    left, bottom, right, top = visible.box
+    for index, page in enumerate(_pages(reader), 1):
+        if index == visible.page:
+            x1, y1, x2, y2 = (float(edge) for edge in page)
+            if min(x1, x2) <= left and right <= max(x1, x2) and min(y1, y2) <= bottom and top <= max(y1, y2):
+                return SigFieldSpec(name, on_page=index - 1, box=(left, bottom, right, top))
+            raise PdfPlaceError("the box is not within its page")
+    raise PdfPlaceError("the PDF has no such page")
+
+
+def _pages(reader: PdfFileReader) -> Iterator[generic.ArrayObject]:
+    """The media box of each page in order; a page without one takes that of the nodes above it."""
+    for index in range(int(reader.root["/Pages"]["/Count"])):
+        reference, _ = reader.find_page_for_modification(index)
+        node = reference.get_object()
+        while "/MediaBox" not in node and "/Parent" in node:
+            node = node["/Parent"]
+        yield node["/MediaBox"]
 
 
 def _refuse_locked(reader: PdfFileReader) -> None:

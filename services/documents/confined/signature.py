@@ -55,12 +55,13 @@ _EXPLANATIONS: Final = {
 _WITHOUT_TIME: Final = "valid now; without a time stamp nothing proves when it was made"
 
 
+# Turned only by proof that the evidence existed in time too, which a time stamp on the signature does not give.
+_NOT_BY_A_STAMP_ALONE: Final = frozenset({AdESIndeterminate.OUT_OF_BOUNDS_NO_POE, AdESIndeterminate.REVOKED_CA_NO_POE})
 # What later proof of an earlier time can turn (EN 319 102-1, 5.6.3.4 step 4).
 _OF_THE_PAST: Final = frozenset(
     {
         AdESIndeterminate.CRYPTO_CONSTRAINTS_FAILURE_NO_POE,
         AdESIndeterminate.OUT_OF_BOUNDS_NO_POE,
-        AdESIndeterminate.REVOKED_CA_NO_POE,
         AdESIndeterminate.REVOKED_NO_POE,
         AdESIndeterminate.TRY_LATER,
     }
@@ -175,11 +176,15 @@ def _validate(signed_data: cms.SignedData, digest: bytes | None, judgement: trus
             validation_data_handlers=judgement.data(),
         )
     )
+    stamped_at = _stamped_at(timed, judgement.timing.validation_time)
+    if basic.ades_subindic in _NOT_BY_A_STAMP_ALONE and timed.ades_subindic is AdESPassed.OK:
+        # pyHanko lets these pass with any stamp, even one of after the certificate's end.
+        return _Verdict(basic.ades_subindic, stamped_at=stamped_at)
     passed_without = basic.ades_subindic is AdESPassed.OK
     return _Verdict(
         timed.ades_subindic,
         of_time_stamp=passed_without and timed.ades_subindic is not AdESPassed.OK,
-        stamped_at=_stamped_at(timed, judgement.timing.validation_time),
+        stamped_at=stamped_at,
     )
 
 

@@ -151,7 +151,7 @@ def _judge_embedded(embedded: EmbeddedPdfSignature, document: _Pdf) -> Signature
         embedded.signed_data,
         embedded.compute_digest(),
         document.evidence,
-        in_the_past=_by_document_time_stamps(embedded) if document.time_stamps_after(embedded) else None,
+        in_the_past=_by_document_time_stamps(embedded) if _is_stamped_in_time(embedded, document) else None,
     )
     report = _described(embedded, document, report)
     if report.indication is Indication.TOTAL_FAILED:
@@ -209,6 +209,13 @@ def _document_time_stamp(embedded: EmbeddedPdfSignature, document: _Pdf) -> Time
     described = stamps.described(embedded.signed_data, TimeStampKind.DOCUMENT, judged)
     covers = embedded.evaluate_signature_coverage() >= SignatureCoverageLevel.ENTIRE_REVISION
     return replace(described, valid=described.valid and covers)
+
+
+def _is_stamped_in_time(embedded: EmbeddedPdfSignature, document: _Pdf) -> bool:
+    """Tell whether a valid document time stamp is of a time when the signer's certificate was still in its term."""
+    end = embedded.signer_cert.not_valid_after
+    stamps_after = (_document_time_stamp(stamp, document) for stamp in document.time_stamps_after(embedded))
+    return any(stamp.valid and stamp.at <= end for stamp in stamps_after)
 
 
 def _by_document_time_stamps(embedded: EmbeddedPdfSignature) -> Callable[[Evidence], AdESSubIndic]:

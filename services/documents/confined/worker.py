@@ -29,32 +29,40 @@ from services.documents.confined import (
     xml_place,
 )
 from services.documents.confined import evidence as evidences
+from services.documents.confined.appearance import Look
 from services.documents.confined.evidence import Evidence
+from services.documents.confined.pdf import Visible
 from services.documents.errors import DocumentTooComplexError
 from services.documents.pades import Place
 
+DEFAULT_FONT: Final = "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"
+"""Debian's fonts-dejavu-core: it has the Cyrillic of Kazakh."""
 Header = dict[str, Any]
 Answer = tuple[Header, list[bytes]]
 
 
 def serve(arguments: Mapping[str, Any]) -> "Worker":
-    """Make the target of this process. `arguments`: trust_anchors_pem (text), cpu_budget_s (float)."""
+    """Make the target of this process. `arguments`: trust_anchors_pem, font_file (text), cpu_budget_s (float)."""
     # pyHanko's warnings quote subjects of certificates, and those hold an IIN.
     logging.disable(logging.CRITICAL)
     anchors = trust.anchors_of(arguments["trust_anchors_pem"].encode("ascii"))
     warming.warm_up()
-    return Worker(anchors, cpu_budget_s=arguments["cpu_budget_s"])
+    font_file = arguments.get("font_file", DEFAULT_FONT)
+    return Worker(anchors, cpu_budget_s=arguments["cpu_budget_s"], font_file=font_file)
 
 
 class Worker:
     """Methods `(header, blobs) -> (header, blobs)`; each ends within the processor time given."""
 
-    def __init__(self, anchors: tuple[x509.Certificate, ...], *, cpu_budget_s: float) -> None:
+    def __init__(
+        self, anchors: tuple[x509.Certificate, ...], *, cpu_budget_s: float, font_file: str = DEFAULT_FONT
+    ) -> None:
         self._anchors = anchors
+        self._font_file = font_file
         self._cpu_budget_s = cpu_budget_s
 
     def reserve(self, header: Header, blobs: list[bytes]) -> Answer:
-        """[PDF]; field, signing_time, reserved_bytes → start, end; [what to append]."""
+        """[PDF]; field, signing_time, reserved_bytes, seen → start, end; [what to append]."""
 
         def work() -> Answer:
             update = pdf.reserve(
@@ -62,10 +70,17 @@ class Worker:
                 field_name=header["field"],
                 signing_time=_time(header["signing_time"]),
                 reserved_bytes=header["reserved_bytes"],
+                visible=self._visible(header["seen"]),
             )
             return {"start": update.place.start, "end": update.place.end}, [update.appended]
 
         return self._answer(work)
+
+    def _visible(self, seen: Header | None) -> Visible | None:
+        if seen is None:
+            return None
+        look = Look(tuple(seen["lines"]), seen["qr"], self._font_file)
+        return Visible(seen["page"], tuple(seen["box"]), look)
 
     def extend(self, header: Header, blobs: list[bytes]) -> Answer:
         """[signed PDF, certificates …, OCSP …, CRLs …]; counts, field, reserved_bytes → start, end; [appended]."""

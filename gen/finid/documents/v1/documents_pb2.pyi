@@ -57,12 +57,15 @@ class PrepareRequest(_message.Message):
     CERTIFICATE_DER_FIELD_NUMBER: _builtins.int
     CHAIN_DER_FIELD_NUMBER: _builtins.int
     SIGNING_TIME_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     application: _builtins.str
     """applications/{id}: the owner."""
     signature: _builtins.str
     """signatures/{id}"""
     certificate_der: _builtins.bytes
+    language: _auth_pb2.Language.ValueType
+    """Of the texts in visible signatures."""
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[_esign_pb2.NewDocument]: ...
     @_builtins.property
@@ -81,10 +84,11 @@ class PrepareRequest(_message.Message):
         certificate_der: _builtins.bytes = ...,
         chain_der: _abc.Iterable[_builtins.bytes] | None = ...,
         signing_time: _timestamp_pb2.Timestamp | None = ...,
+        language: _auth_pb2.Language.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["signing_time", b"signing_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "certificate_der", b"certificate_der", "chain_der", b"chain_der", "documents", b"documents", "request_id", b"request_id", "signature", b"signature", "signing_time", b"signing_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "certificate_der", b"certificate_der", "chain_der", b"chain_der", "documents", b"documents", "language", b"language", "request_id", b"request_id", "signature", b"signature", "signing_time", b"signing_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

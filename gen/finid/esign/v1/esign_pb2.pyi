@@ -490,6 +490,7 @@ class NewDocument(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     LEVEL_FIELD_NUMBER: _builtins.int
     EARLIER_SIGNATURE_FIELD_NUMBER: _builtins.int
+    PDF_FIELD_FIELD_NUMBER: _builtins.int
     title: _builtins.str
     """What the person sees."""
     content: _builtins.bytes
@@ -500,6 +501,10 @@ class NewDocument(_message.Message):
     """For CAdES: a CMS signature (DER) of others over the same content. The new signature is added beside theirs. A signed
     PDF or XML is itself the content of a further signature.
     """
+    @_builtins.property
+    def pdf_field(self) -> Global___PdfField:
+        """For PAdES: the field and where it is seen. Without it the signature is invisible."""
+
     def __init__(
         self,
         *,
@@ -508,14 +513,56 @@ class NewDocument(_message.Message):
         format: Global___SignatureFormat.ValueType = ...,
         level: Global___SignatureLevel.ValueType = ...,
         earlier_signature: _builtins.bytes = ...,
+        pdf_field: Global___PdfField | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pdf_field", b"pdf_field"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "earlier_signature", b"earlier_signature", "format", b"format", "level", b"level", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "earlier_signature", b"earlier_signature", "format", b"format", "level", b"level", "pdf_field", b"pdf_field", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NewDocument: _TypeAlias = NewDocument  # noqa: Y015
+
+@_typing.final
+class PdfField(_message.Message):
+    """A signature field of a PDF. A visible one shows name, time, certificate and, where the operator has one, a QR code that
+    leads to a verification page.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    BOTTOM_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Of an empty field that the PDF has, which then keeps its place; or of a new one. FinID chooses when left out."""
+    page: _builtins.int
+    """Counted from 1. A new field is invisible without it."""
+    left: _builtins.int
+    """In points (1/72 inch) from the lower left corner; at least 100 wide and 40 high."""
+    bottom: _builtins.int
+    right: _builtins.int
+    top: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        page: _builtins.int = ...,
+        left: _builtins.int = ...,
+        bottom: _builtins.int = ...,
+        right: _builtins.int = ...,
+        top: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bottom", b"bottom", "left", b"left", "name", b"name", "page", b"page", "right", b"right", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PdfField: _TypeAlias = PdfField  # noqa: Y015
 
 @_typing.final
 class CreateSignatureRequest(_message.Message):
