@@ -1,6 +1,7 @@
 """Envoy's bootstrap configuration: three listeners, the services behind them, and how connections are treated."""
 
 import json
+from collections.abc import Sequence
 from typing import Final
 
 from deploy.envoy import filters, local_replies, page, routes
@@ -54,7 +55,9 @@ def _https_listener(edge: Edge) -> Json:
 
 
 def _page_listener(edge: Edge) -> Json:
-    manager = _connection_manager(edge, "page", page.routes(), filters.page_filters(edge))
+    manager = _connection_manager(
+        edge, "page", page.routes(), filters.page_filters(edge), replies=local_replies.PAGE_REPLIES
+    )
     return _tls_listener(edge, "page", edge.page_port, manager)
 
 
@@ -96,7 +99,12 @@ _SLASHES_ARE_SLASHES: Final = {"merge_slashes": True, "path_with_escaped_slashes
 
 
 def _connection_manager(
-    edge: Edge, name: str, route_list: list[Json], http_filters: list[Json], paths: Json = _SLASHES_ARE_SLASHES
+    edge: Edge,
+    name: str,
+    route_list: list[Json],
+    http_filters: list[Json],
+    paths: Json = _SLASHES_ARE_SLASHES,
+    replies: Sequence[local_replies.LocalReply] = local_replies.LOCAL_REPLIES,
 ) -> Json:
     hosts = {
         "name": name,
@@ -128,7 +136,7 @@ def _connection_manager(
         # We are the edge: no forwarding header is believed, though callers on loopback look internal.
         use_remote_address=True,
         early_header_mutation_extensions=[_drop_internal_headers()],
-        local_reply_config=local_replies.configuration(),
+        local_reply_config=local_replies.configuration(replies),
         access_log=[_access_log({"method": "%REQ(:PATH)%"}, is_method=True), _access_log({}, is_method=False)],
         tracing=_tracing(edge),
         http_filters=http_filters,

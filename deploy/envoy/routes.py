@@ -19,10 +19,10 @@ _ANSWERS_BEFORE_S: Final = 0.2
 GATEWAY: Final = "auth_gateway"
 PORTAL: Final = "portal"
 
-# Services that are open to the world. The others in the descriptor set are the spokes'; no route leads to them.
+# Services that are open to the world. The others in the descriptor set are the spokes'; no route leads to them. What
+# the hosted page calls is on its own origin and on no other: there a call must come from the page itself.
 PUBLIC_SERVICES: Final = (
     "finid.auth.v1.FinIdService",
-    "finid.capture.v1.CaptureService",
     "finid.esign.v1.ESignService",
     "finid.pki.v1.PkiService",
 )
@@ -35,14 +35,12 @@ _JWKS: Final = {"path": "/.well-known/jwks.json"}
 _PKI: Final = {"path_separated_prefix": "/pki"}
 _CAPTURE: Final = ({"path_separated_prefix": "/v1/capture"}, {"prefix": "/v1/capture:"})
 
-# First match wins. /v1/capture is the hosted page's own: its calls carry a cookie, which the gateway checks.
+# First match wins.
 OPEN_TO_ALL: Final = (
     _TOKEN,
     _JWKS,
     _PKI,
     {"prefix": f"/{PKI_SERVICE}/"},
-    *_CAPTURE,
-    {"prefix": "/finid.capture.v1.CaptureService/"},
 )
 
 
@@ -54,14 +52,13 @@ def https_routes(edge: Edge) -> list[Json]:
         _to_pki(),
         *(_to_gateway("stream", {"path": path}, STREAM_S) for path in _STREAMS),
         *(_to_gateway(service, {"prefix": f"/{service}/"}, UNARY_S) for service in PUBLIC_SERVICES),
-        *capture_routes(),
         _to_gateway("rest", {"prefix": "/v1/"}, UNARY_S, MAX_REQUEST_BYTES),
         not_found(),
     ]
 
 
 def capture_routes() -> list[Json]:
-    """Routes that the hosted page calls, on its own origin."""
+    """Routes that the hosted page calls, on its own origin. The calls carry a cookie, which the gateway checks."""
     return [_to_gateway("capture", match, UNARY_S, MAX_CAPTURE_REQUEST_BYTES) for match in _CAPTURE]
 
 
