@@ -23,7 +23,8 @@ demo: setup ## Authentication, certificate, signatures and four refusals, on the
 run: setup ## Run the whole mesh until Ctrl-C; prints addresses, credentials, and calls to paste
 	@exec $(BIN)/python -m deploy.local run
 
-# Side by side: tests of the whole mesh wait most of the time; documents' beside them, so that both take as long.
+# Side by side: tests of the whole mesh wait most of the time; documents' beside them, so that both take as long. The
+# browser's come first: those after them kill what runs.
 .PHONY: test
 test: lint ## Lint, then unit, integration and e2e tests
 	@$(MAKE) --jobs=2 --keep-going pytest-rooms pytest-mesh
@@ -31,16 +32,16 @@ test: lint ## Lint, then unit, integration and e2e tests
 .PHONY: pytest-rooms pytest-mesh
 pytest-rooms pytest-mesh: SHELL := /bin/bash
 pytest-rooms:
-	@set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/pytest --ignore=tests/e2e --ignore=tests/documents | sed --unbuffered 's/^/rooms | /'
+	@set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/pytest --ignore=tests/browser --ignore=tests/e2e --ignore=tests/documents | sed --unbuffered 's/^/rooms | /'
 pytest-mesh:
-	@set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/pytest tests/e2e tests/documents | sed --unbuffered 's/^/mesh  | /'
+	@set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/pytest tests/browser tests/e2e tests/documents | sed --unbuffered 's/^/mesh  | /'
 
 .PHONY: kills
 kills: setup ## Kill signer, CA and PostgreSQL at random moments, 200 rounds, and judge what is left; prints its counts
 	$(BIN)/python -m tests.kills $(KILLS)
 
 .PHONY: lint
-lint: setup lint-python lint-proto ## Everything that is checked without running it
+lint: setup lint-python lint-proto lint-web ## Everything that is checked without running it
 
 .PHONY: lint-python
 lint-python: setup
@@ -48,6 +49,11 @@ lint-python: setup
 	$(BIN)/ruff format --check
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
+
+# The hosted page's types; its JavaScript is served as it is checked.
+.PHONY: lint-web
+lint-web: setup
+	web/node_modules/.bin/tsc --project web/capture
 
 # The protos' style; no breaking change against the released image; stubs that say what the protos say.
 .PHONY: lint-proto

@@ -57,6 +57,7 @@ class Harness:
     """The running edge and what it needs to be talked to."""
 
     https: str
+    page: str
     target: str
     pki: str
     admin: str
@@ -76,6 +77,12 @@ class Harness:
             headers["authorization"] = f"Bearer {token or self.token()}"
         context = ssl.create_default_context(cafile=str(self.web_root))
         return httpx.Client(base_url=self.https, verify=context, headers=headers, timeout=10, trust_env=False)
+
+    def page_client(self, **headers: str) -> httpx.Client:
+        """A browser on the hosted page: its calls say where they come from."""
+        context = ssl.create_default_context(cafile=str(self.web_root))
+        headers = {"origin": self.page} | headers
+        return httpx.Client(base_url=self.page, verify=context, headers=headers, timeout=10, trust_env=False)
 
     def channel(self) -> grpc.Channel:
         return grpc.secure_channel(self.target, grpc.ssl_channel_credentials(self.web_root.read_bytes()))
@@ -101,9 +108,11 @@ def running_envoy(gateway_is: str = "auth_gateway", **edge_options: Any) -> Iter
             host="127.0.0.1",
             https_port=free_port(),
             pki_port=free_port(),
+            page_port=free_port(),
             admin_port=free_port(),
             descriptors=CHECKOUT / "gen" / "descriptors.binpb",
             openapi=CHECKOUT / "gen" / "openapi.json",
+            reference=CHECKOUT / "gen" / "reference.html",
             web_certificate=web.certificate,
             web_key=web.key,
             mesh_certificate=identities["envoy"].certificate,
@@ -123,6 +132,7 @@ def running_envoy(gateway_is: str = "auth_gateway", **edge_options: Any) -> Iter
         stack.callback(process.terminate)
         harness = Harness(
             https=f"https://localhost:{edge.https_port}",
+            page=f"https://localhost:{edge.page_port}",
             target=f"localhost:{edge.https_port}",
             pki=f"http://127.0.0.1:{edge.pki_port}",
             admin=f"http://127.0.0.1:{edge.admin_port}",
@@ -196,7 +206,7 @@ class _Gateway(grpc.GenericRpcHandler):
         return auth.Authentication(name=name, state=auth.AUTHENTICATION_STATE_FINISHED, application_title=title)
 
     def _open(self, _: Any, context: grpc.ServicerContext) -> auth.Authentication:
-        context.send_initial_metadata((("set-cookie", "finid_capture=secret; Path=/v1; Secure; HttpOnly"),))
+        context.send_initial_metadata((("set-cookie", "finid_capture=secret; Path=/; Secure; HttpOnly"),))
         return auth.Authentication(application_title="opened")
 
     def _crl(self, _: Any, __: grpc.ServicerContext) -> HttpBody:

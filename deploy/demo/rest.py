@@ -4,7 +4,7 @@ import base64
 import hashlib
 import secrets
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -128,7 +128,9 @@ class Browser(_Rest):
 
     @classmethod
     async def open(cls, edge: Edge, log: RequestLog, capture_uri: str) -> "tuple[Browser, dict[str, Any]]":
-        """Exchange the token in the link's fragment for the session cookie."""
-        browser = cls(edge, log, {})
-        page = await browser.call("POST", "/v1/capture:open", {"token": urlsplit(capture_uri).fragment})
+        """Exchange the token in the link's fragment for the session cookie, on the origin of the page."""
+        link = urlsplit(capture_uri)
+        origin = f"{link.scheme}://{link.netloc}"
+        browser = cls(replace(edge, base_url=origin), log, {"origin": origin})
+        page = await browser.call("POST", "/v1/capture:open", {"token": link.fragment})
         return browser, page

@@ -1,9 +1,10 @@
-"""Envoy's bootstrap configuration: two listeners, the services behind them, and how connections are treated."""
+"""Envoy's bootstrap configuration: three listeners, the services behind them, and how connections are treated."""
 
 import json
+from collections.abc import Sequence
 from typing import Final
 
-from deploy.envoy import filters, local_replies, methods, routes
+from deploy.envoy import files, filters, local_replies, methods, page, reference, routes
 from deploy.envoy.edge import Edge, Json, Upstream, typed
 
 # Headers that only the mesh itself may set; a client's are dropped before anything reads them.
@@ -38,7 +39,7 @@ def bootstrap(edge: Edge) -> Json:
         "admin": {"address": _address("127.0.0.1", edge.admin_port)},
         "overload_manager": {"resource_monitors": [_connection_limit()]},
         "static_resources": {
-            "listeners": [_https_listener(edge), _pki_listener(edge)],
+            "listeners": [_https_listener(edge), _page_listener(edge), _pki_listener(edge)],
             "clusters": [
                 _mesh_cluster(edge, routes.GATEWAY, edge.gateway, _HTTP2),
                 _mesh_cluster(edge, routes.PORTAL, edge.portal, _HTTP1),
@@ -49,6 +50,19 @@ def bootstrap(edge: Edge) -> Json:
 
 
 def _https_listener(edge: Edge) -> Json:
+    every = [*methods.routes(edge.openapi), *reference.routes(edge), *routes.https_routes(edge)]
+    manager = _connection_manager(edge, "https", every, filters.https_filters(edge))
+    return _tls_listener(edge, "https", edge.https_port, manager)
+
+
+def _page_listener(edge: Edge) -> Json:
+    manager = _connection_manager(
+        edge, "page", page.routes(), filters.page_filters(edge), replies=local_replies.PAGE_REPLIES
+    )
+    return _tls_listener(edge, "page", edge.page_port, manager)
+
+
+def _tls_listener(edge: Edge, name: str, port: int, manager: Json) -> Json:
     files = {
         "certificate_chain": {"filename": str(edge.web_certificate)},
         "private_key": {"filename": str(edge.web_key)},
@@ -61,11 +75,8 @@ def _https_listener(edge: Edge) -> Json:
             "tls_certificates": [files],
         },
     )
-    manager = _connection_manager(
-        edge, "https", [*methods.routes(edge.openapi), *routes.https_routes(edge)], filters.https_filters(edge)
-    )
     chain = {"transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls}, "filters": [manager]}
-    return _listener("https", edge.host, edge.https_port, chain)
+    return _listener(name, edge.host, port, chain)
 
 
 def _pki_listener(edge: Edge) -> Json:
@@ -95,7 +106,12 @@ _SLASHES_ARE_SLASHES: Final = {"merge_slashes": True, "path_with_escaped_slashes
 
 
 def _connection_manager(
-    edge: Edge, name: str, route_list: list[Json], http_filters: list[Json], paths: Json = _SLASHES_ARE_SLASHES
+    edge: Edge,
+    name: str,
+    route_list: list[Json],
+    http_filters: list[Json],
+    paths: Json = _SLASHES_ARE_SLASHES,
+    replies: Sequence[local_replies.LocalReply] = local_replies.LOCAL_REPLIES,
 ) -> Json:
     hosts = {
         "name": name,
@@ -127,11 +143,15 @@ def _connection_manager(
         # We are the edge: no forwarding header is believed, though callers on loopback look internal.
         use_remote_address=True,
         early_header_mutation_extensions=[_drop_internal_headers()],
-        local_reply_config=local_replies.configuration(),
+        local_reply_config=local_replies.configuration(replies),
         access_log=[_access_log({"method": "%REQ(:PATH)%"}, is_method=True), _access_log({}, is_method=False)],
         tracing=_tracing(edge),
         http_filters=http_filters,
-        route_config={"name": name, "virtual_hosts": [hosts]},
+        route_config={
+            "name": name,
+            "virtual_hosts": [hosts],
+            "max_direct_response_body_size_bytes": files.MAX_FILE_BYTES,
+        },
     )
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
 

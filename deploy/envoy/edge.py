@@ -31,11 +31,15 @@ class Edge:
     host: str
     https_port: int
     pki_port: int
+    page_port: int
+    """The hosted page: an origin of its own, with nothing else on it."""
     admin_port: int
     descriptors: Path
     """FileDescriptorSet of the public API with google/rpc/error_details.proto."""
     openapi: Path
     """The OpenAPI document of the same API: its paths and their verbs."""
+    reference: Path
+    """The page made from it."""
     web_certificate: Path
     web_key: Path
     mesh_certificate: Path

@@ -4,6 +4,7 @@ The texts are fixed: Envoy's own quote what the client sent.
 """
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,13 +62,20 @@ LOCAL_REPLIES: Final = (
     LocalReply(503, 14, "SERVICE_UNAVAILABLE", "The service is not available; try again later."),
     LocalReply(504, 4, "DEADLINE_EXCEEDED", "The service did not answer in time."),
 )
+# No token is known at the hosted page: there a 403 says that a call came from elsewhere.
+ORIGIN_NOT_THE_PAGE: Final = LocalReply(403, 7, "ORIGIN_NOT_THE_PAGE", "The call does not come from the hosted page.")
+PAGE_REPLIES: Final = tuple(
+    ORIGIN_NOT_THE_PAGE if reply.http_status == ORIGIN_NOT_THE_PAGE.http_status else reply for reply in LOCAL_REPLIES
+)
 _ANY_OTHER: Final = LocalReply(500, 2, "UNKNOWN", "The request could not be answered.")
 
 
-def configuration() -> Json:
+def configuration(replies: Sequence[LocalReply] = LOCAL_REPLIES) -> Json:
     """`local_reply_config` of a connection manager."""
-    mappers = [mapper for reply in LOCAL_REPLIES for mapper in (_over_grpc(reply), _over_http(reply))]
-    return {"mappers": [_unknown_field(), *mappers], "body_format": {"json_format": _ANY_OTHER.as_json()}}
+    mappers = [mapper for reply in replies for mapper in (_over_grpc(reply), _over_http(reply))]
+    # Not for all: the hosted page's files are local replies, too.
+    any_other = {"filter": _status("GE", 400), "body_format_override": {"json_format": _ANY_OTHER.as_json()}}
+    return {"mappers": [_unknown_field(), *mappers, any_other]}
 
 
 def _unknown_field() -> Json:
@@ -101,9 +109,13 @@ def _over_grpc(reply: LocalReply) -> Json:
 
 
 def _has_status(reply: LocalReply) -> Json:
+    return _status("EQ", reply.http_status)
+
+
+def _status(comparison: str, http_status: int) -> Json:
     # The API requires a runtime key; nobody sets this one.
-    value = {"default_value": reply.http_status, "runtime_key": "finid.unset"}
-    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
+    value = {"default_value": http_status, "runtime_key": "finid.unset"}
+    return {"status_code_filter": {"comparison": {"op": comparison, "value": value}}}
 
 
 def _header(name: str, value: str) -> Json:

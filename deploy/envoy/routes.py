@@ -19,29 +19,32 @@ _ANSWERS_BEFORE_S: Final = 0.2
 GATEWAY: Final = "auth_gateway"
 PORTAL: Final = "portal"
 
-# Services that are open to the world. The others in the descriptor set are the spokes'; no route leads to them.
+# Services that are open to the world. The others in the descriptor set are the spokes'; no route leads to them. What
+# the hosted page calls is on its own origin and on no other: there a call must come from the page itself.
 PUBLIC_SERVICES: Final = (
     "finid.auth.v1.FinIdService",
-    "finid.capture.v1.CaptureService",
     "finid.esign.v1.ESignService",
     "finid.pki.v1.PkiService",
 )
+CAPTURE_SERVICE: Final = "finid.capture.v1.CaptureService"
 PKI_SERVICE: Final = "finid.pki.v1.PkiService"
 _STREAMS: Final = ("/finid.auth.v1.FinIdService/Authenticate",)
 
 _TOKEN: Final = {"path": "/oauth2/token"}
 _JWKS: Final = {"path": "/.well-known/jwks.json"}
+OPENAPI: Final = {"path": "/openapi.json"}
+REFERENCE: Final = {"path": "/reference"}
 _PKI: Final = {"path_separated_prefix": "/pki"}
 _CAPTURE: Final = ({"path_separated_prefix": "/v1/capture"}, {"prefix": "/v1/capture:"})
 
-# First match wins. /v1/capture is the hosted page's own: its calls carry a cookie, which the gateway checks.
+# First match wins.
 OPEN_TO_ALL: Final = (
     _TOKEN,
     _JWKS,
+    OPENAPI,
+    REFERENCE,
     _PKI,
     {"prefix": f"/{PKI_SERVICE}/"},
-    *_CAPTURE,
-    {"prefix": "/finid.capture.v1.CaptureService/"},
 )
 
 
@@ -53,15 +56,19 @@ def https_routes(edge: Edge) -> list[Json]:
         _to_pki(),
         *(_to_gateway("stream", {"path": path}, STREAM_S) for path in _STREAMS),
         *(_to_gateway(service, {"prefix": f"/{service}/"}, UNARY_S) for service in PUBLIC_SERVICES),
-        *(_to_gateway("capture", match, UNARY_S, MAX_CAPTURE_REQUEST_BYTES) for match in _CAPTURE),
         _to_gateway("rest", {"prefix": "/v1/"}, UNARY_S, MAX_REQUEST_BYTES),
-        _not_found(),
+        not_found(),
     ]
+
+
+def capture_routes() -> list[Json]:
+    """Routes that the hosted page calls, on its own origin. The calls carry a cookie, which the gateway checks."""
+    return [_to_gateway("capture", match, UNARY_S, MAX_CAPTURE_REQUEST_BYTES) for match in _CAPTURE]
 
 
 def pki_routes() -> list[Json]:
     """Routes of the plain HTTP listener: CRLs, OCSP and time stamps are signed, and are fetched without TLS."""
-    return [_to_pki(), _not_found()]
+    return [_to_pki(), not_found()]
 
 
 def _to_portal(name: str, match: Json, **per_filter: Json) -> Json:
@@ -103,7 +110,8 @@ def _to_gateway(name: str, match: Json, limit_s: int, max_bytes: int | None = No
     }
 
 
-def _not_found() -> Json:
+def not_found() -> Json:
+    """What any other path gets."""
     return {"name": "unknown", "match": {"prefix": "/"}, "direct_response": {"status": 404}}
 
 
@@ -113,7 +121,7 @@ def _buffer(max_bytes: int) -> Json:
 
 
 def off() -> Json:
-    """A filter that does nothing on a route."""
+    """Switch a filter off for a route."""
     return typed("envoy.config.route.v3.FilterConfig", disabled=True)
 
 

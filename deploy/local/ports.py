@@ -23,6 +23,7 @@ def numbers(base: int) -> dict[str, int]:
         "envoy pki": base + 4,
         "envoy admin": base + 5,
         "postgresql": base + 6,
+        "envoy page": base + 7,
         "portal https": base + 29,
         **{service: base + 10 + index for index, service in enumerate(SERVICES)},
         **{f"{service} health": base + 30 + index for index, service in enumerate(SERVICES)},

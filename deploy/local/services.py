@@ -41,6 +41,11 @@ class Parts:
         return f"https://localhost:{self.ports['envoy https']}"
 
     @property
+    def page_url(self) -> str:
+        """The origin of the hosted page."""
+        return f"https://localhost:{self.ports['envoy page']}"
+
+    @property
     def pki_url(self) -> str:
         """Where relying parties fetch CRLs and ask for status; it stands in certificates."""
         return pki_url(self.ports)
@@ -96,7 +101,7 @@ def _auth_gateway(parts: Parts) -> dict[str, str]:
     return {
         "FINID_GATEWAY_KEY_FILE": parts.key("auth_gateway"),
         "FINID_PINS_FILE": str(parts.pins),
-        "FINID_PAGE_URI": f"{parts.web_url}/capture",
+        "FINID_PAGE_URI": f"{parts.page_url}/capture",
         "FINID_TOKEN_ISSUER": parts.web_url,
         **{f"FINID_PEER_{room.upper()}": f"{HOST}:{parts.ports[room]}" for room in spokes},
     }

@@ -41,7 +41,7 @@ def document(files: Sequence[FileDescriptorProto]) -> Json:
                 "operationId": f"{service.name}_{method.name}",
                 "tags": [service.name],
                 **_described(commented.at("service", number, "method", index)),
-                "security": [] if name in frame.OPEN else security,
+                "security": security,
             }
             verb, path = _where(rule, name)
             path, parameters, in_path = _path_parameters(path, method, schemas)

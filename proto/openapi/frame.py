@@ -21,10 +21,7 @@ SECURITY: Final[dict[str, list[Json]]] = {
     "finid.auth.v1.FinIdService": [{"accessToken": ["finid"]}],
     "finid.esign.v1.ESignService": [{"accessToken": ["esign"]}],
     "finid.pki.v1.PkiService": [],
-    "finid.capture.v1.CaptureService": [{"captureCookie": []}],
 }
-# What needs less than its service: the token of the page is in the body.
-OPEN: Final = frozenset({"finid.capture.v1.CaptureService.OpenCapture"})
 SECURITY_SCHEMES: Final[Json] = {
     "accessToken": {
         "type": "oauth2",
@@ -41,12 +38,6 @@ SECURITY_SCHEMES: Final[Json] = {
         "scheme": "basic",
         "description": "Client id and secret (RFC 6749 section 2.3.1).",
     },
-    "captureCookie": {
-        "type": "apiKey",
-        "in": "cookie",
-        "name": "__Host-finid-capture",
-        "description": "The hosted page's own; OpenCapture sets it.",
-    },
 }
 # google.api.HttpBody: any bytes. Requests, then answers.
 MEDIA_TYPES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -54,7 +45,6 @@ MEDIA_TYPES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         "",
         ("application/pdf", "application/pkcs7-signature", "application/pkcs7-mime", "application/xml"),
     ),
-    "finid.capture.v1.CaptureService.ViewDocument": ("", ("*/*",)),
     "finid.pki.v1.PkiService.GetIssuingCrl": ("", ("application/pkix-crl",)),
     "finid.pki.v1.PkiService.GetRootCrl": ("", ("application/pkix-crl",)),
     "finid.pki.v1.PkiService.GetIssuingCertificate": ("", ("application/pkix-cert",)),

@@ -226,7 +226,7 @@ class CredentialStore:
                 if await transaction.run(self._KEEP_ORDER, *kept) == 0:
                     raise _NothingChangedError
                 if found is not None and claims.kind is not Kind.RESUME:
-                    await transaction.run(self.ABORT_OPEN, found["credential"], at)
+                    await transaction.run(self._ABORT_OPEN, found["credential"], at)
                 return True
         return False
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import json
 import re
 import sys
 import tomllib
@@ -15,6 +16,7 @@ import pytest
 from tests.docs.page import DOCS, tables_of, words
 
 CHECKOUT = DOCS.parent
+WEB = json.loads((CHECKOUT / "web" / "package.json").read_text(encoding="utf-8"))
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 SOURCES = ("bench", "deploy", "gen", "mesh", "proto", "services", "tests")
@@ -116,9 +118,21 @@ def test_what_is_imported_is_depended_on_and_the_other_way_round() -> None:
 
 
 def test_each_dependency_has_its_line_and_each_line_its_dependency() -> None:
-    stated = [name for rows in tables_of("dependencies.md").values() for row in rows for name in row[0].split(", ")]
+    tables = tables_of("dependencies.md")
+    npm = [row[0] for row in tables.pop("The hosted page")]
+    stated = [name for rows in tables.values() for row in rows for name in row[0].split(", ")]
     assert [name for name, count in Counter(stated).items() if count > 1] == []
     assert set(stated) == DIRECT - TYPES | {"types-*"}
+    assert sorted(npm) == sorted(WEB["devDependencies"])
+
+
+def test_the_page_carries_nothing_of_others_and_its_tools_are_pinned() -> None:
+    assert "dependencies" not in WEB
+    assert [
+        version for version in WEB["devDependencies"].values() if not re.fullmatch(r"[0-9]+(\.[0-9]+){2}", version)
+    ] == []
+    locked = json.loads((CHECKOUT / "web" / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    assert [name for name, package in locked.items() if name and not package.get("integrity")] == []
 
 
 def test_the_rooms_of_a_line_are_those_that_have_the_dependency() -> None:

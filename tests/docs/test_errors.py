@@ -104,10 +104,11 @@ def test_every_code_has_its_row() -> None:
 
 
 def test_what_the_edge_answers_itself_stands_on_the_page_and_nothing_else() -> None:
-    replies = list(_replies(local_replies.configuration()))
+    api, page = local_replies.configuration(), local_replies.configuration(local_replies.PAGE_REPLIES)
+    replies = [*_replies(api), *_replies(page)]
     assert {(reason, GRPC_CODES[code]) for code, reason in replies} == set(rows("At the edge"))
     text = {words(row)[0]: row[2] for row in PAGE["At the edge"]}
-    for reply in local_replies.LOCAL_REPLIES:
+    for reply in {*local_replies.LOCAL_REPLIES, *local_replies.PAGE_REPLIES}:
         assert str(reply.http_status) in text[reply.reason].partition(":")[0]
 
 

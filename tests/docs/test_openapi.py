@@ -8,7 +8,6 @@ from typing import Any
 import protovalidate
 import pytest
 from finid.auth.v1 import auth_pb2
-from finid.capture.v1 import capture_pb2
 from finid.esign.v1 import esign_pb2
 from finid.pki.v1 import pki_pb2
 from google.api import annotations_pb2
@@ -25,7 +24,7 @@ DOCUMENT: dict[str, Any] = json.loads((CHECKOUT / "gen" / "openapi.json").read_t
 SCHEMAS = DOCUMENT["components"]["schemas"]
 METHODS = {
     f"{service.name}_{method.name}": method
-    for file in (auth_pb2, capture_pb2, esign_pb2, pki_pb2)
+    for file in (auth_pb2, esign_pb2, pki_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -57,7 +56,7 @@ def test_every_method_with_a_path_is_there_and_nothing_else() -> None:
 def test_each_operation_is_described_and_says_what_it_needs(name: str) -> None:
     operation = OPERATIONS[name]
     assert operation["responses"].keys() >= {"200", "400", "401", "default"}
-    open_to_all = name.startswith("PkiService_") or name == "CaptureService_OpenCapture"
+    open_to_all = name.startswith("PkiService_")
     assert bool(operation["security"]) is not open_to_all
 
 

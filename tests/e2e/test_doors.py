@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from finid.auth.v1 import auth_pb2
-from finid.capture.v1 import capture_pb2
 from finid.esign.v1 import esign_pb2
 from finid.pki.v1 import pki_pb2
 from google.protobuf import json_format, message_factory
@@ -21,7 +20,7 @@ pytestmark = [pytest.mark.mesh, pytest.mark.timeout(180)]
 
 SERVICES = {
     name: service
-    for file in (auth_pb2, capture_pb2, esign_pb2, pki_pb2)
+    for file in (auth_pb2, esign_pb2, pki_pb2)
     for name, service in file.DESCRIPTOR.services_by_name.items()
 }
 NOBODYS = "a" * 26
@@ -111,12 +110,6 @@ CASES = {
     "a forged token": Case(GET, its(), "UNAUTHENTICATED", "ACCESS_TOKEN_REQUIRED", forged),
     "no token for documents": Case(
         "ESignService.ListDocuments", fixed(), "UNAUTHENTICATED", "ACCESS_TOKEN_REQUIRED", nobody
-    ),
-    "a page without its cookie": Case(
-        "CaptureService.GetCapture", fixed(), "UNAUTHENTICATED", "CAPTURE_SESSION_INVALID", nobody
-    ),
-    "a link that is none": Case(
-        "CaptureService.OpenCapture", fixed(token="x" * 43), "UNAUTHENTICATED", "CAPTURE_TOKEN_INVALID", nobody
     ),
     # What is not there, or somebody else's.
     "an unknown authentication": Case(
@@ -275,7 +268,6 @@ def test_each_method_of_the_public_api_stands_in_a_case_or_needs_a_person() -> N
         "PkiService.Ocsp",
         "PkiService.GetOcsp",
         "PkiService.TimeStamp",
-        *(f"CaptureService.{name}" for name in SERVICES["CaptureService"].methods_by_name),
     }
     every = {f"{service}.{name}" for service in SERVICES for name in SERVICES[service].methods_by_name}
     assert every - {case.call for case in CASES.values()} <= needs_a_person

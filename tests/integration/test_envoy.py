@@ -13,8 +13,6 @@ import httpx
 import pytest
 from finid.auth.v1 import auth_pb2 as auth
 from finid.auth.v1 import auth_pb2_grpc as auth_rpc
-from finid.capture.v1 import capture_pb2 as capture
-from finid.capture.v1 import capture_pb2_grpc as capture_rpc
 from google.protobuf import json_format
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
@@ -122,7 +120,7 @@ class TestTranscoding:
         assert reason_of(answer) == "REQUEST_TOO_LARGE"
 
     def test_the_hosted_page_may_send_less(self, edge: Harness) -> None:
-        with edge.client(token=None) as client:
+        with edge.page_client() as client:
             answer = client.post("/v1/capture:open", json={"token": "x" * (3 << 20)})
         assert answer.status_code == 413
         assert reason_of(answer) == "REQUEST_TOO_LARGE"
@@ -260,7 +258,7 @@ class TestTokens:
         assert len(edge.calls) == before
 
     def test_a_token_of_another_key_is_refused(self, edge: Harness) -> None:
-        stranger = Harness("", "", "", "", edge.web_root, edge.log, ECKey.generate_key("P-256", auto_kid=True))
+        stranger = Harness("", "", "", "", "", edge.web_root, edge.log, ECKey.generate_key("P-256", auto_kid=True))
         with edge.client(token=stranger.token()) as client:
             assert client.get(GET).status_code == 401
 
@@ -290,7 +288,7 @@ class TestTokens:
             client.get(GET)
         assert edge.last_call().metadata["authorization"] == f"Bearer {token}"
 
-    @pytest.mark.parametrize("path", ["/pki/../v1/documents", "/pki/%2e%2e/v1/documents", "/v1/capture/../documents"])
+    @pytest.mark.parametrize("path", ["/pki/../v1/documents", "/pki/%2e%2e/v1/documents"])
     def test_a_path_that_leaves_an_open_prefix_needs_a_token(self, edge: Harness, path: str) -> None:
         with edge.client(token=None) as client:
             request = client.build_request("GET", "/")
@@ -303,7 +301,7 @@ class TestTokens:
             request.url = request.url.copy_with(raw_path=b"/pki/..%2Fv1/documents")
             assert client.send(request).status_code == 400
 
-    @pytest.mark.parametrize("path", ["/v1/captures", "/v1/captureX", "/pkix", "/oauth2/token/x", "/oauth2/tokens"])
+    @pytest.mark.parametrize("path", ["/pkix", "/oauth2/token/x", "/oauth2/tokens"])
     def test_an_open_path_opens_no_neighbour(self, edge: Harness, path: str) -> None:
         with edge.client(token=None) as client:
             assert client.get(path).status_code == 401
@@ -326,19 +324,6 @@ class TestOpenPaths:
             answer = client.post("/oauth2/token", content=b"x" * (17 << 10))
         assert answer.status_code == 413
         assert reason_of(answer) == "REQUEST_TOO_LARGE"
-
-    def test_the_hosted_page_calls_with_its_cookie(self, edge: Harness) -> None:
-        with edge.client(token=None) as client:
-            opened = client.post("/v1/capture:open", json={"token": "x" * 43})
-            assert opened.json()["applicationTitle"] == "opened"
-            assert opened.headers["set-cookie"].startswith("finid_capture=secret;")
-            assert client.get("/v1/capture").json()["applicationTitle"] == "got"
-        assert edge.last_call().metadata["cookie"] == "finid_capture=secret"
-
-    def test_capture_is_open_over_grpc_too(self, edge: Harness) -> None:
-        with edge.channel() as channel:
-            answer = capture_rpc.CaptureServiceStub(channel).GetCapture(capture.GetCaptureRequest(), timeout=5)
-        assert answer.application_title == "got"
 
 
 class TestPlainHttp:

@@ -1,0 +1,35 @@
+"""Files that Envoy itself answers with: they are few and small, and so no other server is needed.
+
+Their content stands in the configuration, so that wherever the configuration goes (a Kubernetes ConfigMap takes 1 MiB)
+the files go with it and nothing else need be mounted.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from deploy.envoy.edge import Json
+from deploy.envoy.routes import off
+
+MAX_FILE_BYTES: Final = 256 * 1024
+# In nobody's frame, and nobody learns where a reader came from.
+GUARDED: Final = {
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+def route(name: str, path: str, text: str, headers: Mapping[str, str]) -> Json:
+    """A route that answers a GET of exactly this path with the text."""
+    return {
+        "name": name,
+        "match": {"path": path, "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]},
+        "direct_response": {"status": 200, "body": {"inline_string": text}},
+        # It refuses what is no method of the API.
+        "typed_per_filter_config": {"envoy.filters.http.grpc_json_transcoder": off()},
+        "response_headers_to_add": [
+            {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+            for key, value in headers.items()
+        ],
+    }

@@ -1,0 +1,29 @@
+"""Fixtures of the hosted page's tests: the running mesh, which tests/e2e uses, too."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.demo.__main__ import surroundings
+from deploy.demo.walk import Surroundings
+from deploy.local.state import READY_FILE
+from tests.browser.visit import Chromium
+from tests.browser.visit import chromium as started_chromium
+from tests.mesh_process import RunningMesh
+
+
+@pytest.fixture(scope="package")
+def given(mesh: RunningMesh) -> Surroundings:
+    return surroundings(mesh.folder, json.loads((mesh.folder / "run" / READY_FILE).read_text()))
+
+
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Chromium]:
+    """Debian's Chromium, started once."""
+    loop = asyncio.new_event_loop()
+    starting = started_chromium(loop)
+    yield loop.run_until_complete(starting.__aenter__())
+    loop.run_until_complete(starting.__aexit__(None, None, None))
+    loop.close()

@@ -1,0 +1,135 @@
+/** One liveness attempt: prompts as they come, pictures while they are shown (see LivenessStep in the proto). */
+
+import { base64 } from "./camera.js";
+import * as server from "./server.js";
+
+const PERIOD_MS = 100;
+const SLOWEST_PERIOD_MS = 250;
+// Each colour (300 ms) three times, and all of them in two batches: with more, the last ones wait until they are too old.
+const FLASH_PERIOD_MS = 85;
+const BATCH = 6;
+const MOST = 12;
+// 1 MiB less some room for what is not pictures.
+const MOST_BYTES = 1_000_000;
+// A last picture at least 100 ms after the last colour: screens and cameras are late.
+const AFTER_MS = 150;
+// WCAG 2.3.1: at most three flashes, six changes, within any second. A faster sequence is not shown.
+const LEAST_COLOUR_MS = 200;
+const MOST_DROPPED = 5;
+
+/** @typedef {import("./camera.js").Picture} Picture */
+/** @typedef {{prompt: (step: server.Step) => void, colour: (colour: string | null) => void}} Shown */
+
+/**
+ * @param {import("./camera.js").Camera} camera @param {Shown} shown
+ * @returns {Promise<server.Step>} the step that ended the attempt
+ */
+export async function attempt(camera, shown) {
+  let step = await server.startLiveness(camera.device());
+  /** @type {Picture[]} */
+  let waiting = [];
+  let firstAtMs = 0;
+  let dropped = 0;
+  let isFilming = true;
+  let periodMs = PERIOD_MS;
+  let isFlashing = false;
+  /** Pictures taken before this are of an earlier prompt. */
+  let sinceMs = performance.now();
+  /** @type {unknown} */
+  let broken = null;
+
+  const film = async () => {
+    while (isFilming) {
+      const dueMs = performance.now() + periodMs;
+      const picture = await camera.take();
+      if (picture.atMs >= sinceMs) {
+        waiting.push(picture);
+        // Back pressure: what the connection does not carry is never sent. Colours are kept whole.
+        if (!isFlashing && waiting.length > MOST) waiting.shift();
+      }
+      await server.sleep(Math.max(0, dueMs - performance.now()));
+    }
+  };
+  const filming = film().catch((error) => { broken = error; });
+
+  /** @param {number} startedAtMs of performance.now(), 0 without colours */
+  const send = async (startedAtMs) => {
+    /** @type {Picture[]} */
+    const batch = [];
+    for (let bytes = 0; batch.length < MOST && waiting[0]; ) {
+      bytes += waiting[0].jpeg.size;
+      if (batch.length && bytes > MOST_BYTES) break;
+      batch.push(/** @type {Picture} */ (waiting.shift()));
+    }
+    firstAtMs ||= batch[0]?.atMs ?? 0;
+    const frames = await Promise.all(batch.map(async ({ jpeg, atMs }) => ({
+      jpeg: await base64(jpeg), capturedAtMs: String(Math.round(atMs - firstAtMs)),
+    })));
+    const sentMs = performance.now();
+    try {
+      step = await server.submitFrames(frames, startedAtMs && Math.round(startedAtMs - firstAtMs));
+      dropped = 0;
+    } catch (error) {
+      // A batch whose answer was lost may have been taken, or is too old by now: go on with what the camera sees now.
+      if (!(error instanceof server.Refused) || error.reason !== "FRAME_TIMES_IMPLAUSIBLE") throw error;
+      if (++dropped > MOST_DROPPED) throw error;
+    }
+    // As many a second as get through, evenly: a gap in between would break a gesture that is being held.
+    periodMs = Math.min(Math.max(PERIOD_MS, (performance.now() - sentMs) / (MOST - 2)), SLOWEST_PERIOD_MS);
+  };
+
+  try {
+    let asked = "";
+    while (step.state === "LIVENESS_STATE_RUNNING") {
+      const now = `${step.promptIndex}.${step.flash?.round ?? 0}`;
+      if (now !== asked) {
+        asked = now;
+        waiting = [];
+        sinceMs = performance.now();
+      }
+      shown.prompt(step);
+      if (step.prompt === "PROMPT_WATCH_COLOURS" && step.flash) {
+        isFlashing = true;
+        periodMs = FLASH_PERIOD_MS;
+        waiting = [];
+        sinceMs = performance.now();
+        const startedAtMs = await flash(step.flash, shown.colour);
+        sinceMs = Infinity;
+        isFlashing = false;
+        while (waiting.length && step.state === "LIVENESS_STATE_RUNNING") await send(startedAtMs);
+      } else {
+        while (waiting.length < BATCH && !broken) await server.sleep(20);
+        if (!broken) await send(0);
+      }
+      if (broken) throw broken;
+    }
+    return step;
+  } finally {
+    isFilming = false;
+    shown.colour(null);
+    await filming;
+  }
+}
+
+const nextPaint = () => new Promise((resolve) => requestAnimationFrame(resolve));
+
+/**
+ * Show the colours; return when the first was to be seen, by performance.now().
+ * @param {server.Flash} flash @param {(colour: string | null) => void} show
+ */
+async function flash({ colours, everyMs }, show) {
+  if (everyMs < LEAST_COLOUR_MS) throw new RangeError("colours change too fast to be shown safely");
+  show(colours[0] ?? null);
+  // The second callback comes after the first colour was painted.
+  await nextPaint();
+  await nextPaint();
+  const startedAtMs = performance.now();
+  for (let at = 0, index = 0; at < everyMs * colours.length; at = performance.now() - startedAtMs) {
+    const due = Math.floor(at / everyMs);
+    if (due !== index) show(colours[(index = due)] ?? null);
+    await nextPaint();
+  }
+  show(null);
+  await server.sleep(AFTER_MS);
+  return startedAtMs;
+}
