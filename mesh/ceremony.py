@@ -283,7 +283,8 @@ def _public_key(path: Path) -> bytes:
     return key.public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
-def _show(shown: Plan, say: Callable[[str], None]) -> None:
+def show(shown: Plan, say: Callable[[str], None]) -> None:
+    """Say a plan, a line for each step."""
     say(f"{shown.ceremony} for {shown.place}, plan {shown.sha256.hex()}")
     for number, step in enumerate(shown.steps, 1):
         say(f"  {number}. {step}")
@@ -314,12 +315,12 @@ def main(words: Sequence[str] | None = None) -> None:
             print(strict_json.canonical(Operator(given.name, key)).decode())
         elif given.command == "confirm":
             shown = parse_plan(given.plan.read_bytes())
-            _show(shown, lambda line: print(line, file=sys.stderr))
+            show(shown, lambda line: print(line, file=sys.stderr))
             print(strict_json.canonical(confirm(shown, given.name, read_key(given.key))).decode())
         else:
             operators = parse_operators(given.operators.read_bytes()) if given.operators else None
             found = verify(given.transcript.read_bytes(), _public_key(given.public_key), operators)
-            _show(found.plan, print)
+            show(found.plan, print)
             print("confirmed by:", ", ".join(item.operator for item in found.confirmations) or "nobody")
             for line in found.lines:
                 print(f"{line.at}  {line.text}")

@@ -54,7 +54,9 @@ def prepare(settings: LocalSettings, state: State, display: Display) -> Prepared
         identities = certificates.mesh_identities(state, [*SERVICES, "envoy"], now)
         web = certificates.web_identity(state, now)
         receipt_keys = keys.receipt_keys(state)
-    with display.step("development tokens (SoftHSM: keys in files, no certified device) and the authority's ceremony"):
+    with display.step(
+        "development tokens (SoftHSM: keys in files, no certified device) and ceremonies (one PIN, nobody confirms)"
+    ):
         token_of = {name: tokens.ensure_token(state, name) for name in ("root", "ca", "signer")}
         pki = commands.ca_ceremony(state, token_of["root"], token_of["ca"], numbers)
         commands.signer_ceremony(token_of["signer"])

@@ -10,10 +10,11 @@
 
 from pathlib import Path
 
-from mesh.hsm.announcement import announce
+from mesh.hsm.announcement import announce, announce_kek
 from mesh.hsm.core_dumps import forbid_core_dumps
 from mesh.hsm.errors import (
     DevelopmentTokenError,
+    KekTemplateRefusedError,
     TokenBusyError,
     TokenError,
     TokenKeyExistsError,
@@ -32,6 +33,7 @@ from mesh.hsm.wrapped import KekName, WrappedKey, WrappedKeyPair
 __all__ = [
     "DevelopmentTokenError",
     "KekName",
+    "KekTemplateRefusedError",
     "KeyAlgorithm",
     "RsaScheme",
     "Token",
@@ -48,6 +50,7 @@ __all__ = [
     "WrappedKeyPair",
     "WrappedKeyRefusedError",
     "announce",
+    "announce_kek",
     "open_token",
 ]
 

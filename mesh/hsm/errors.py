@@ -51,6 +51,13 @@ class TokenKeyExistsError(TokenError):
     reason = "TOKEN_KEY_EXISTS"
 
 
+class KekTemplateRefusedError(TokenError):
+    """The module cannot make, or the token does not hold, a KEK that forces what it unwraps to be sensitive."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "KEK_TEMPLATE_REFUSED"
+
+
 class WrappedKeyRefusedError(TokenError):
     """A wrapped key does not parse, or its KEK does not open it: it was damaged, or comes from another token."""
 

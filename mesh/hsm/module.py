@@ -37,12 +37,27 @@ class _InitializeArguments(ctypes.Structure):
 
 
 _FUNCTION = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)
+_GET_ATTRIBUTE_VALUE = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong)
+_GENERATE_KEY = ctypes.CFUNCTYPE(
+    ctypes.c_ulong, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p
+)
 
 
-class _FunctionList(ctypes.Structure):
-    """The head of CK_FUNCTION_LIST (PKCS#11 2.40, 3.6): the two functions that python-pkcs11 cannot call as we need."""
+class FunctionList(ctypes.Structure):
+    """The head of CK_FUNCTION_LIST (PKCS#11 2.40, 3.6): the functions that python-pkcs11 cannot call as we need.
 
-    _fields_ = (("version", ctypes.c_ubyte * 2), ("initialize", _FUNCTION), ("finalize", _FUNCTION))
+    The gaps are as many functions as stand between them in the header file (pkcs11f.h).
+    """
+
+    _fields_ = (
+        ("version", ctypes.c_ubyte * 2),
+        ("initialize", _FUNCTION),
+        ("finalize", _FUNCTION),
+        ("_get_info_to_get_object_size", ctypes.c_void_p * 22),
+        ("get_attribute_value", _GET_ATTRIBUTE_VALUE),
+        ("_set_attribute_value_to_decrypt_verify_update", ctypes.c_void_p * 33),
+        ("generate_key", _GENERATE_KEY),
+    )
 
 
 class Module:
@@ -59,7 +74,7 @@ class Module:
         """Use `load`: two initialisations of one module in one process would undo each other."""
         with talking_to_the_token():
             self._library = pkcs11.lib(str(path))
-        self._functions = _function_list(path)
+        self.functions = _function_list(path)
         self._state = threading.Condition()
         self._calls_running = 0
         self._reinitialising = False
@@ -125,19 +140,19 @@ class Module:
                 self._state.notify_all()
 
     def _initialize_for_threads(self) -> None:
-        result = self._functions.finalize(None)
+        result = self.functions.finalize(None)
         if result not in (_CKR_OK, _CKR_CRYPTOKI_NOT_INITIALIZED):
             raise TokenUnavailableError("the PKCS#11 module cannot be finalised")
         arguments = _InitializeArguments(flags=_CKF_OS_LOCKING_OK)
-        if self._functions.initialize(ctypes.addressof(arguments)) != _CKR_OK:
+        if self.functions.initialize(ctypes.addressof(arguments)) != _CKR_OK:
             raise TokenUnavailableError("the PKCS#11 module cannot be initialised for threads")
         self.generation += 1
 
 
-def _function_list(path: Path) -> _FunctionList:
+def _function_list(path: Path) -> FunctionList:
     """Ask the loaded library for its function list, the only symbol that a module must export."""
     library = ctypes.CDLL(str(path))
-    pointer = ctypes.POINTER(_FunctionList)()
+    pointer = ctypes.POINTER(FunctionList)()
     if library.C_GetFunctionList(ctypes.byref(pointer)) != _CKR_OK:
         raise TokenUnavailableError("the PKCS#11 module has no function list")
     return pointer.contents

@@ -19,7 +19,7 @@ from mesh.hsm.errors import (
     TokenUnavailableError,
     talking_to_the_token,
 )
-from mesh.hsm.module import Module
+from mesh.hsm.module import FunctionList, Module
 
 
 @dataclass(slots=True)
@@ -63,8 +63,15 @@ class Sessions:
                 self._thread.desk = desk
             yield desk
 
-    def key(self, desk: Desk, kind: ObjectClass, label: str) -> Any:
+    @property
+    def functions(self) -> FunctionList:
+        """The module's own functions; call them inside `work()`."""
+        return self._module.functions
+
+    def key(self, desk: Desk, kind: ObjectClass, label: str, *, watched: bool = True) -> Any:
         """The key with this label, looked up once per session; what it can do depends on its kind.
+
+        `probe` looks after the watched ones: the token counts as away when one of them is missing.
 
         Raises:
             TokenKeyMissingError: there is none.
@@ -75,6 +82,7 @@ class Sessions:
             if key is None:
                 raise TokenKeyMissingError(f"the token holds no key {label}")
             desk.keys[kind, label] = key
+        if watched:
             self._keys_in_use[kind, label] = None
         return key
 

@@ -10,9 +10,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from pkcs11 import MGF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
-from pkcs11.constants import DEFAULT
-from pkcs11.types import PrivateKey, Session
+from pkcs11.types import Session
 
+from mesh.hsm import capabilities, unwrap_template
+from mesh.hsm.curves import LEAVES_WRAPPED, generate_ec, unwrap_ec
 from mesh.hsm.errors import (
     TokenKeyExistsError,
     TokenKeyMissingError,
@@ -25,15 +26,12 @@ from mesh.hsm.sessions import Desk, Sessions
 from mesh.hsm.wrapped import KekName, WrappedKey, WrappedKeyPair
 
 _STAYS_INSIDE = {Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
-_LEAVES_WRAPPED = {Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: True}
-# python-pkcs11 fills these in for every unwrapped key, and SoftHSM refuses them on a private key.
 _PSS_PARAMETERS = {
     "sha256": (Mechanism.SHA256, MGF.SHA256),
     "sha384": (Mechanism.SHA384, MGF.SHA384),
     "sha512": (Mechanism.SHA512, MGF.SHA512),
 }
 _RSA_PUBLIC_EXPONENT = b"\x01\x00\x01"
-_UNWRAPPED = _STAYS_INSIDE | {Attribute.ENCRYPT: DEFAULT, Attribute.VERIFY: DEFAULT, Attribute.WRAP: DEFAULT}
 
 
 class Token:
@@ -50,6 +48,7 @@ class Token:
         self._sessions = Sessions(module, label, pin_file, writable=writable)
         with self._sessions.work() as desk:
             self.model = desk.session.token.model
+            self.serial = desk.session.token.serial.decode("ascii", "replace").strip()
             self._manufacturer = desk.session.token.manufacturer_id
         self._unwraps = 0
         self._counting = threading.Lock()
@@ -82,7 +81,7 @@ class Token:
             self._refuse_taken(desk, ObjectClass.PRIVATE_KEY, label)
             if algorithm.rsa_bits:
                 return _generate_rsa(desk.session, algorithm, label)
-            public, _ = _generate_ec(desk.session, algorithm, label=label, private=_STAYS_INSIDE)
+            public, _ = generate_ec(desk.session, algorithm, label=label, private=_STAYS_INSIDE)
             return public
 
     def public_key_der(self, label: str) -> bytes:
@@ -156,18 +155,78 @@ class Token:
         return TokenRsaPrivateKey(public_key, lambda digest, *how: self.sign_digest_rsa(label, digest, *how))
 
     def create_kek(self, kek: KekName) -> None:
-        """Make an AES-256 key that wraps subject keys and never leaves the token.
+        """Make an AES-256 key that wraps subject keys and never leaves the token; what it unwraps must be sensitive.
 
         Raises:
             TokenKeyExistsError: this generation exists.
+            KekTemplateRefusedError: the module takes no CKA_UNWRAP_TEMPLATE.
         """
-        self._create_secret(
-            kek.token_label, KeyType.AES, MechanismFlag.WRAP | MechanismFlag.UNWRAP, Mechanism.AES_KEY_GEN
-        )
+        with self._sessions.work() as desk:
+            self._refuse_taken(desk, ObjectClass.SECRET_KEY, kek.token_label)
+            unwrap_template.make_kek(self._sessions.functions, desk.session, kek.token_label, stored=True)
 
     def has_kek(self, kek: KekName) -> bool:
         """Whether the token holds this generation of the key-encryption key."""
         return self._has_secret(kek.token_label)
+
+    def require_kek(self, kek: KekName) -> None:
+        """Refuse unless the token holds this generation; from here on `probe` sees that it does.
+
+        Raises:
+            TokenKeyMissingError: it does not.
+        """
+        with self._sessions.work() as desk:
+            self._sessions.key(desk, ObjectClass.SECRET_KEY, kek.token_label)
+
+    def keks(self, label: str) -> tuple[KekName, ...]:
+        """The generations of a key-encryption key that the token holds, oldest first."""
+        with self._sessions.work() as desk:
+            keys = desk.session.get_objects({Attribute.CLASS: ObjectClass.SECRET_KEY})
+            found = [key[Attribute.LABEL] for key in keys]
+        numbers = [name.removeprefix(f"{label}-") for name in found if name.startswith(f"{label}-")]
+        return tuple(KekName(label, number) for number in sorted(int(text) for text in numbers if text.isdecimal()))
+
+    def forces_sensitive(self, kek: KekName) -> bool:
+        """Whether the KEK's CKA_UNWRAP_TEMPLATE forces whatever it unwraps to be sensitive.
+
+        Raises:
+            TokenKeyMissingError: the token does not hold the KEK.
+        """
+        with self._sessions.work() as desk:
+            key = self._sessions.key(desk, ObjectClass.SECRET_KEY, kek.token_label, watched=False)
+            return unwrap_template.forces_sensitive(self._sessions.functions, desk.session, key.handle)
+
+    def never_left(self, kek: KekName) -> bool:
+        """Whether the token says of the KEK that it was made there and was never extractable.
+
+        Raises:
+            TokenKeyMissingError: the token does not hold the KEK.
+        """
+        with self._sessions.work() as desk:
+            key = self._sessions.key(desk, ObjectClass.SECRET_KEY, kek.token_label, watched=False)
+            return all(key[item] for item in (Attribute.LOCAL, Attribute.ALWAYS_SENSITIVE, Attribute.NEVER_EXTRACTABLE))
+
+    def destroy_kek(self, kek: KekName) -> None:
+        """Destroy one generation for good: nothing that it wrapped opens again.
+
+        Raises:
+            TokenKeyMissingError: the token does not hold it.
+        """
+        with self._sessions.work() as desk:
+            key = self._sessions.key(desk, ObjectClass.SECRET_KEY, kek.token_label, watched=False)
+            key.destroy()
+            del desk.keys[ObjectClass.SECRET_KEY, kek.token_label]
+
+    def lacks(self) -> tuple[str, ...]:
+        """What the token lacks of what wrapped subject keys need, tried with keys that live in a session."""
+        with self._sessions.work() as desk:
+            return capabilities.lacking(self._sessions.functions, desk.session)
+
+    def session_keys(self) -> int:
+        """How many private keys this process has in sessions now; subject keys are there while they sign only."""
+        with self._sessions.work() as desk:
+            wanted = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.TOKEN: False}
+            return len(list(desk.session.get_objects(wanted)))
 
     def create_mac_key(self, label: str) -> None:
         """Make a 256-bit key for `mac` that never leaves the token.
@@ -204,7 +263,7 @@ class Token:
             raise ValueError("subject keys are on curves")
         with self._sessions.work() as desk:
             kek_key = self._sessions.key(desk, ObjectClass.SECRET_KEY, kek.token_label)
-            public, private = _generate_ec(desk.session, algorithm, label=None, private=_LEAVES_WRAPPED)
+            public, private = generate_ec(desk.session, algorithm, label=None, private=LEAVES_WRAPPED)
             try:
                 wrapped = kek_key.wrap_key(private, mechanism=Mechanism.AES_KEY_WRAP_PAD)
             finally:
@@ -224,6 +283,24 @@ class Token:
                 return [signature_der(private.sign(digest, mechanism=Mechanism.ECDSA)) for digest in digests]
             finally:
                 private.destroy()
+
+    def rewrap(self, key: WrappedKey, kek: KekName) -> WrappedKey:
+        """Wrap a subject key by another KEK of this token: unwrap it, extractable but sensitive, wrap it, destroy it.
+
+        Whether the answer is the same key is the caller's to prove, with a signature.
+
+        Raises:
+            WrappedKeyRefusedError: the KEK does not open the blob.
+            TokenKeyMissingError: the token does not hold both KEKs.
+        """
+        with self._sessions.work() as desk:
+            other = self._sessions.key(desk, ObjectClass.SECRET_KEY, kek.token_label, watched=False)
+            private = self._unwrap(desk, key, extractable=True)
+            try:
+                wrapped = other.wrap_key(private, mechanism=Mechanism.AES_KEY_WRAP_PAD)
+            finally:
+                private.destroy()
+            return WrappedKey(kek, key.algorithm, wrapped)
 
     def random(self, count: int) -> bytes:
         """`count` bytes of the token's generator."""
@@ -253,19 +330,13 @@ class Token:
                 template=_STAYS_INSIDE,
             )
 
-    def _unwrap(self, desk: Desk, key: WrappedKey) -> Any:
-        kek = self._sessions.key(desk, ObjectClass.SECRET_KEY, key.kek.token_label)
+    def _unwrap(self, desk: Desk, key: WrappedKey, *, extractable: bool = False) -> Any:
+        # Not watched: an earlier generation may be destroyed in the end, while services run.
+        kek = self._sessions.key(desk, ObjectClass.SECRET_KEY, key.kek.token_label, watched=False)
         with self._counting:
             self._unwraps += 1
         try:
-            private = kek.unwrap_key(
-                ObjectClass.PRIVATE_KEY,
-                KeyType.EC,
-                key.wrapped,
-                mechanism=Mechanism.AES_KEY_WRAP_PAD,
-                capabilities=MechanismFlag.SIGN,
-                template=_UNWRAPPED,
-            )
+            private = unwrap_ec(kek, key.wrapped, extractable=extractable)
         except p11.PKCS11Error as error:
             # SoftHSM says CKR_GENERAL_ERROR both of a blob that fails RFC 5649's check and of a token that is gone.
             desk.session.token.slot.get_token()
@@ -289,23 +360,3 @@ def _generate_rsa(session: Session, algorithm: KeyAlgorithm, label: str) -> byte
         private_template=_STAYS_INSIDE,
     )
     return rsa_public_key_der(public_key[Attribute.MODULUS], public_key[Attribute.PUBLIC_EXPONENT])
-
-
-def _generate_ec(
-    session: Session, algorithm: KeyAlgorithm, *, label: str | None, private: dict[Attribute, bool]
-) -> tuple[bytes, PrivateKey]:
-    """Make a key pair, in the token if it has a label and else in the session; give SubjectPublicKeyInfo and key."""
-    parameters = session.create_domain_parameters(
-        KeyType.EC, {Attribute.EC_PARAMS: algorithm.ec_parameters_der}, local=True
-    )
-    public_key, private_key = parameters.generate_keypair(
-        label=label,
-        id=label.encode("utf-8") if label else None,
-        store=label is not None,
-        capabilities=MechanismFlag.SIGN | MechanismFlag.VERIFY,
-        private_template=private,
-    )
-    public = public_key_der(algorithm, public_key[Attribute.EC_POINT])
-    if label is None:
-        public_key.destroy()
-    return public, private_key

@@ -34,6 +34,12 @@ class KekName:
         """CKA_LABEL of the key in the token."""
         return f"{self.label}-{self.generation}"
 
+    @property
+    def in_envelopes(self) -> bytes:
+        """How envelopes name the KEK, from their byte 5 on: generation (u16), label length (u8), label."""
+        label = self.label.encode("ascii")
+        return self.generation.to_bytes(2) + len(label).to_bytes(1) + label
+
 
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
@@ -49,17 +55,7 @@ class WrappedKey:
 
     def to_bytes(self) -> bytes:
         """Encode: "FWK1", algorithm (u8), KEK generation (u16), label length (u8), label, wrapped key."""
-        label = self.kek.label.encode("ascii")
-        return b"".join(
-            (
-                _MAGIC,
-                _ALGORITHM_CODES[self.algorithm].to_bytes(1),
-                self.kek.generation.to_bytes(2),
-                len(label).to_bytes(1),
-                label,
-                self.wrapped,
-            )
-        )
+        return _MAGIC + _ALGORITHM_CODES[self.algorithm].to_bytes(1) + self.kek.in_envelopes + self.wrapped
 
     @classmethod
     def from_bytes(cls, envelope: bytes) -> "WrappedKey":

@@ -2,14 +2,16 @@
 
 `python -m services.ca.ceremony [--dry-run]`, settings in the environment (`settings.CeremonySettings`). It does what is
 missing or has run out and nothing else, so it may be repeated: after a crash half-way, and regularly for the
-short-lived certificates. The root's token is opened only when the root has to sign. Every step is printed and kept.
+short-lived certificates. The root's token is opened only when the root has to sign. Every step is printed and kept. In
+production two operators confirm its plan (`mesh.ceremony_tool`); in a sandbox the PINs' holder runs it alone.
 """
 
 import argparse
 import os
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,6 +22,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from mesh import ceremony_tool
+from mesh.ceremony import CeremonyRefusedError
+from mesh.ceremony_tool import Around, Occasion
 from mesh.errors import FinIdError
 from mesh.hsm import KeyAlgorithm, RsaScheme, Token, open_token
 from services.ca import authority, lint, profiles, subject
@@ -98,7 +103,13 @@ class Ceremony:
         self._say_line = say
         self._dry_run = dry_run
         self._lines: list[str] = []
+        self._steps: list[str] = []
         self._root_token: Token | None = None
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What a dry run found to do, for a plan."""
+        return tuple(self._steps)
 
     def run(self) -> None:
         """Do what is missing. Raises CeremonyError, TokenError, AuthorityError, LintError, OSError."""
@@ -129,6 +140,8 @@ class Ceremony:
         if self._dry_run:
             generate = "" if self._has_key(role) else f"generate key {role.key_label} and "
             self._say(f"{role.common_name}: would {generate}issue a certificate ({missing})")
+            made_here = f"generate {self._algorithms[role].value} key {role.key_label}, " if generate else ""
+            self._steps.append(f"{role.common_name}: {made_here}issue a certificate ({missing})")
             return None
         if kept is not None and role in (ROOT, ISSUING) and not self._is_of_the_token(role, kept):
             raise CeremonyError(f"{_FILES[role]} is not of the token's key {role.key_label}")
@@ -195,6 +208,7 @@ class Ceremony:
                 return
         if self._dry_run or root is None:
             self._say("Root CRL: would issue one")
+            self._steps.append("Root CRL: issue the next one")
             return
         # Seconds count on, even when the folder is lost and the last number with it.
         number = max(int(self._now.timestamp()), _crl_number(kept) + 1 if kept is not None else 0)
@@ -312,36 +326,67 @@ def _crl_number(crl: x509.CertificateRevocationList) -> int:
     return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Run the ceremony."""
     parser = argparse.ArgumentParser(
-        prog="python -m services.ca.ceremony", description=(__doc__ or "").partition("\n")[0]
+        prog="python -m services.ca.ceremony",
+        description=(__doc__ or "").partition("\n")[0] + " Production: two operators confirm the plan."
+        " Sandbox: the PINs' holder may do it alone.",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done and do nothing")
-    arguments = parser.parse_args()
+    ceremony_tool.add_arguments(parser)
+    told = ceremony_tool.given(parser.parse_args(words))
     settings = CeremonySettings.load()
-    open_writable = partial(open_token, settings.pkcs11_module, writable=not arguments.dry_run)
     try:
-        Ceremony(
-            folder=settings.ca_pki_folder,
-            practice=settings.practice,
-            organization=settings.ca_organization,
-            open_root_token=lambda: open_writable(settings.ca_root_token_label, settings.ca_root_token_pin_file),
-            token=open_writable(settings.token_label, settings.token_pin_file),
-            now=datetime.now(UTC),
-            random_bytes=secrets.token_bytes,
-            say=lambda line: print(line, flush=True),
-            dry_run=arguments.dry_run,
-            algorithms={
-                ROOT: settings.ca_root_algorithm,
-                ISSUING: settings.ca_issuing_algorithm,
-                OCSP: settings.ca_ocsp_algorithm,
-                TSA: settings.ca_tsa_algorithm,
-            },
-            scheme=settings.ca_rsa_scheme,
-        ).run()
-    except (AuthorityError, CeremonyError, FinIdError, OSError, ValueError) as error:
+        _hold(settings, told)
+    except (AuthorityError, CeremonyError, CeremonyRefusedError, FinIdError, OSError, ValueError) as error:
         sys.exit(f"the ceremony stopped: {error}")
+
+
+def _hold(settings: CeremonySettings, told: ceremony_tool.Given) -> None:
+    """Look what is to be done, and do that and nothing else, once it is planned and confirmed."""
+    open_writable = partial(open_token, settings.pkcs11_module, writable=not told.dry_run)
+    token = open_writable(settings.token_label, settings.token_pin_file)
+    say: Callable[[str], None] = partial(print, flush=True)
+    make = partial(
+        Ceremony,
+        folder=settings.ca_pki_folder,
+        practice=settings.practice,
+        organization=settings.ca_organization,
+        open_root_token=lambda: open_writable(settings.ca_root_token_label, settings.ca_root_token_pin_file),
+        token=token,
+        now=datetime.now(UTC),
+        random_bytes=secrets.token_bytes,
+        algorithms={
+            ROOT: settings.ca_root_algorithm,
+            ISSUING: settings.ca_issuing_algorithm,
+            OCSP: settings.ca_ocsp_algorithm,
+            TSA: settings.ca_tsa_algorithm,
+        },
+        scheme=settings.ca_rsa_scheme,
+    )
+    rehearsal = make(say=say if told.dry_run else lambda _: None, dry_run=True)
+    rehearsal.run()
+    if not rehearsal.steps:
+        # Nothing that anybody would have to confirm: whoever repeats it regularly needs nobody.
+        if not told.dry_run:
+            make(say=say).run()
+        return
+    occasion = Occasion(
+        "services.ca.ceremony",
+        f"{settings.env}, token {settings.token_label} (serial {token.serial}), folder {settings.ca_pki_folder}",
+        rehearsal.steps,
+        (
+            f"organisation {settings.ca_organization}, policy arc {settings.ca_policy_arc}",
+            f"published at {settings.ca_pki_url}",
+            f"root's token {settings.ca_root_token_label}",
+        ),
+    )
+    around = Around(settings.env == "production", say, lambda: int(time.time()), secrets.token_bytes)
+    if told.dry_run:
+        ceremony_tool.write_plan(told, occasion, around)
+        return
+    with ceremony_tool.sitting(told, occasion, around) as recorder:
+        make(say=recorder.say).run()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from finid.signer.v1 import signer_pb2, signer_pb2_grpc
 
 from mesh import floors, pins, telemetry
 from mesh.health import Probe
-from mesh.hsm import KekName, TokenKeyMissingError, TokenPool, announce, open_token
+from mesh.hsm import KekName, TokenKeyMissingError, TokenPool, announce, announce_kek, open_token
 from mesh.postgres import Database
 from mesh.receipts import ReceiptSigner
 from mesh.sealing import read_key
@@ -36,6 +36,9 @@ def _open_pool(settings: SignerSettings, kek: KekName) -> TokenPool:
     announce(token, production=settings.env == "production")
     if not token.has_kek(kek):
         raise TokenKeyMissingError(f"the token holds no key {kek.token_label}: run the ceremony")
+    token.require_kek(kek)
+    for held in token.keks(KEK_LABEL):
+        announce_kek(token, held, production=settings.env == "production")
     return TokenPool(token)
 
 

@@ -25,6 +25,23 @@ class AdminSettings(EnvironmentSettings):
     """Which keys may order revocations and suspensions for the Operator or the authority; from the ceremony."""
 
 
+class KeysSettings(CeremonySettings):
+    """What `services.signer.keys` needs beside the token, where it looks at or changes the record of subject keys."""
+
+    owner_database_url_file: SecretFile
+    """Of the role that owns the schema, as for migrations: the signer's own may not overwrite a wrapped key."""
+    receipt_key_file: SecretFile
+    """Attests rewrapped keys and signs backups: Ed25519, PKCS#8 PEM."""
+    pins_file: PublicFile
+
+
+class BackupSettings(KeysSettings):
+    """What backing up and restoring need beside."""
+
+    keys_backup_key_file: KeyFile
+    """Seals the backups of wrapped keys; kept apart from them and from the token."""
+
+
 class SignerSettings(CeremonySettings, MeshSettings):
     """What the signer needs to know beside what every service does."""
 

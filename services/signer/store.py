@@ -1,14 +1,18 @@
 """All of the signer's SQL. Whatever changes a state checks in the same statement the state that it leaves."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import ClassVar
 
+from mesh.hsm import KekName
 from mesh.order import Kind, Order
 from mesh.postgres import Database, Row
 from mesh.transaction import Purpose
 from services.signer.credential import Change, Credential, Enrolled, State
+from services.signer.key_backup import KeyRecord
+from services.signer.rotation import Held
 from services.signer.signing import Phase, Signing
 
 
@@ -258,6 +262,139 @@ class _NothingChangedError(Exception):
     """Rolls a transaction back whose guards did not all hold."""
 
 
+class KeyStore:
+    """See `rotation.KeyRows`; under the owner's role, because the signer's own may not overwrite a wrapped key."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    _UNDER = """
+        SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
+               key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof,
+               photo_hmac, suspended_by, profile, policy
+        FROM signer.credentials
+        WHERE state <> 'DESTROYED' AND substr(wrapped_key, 6, 14) = $1 AND credential > $2
+        ORDER BY credential LIMIT $3"""
+
+    async def under(self, kek: KekName, after: str, limit: int) -> Sequence[Credential]:
+        """See `KeyRows`."""
+        return [_credential(row) for row in await self._database.all(self._UNDER, kek.in_envelopes, after, limit)]
+
+    _COUNT_UNDER = """
+        SELECT count(*) AS keys FROM signer.credentials
+        WHERE state <> 'DESTROYED' AND substr(wrapped_key, 6, 14) = $1"""
+
+    async def count_under(self, kek: KekName) -> int:
+        """See `KeyRows`."""
+        row = await self._database.one(self._COUNT_UNDER, kek.in_envelopes)
+        return 0 if row is None else row["keys"]
+
+    _REWRAP = """
+        UPDATE signer.credentials SET wrapped_key = $5, key_attestation = $6
+        WHERE credential = $1 AND wrapped_key = $2 AND key_attestation = $3 AND public_key_der = $4
+          AND state <> 'DESTROYED'"""
+
+    async def rewrap(self, credential: Credential, wrapped_key: bytes, key_attestation: str) -> bool:
+        """See `KeyRows`."""
+        changed = await self._database.run(
+            self._REWRAP,
+            credential.name,
+            credential.wrapped_key,
+            credential.key_attestation,
+            credential.public_key_der,
+            wrapped_key,
+            key_attestation,
+        )
+        return changed == 1
+
+    _HELD = """
+        SELECT substr(wrapped_key, 6, 14) AS kek, state, count(*) AS keys, min(created_at) AS oldest
+        FROM signer.credentials GROUP BY 1, 2 ORDER BY 1, 2"""
+
+    async def held(self) -> Sequence[Held]:
+        """See `KeyRows`."""
+        return [
+            Held(row["kek"], State(row["state"]), row["keys"], row["oldest"])
+            for row in await self._database.all(self._HELD)
+        ]
+
+    _SIGNINGS = """
+        SELECT count(*) FILTER (WHERE state = 'RECORDED') AS recorded,
+               count(*) FILTER (WHERE state = 'ABORTED') AS aborted,
+               count(*) FILTER (WHERE state = 'INTENT' AND lease_ends_at > $1) AS going_on,
+               count(*) FILTER (WHERE state = 'INTENT' AND lease_ends_at <= $1) AS left_over
+        FROM signer.signatures"""
+
+    async def signings(self, at: datetime) -> Mapping[str, int]:
+        """See `KeyRows`."""
+        return dict(await self._database.one(self._SIGNINGS, at) or {})
+
+    _RECORD = """
+        SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key,
+               csr_der, key_attestation, superseded, certificate_sha256, created_at, activatable_from,
+               activated_at, not_after, suspended_at, disabled_at, ending, destroyed_at, destruction_proof,
+               photo_hmac, suspended_by, profile, policy
+        FROM signer.credentials WHERE credential = $1"""
+
+    async def record(self, name: str) -> KeyRecord | None:
+        """See `RestoredRows`."""
+        row = await self._database.one(self._RECORD, name)
+        return None if row is None else _record(row)
+
+    _RECORDS = """
+        SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key,
+               csr_der, key_attestation, superseded, certificate_sha256, created_at, activatable_from,
+               activated_at, not_after, suspended_at, disabled_at, ending, destroyed_at, destruction_proof,
+               photo_hmac, suspended_by, profile, policy
+        FROM signer.credentials WHERE credential > $1 ORDER BY credential LIMIT $2"""
+
+    async def records(self, batch: int = 500) -> AsyncIterator[KeyRecord]:
+        """Go through all rows, each as it is when it is reached."""
+        after = ""
+        while rows := await self._database.all(self._RECORDS, after, batch):
+            for row in rows:
+                yield _record(row)
+            after = rows[-1]["credential"]
+
+    _PUT_BACK = """
+        INSERT INTO signer.credentials (
+            credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
+            key_attestation, superseded, certificate_sha256, created_at, activatable_from, activated_at,
+            not_after, suspended_at, disabled_at, ending, destroyed_at, destruction_proof, photo_hmac, suspended_by, profile,
+            policy
+        ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
+            $23, $24, $25)
+        ON CONFLICT DO NOTHING"""
+
+    async def put_back(self, record: KeyRecord) -> bool:
+        """See `RestoredRows`."""
+        return await self._database.run(self._PUT_BACK, *_values(record)) == 1
+
+    _REPAIR = """
+        UPDATE signer.credentials
+        SET txn = $2, request_id = $3, state = $4, subject_hmac = $5, phone_hmac = $6, public_key_der = $7,
+            wrapped_key = $8, csr_der = $9, key_attestation = $10, superseded = $11, certificate_sha256 = $12,
+            created_at = $13, activatable_from = $14, activated_at = $15, not_after = $16, suspended_at = $17,
+            disabled_at = $18, ending = $19, destroyed_at = $20, destruction_proof = $21,
+            photo_hmac = $22, suspended_by = $23, profile = $24, policy = $25
+        WHERE credential = $1 AND state <> 'DESTROYED' AND state = $26 AND wrapped_key = $27
+          AND key_attestation = $28 AND public_key_der = $29"""
+
+    _ABORT_OPEN = """
+        UPDATE signer.signatures SET state = 'ABORTED', ended_at = $2
+        WHERE credential = $1 AND state = 'INTENT'"""
+
+    async def repair(self, found: KeyRecord, record: KeyRecord, at: datetime) -> bool:
+        """See `RestoredRows`; the open intents of a key that is not in use any more are aborted with it."""
+        seen = (found.state.value, found.wrapped_key, found.key_attestation, found.public_key_der)
+        async with self._database.transaction() as transaction:
+            if await transaction.run(self._REPAIR, *_values(record), *seen) == 0:
+                return False
+            if record.state is not State.ACTIVE:
+                await transaction.run(self._ABORT_OPEN, record.credential, at)
+            return True
+
+
 class SigningStore:
     """See `signing.Signings`."""
 
@@ -356,3 +493,12 @@ def _credential(row: Row) -> Credential:
         profile=row["profile"],
         policy=row["policy"],
     )
+
+
+def _record(row: Row) -> KeyRecord:
+    return KeyRecord(**{**dict(row), "state": State(row["state"])})
+
+
+def _values(record: KeyRecord) -> Sequence[object]:
+    """The values of a whole row, in the order of its dataclass, which is that of the statements above."""
+    return [record.state.value if item.name == "state" else getattr(record, item.name) for item in fields(record)]

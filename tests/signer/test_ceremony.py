@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from mesh.hsm import KekName, KeyAlgorithm, TokenPool
+from mesh.hsm import KekName, KeyAlgorithm, Token, TokenPool
+from services.signer import ceremony
 from services.signer.subject_keys import KEK_LABEL, TokenSubjectKeys, all_verify
 from tests.bundles import digest_of
+from tests.operators import ceremony_command, confirm, run_tool, write_ceremony_files
 from tests.softhsm import MODULE_PATH, SoftHsm, TokenPlace
 
 pytestmark = pytest.mark.hsm
@@ -53,6 +56,39 @@ def test_a_wrong_setting_is_refused_by_its_name(softhsm: SoftHsm) -> None:
     done = run(softhsm, softhsm.new_token(), FINID_SUBJECT_KEK_GENERATION="0")
     assert done.returncode == 78
     assert "FINID_SUBJECT_KEK_GENERATION" in done.stderr
+
+
+def test_in_production_two_operators_confirm_the_key(
+    softhsm: SoftHsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if it were a certified device, which production wants.
+    monkeypatch.setattr(Token, "is_development_token", property(lambda _: False))
+    place, plan = softhsm.new_token(), tmp_path / "plan.json"
+    write_ceremony_files(tmp_path)
+    environment = {
+        "FINID_ENV": "production",
+        "FINID_PKCS11_MODULE": str(MODULE_PATH),
+        "FINID_TOKEN_LABEL": place.label,
+        "FINID_TOKEN_PIN_FILE": str(place.pin_file),
+    }
+    operators = ["--plan", plan, "--operators", tmp_path / "operators.json"]
+    kept = ["--transcript", tmp_path / "transcript.json", "--transcript-key", tmp_path / "tool.pem"]
+    status, said = run_tool(ceremony.main, [], environment)
+    assert (status, "production needs --operators" in said) == (1, True), said
+    status, said = run_tool(ceremony.main, ["--dry-run", *operators], environment)
+    assert (status, "make subject-kek-1" in said) == (0, True), said
+    one, two = confirm(tmp_path, plan, "berik"), confirm(tmp_path, plan, "berik", "dana")
+    status, said = run_tool(ceremony.main, [*operators, *kept, *one], environment)
+    assert (status, "1 of 2 operators confirmed" in said) == (1, True), said
+    assert not place.open().keks(KEK_LABEL)
+    status, said = run_tool(ceremony.main, [*operators, *kept, *two], environment)
+    assert (status, "subject-kek-1: made" in said) == (0, True), said
+    files = [tmp_path / name for name in ("transcript.json", "tool-public.pem", "operators.json")]
+    verified = ceremony_command("verify", *files)
+    assert "confirmed by: berik, dana" in verified.stdout, verified.stderr
+    # What is there already needs nobody.
+    status, said = run_tool(ceremony.main, [], environment)
+    assert (status, "subject-kek-1: kept" in said) == (0, True), said
 
 
 async def test_keys_of_an_earlier_generation_still_sign(softhsm: SoftHsm) -> None:

@@ -67,7 +67,7 @@ async def find(owner: asyncpg.Connection, name: str) -> Credential:
 async def test_earlier_credentials_keep_what_they_could_do(owner: asyncpg.Connection) -> None:
     pending, active = await add(owner, "PENDING"), await add(owner, "ACTIVE")
     revoked, superseded = await add(owner, "DISABLED", revoked=True), await add(owner, "DISABLED")
-    for version in ("0002_states.sql", "0003_photo_and_orders.sql"):
+    for version in ("0002_states.sql", "0003_keks.sql", "0004_photo_and_orders.sql"):
         await owner.execute((VERSIONS / version).read_text())
     later = datetime(2050, 1, 1, tzinfo=UTC)
     assert (await find(owner, pending)).state_at(later) is State.PENDING

@@ -1,4 +1,4 @@
-"""The photo with which somebody enrolled, as a keyed hash; and orders of the Operator and the authority."""
+"""Which key-encryption key opens which wrapped key."""
 
 from pathlib import Path
 

@@ -1,0 +1,12 @@
+"""The photo with which somebody enrolled, as a keyed hash; and orders of the Operator and the authority."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    op.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
