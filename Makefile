@@ -35,6 +35,10 @@ pytest-rooms:
 pytest-mesh:
 	@set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/pytest tests/e2e tests/documents | sed --unbuffered 's/^/mesh  | /'
 
+.PHONY: kills
+kills: setup ## Kill signer, CA and PostgreSQL at random moments, 200 rounds, and judge what is left; prints its counts
+	$(BIN)/python -m tests.kills $(KILLS)
+
 .PHONY: lint
 lint: setup lint-python lint-proto ## Everything that is checked without running it
 
@@ -65,6 +69,11 @@ proto-release: gen ## Accept the protos of now as what later ones may not break
 .PHONY: bench
 bench: setup ## Measure each claim against its peer and its limit, in one run each
 	$(BIN)/python -m bench.sign_digests
+	$(BIN)/python -m bench.stored_keys
+	$(BIN)/python -m bench.issue_certificate
+	$(BIN)/python -m bench.certificate_status
+	$(BIN)/python -m bench.time_stamps
+	$(BIN)/python -m bench.document_signatures
 	$(BIN)/python -m bench.get_authentication
 	$(BIN)/python -m bench.liveness_frames
 	$(BIN)/python -m bench.facematch

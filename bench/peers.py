@@ -1,15 +1,18 @@
-"""What the gateway is compared with: a raw echo in a process of its own, and the mesh's Envoy before that echo."""
+"""What doors are compared with: a raw echo in a process of its own, the mesh's Envoy before it, an HTTP cache."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import grpc
 
 from deploy.envoy.bootstrap import render
+from deploy.envoy.edge import typed
 from deploy.local import envoy
 from deploy.local.ports import HOST
 from deploy.local.readiness import https_get
@@ -68,3 +71,60 @@ async def start_edge(stack: ExitStack, parts: Parts, upstream_port: int) -> int:
         while await is_ready():  # noqa: ASYNC110  nothing tells us
             await asyncio.sleep(0.1)
     return own.https_port
+
+
+async def start_cache(stack: ExitStack, parts: Parts, upstream_port: int) -> int:
+    """Start an HTTP cache (Envoy's own, in memory) before a plain port of loopback; return its port."""
+    port = free_port()
+    configuration = parts.state.write("run/bench-cache.json", json.dumps(_cache(port, upstream_port)).encode())
+    stack.enter_context(_program(parts, "cache", envoy.program(configuration)))
+    async with asyncio.timeout(_READY_S):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(HOST, port)
+            except OSError:
+                await asyncio.sleep(0.1)
+            else:
+                writer.close()
+                return port
+
+
+def _cache(port: int, upstream_port: int) -> dict[str, Any]:
+    """Envoy's bootstrap."""
+    http = "envoy.extensions.filters.http"
+    manager = typed(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="cache",
+        route_config={
+            "virtual_hosts": [
+                {
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "origin"}}],
+                }
+            ]
+        },
+        http_filters=[
+            {
+                "name": "envoy.filters.http.cache",
+                "typed_config": typed(
+                    f"{http}.cache.v3.CacheConfig",
+                    typed_config=typed("envoy.extensions.http.cache.simple_http_cache.v3.SimpleHttpCacheConfig"),
+                ),
+            },
+            {"name": "envoy.filters.http.router", "typed_config": typed(f"{http}.router.v3.Router")},
+        ],
+    )
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    listener = {"name": "cache", "address": _address(port), "filter_chains": [{"filters": filters}]}
+    endpoint = {"endpoint": {"address": _address(upstream_port)}}
+    origin = {
+        "name": "origin",
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": "origin", "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+    return {"static_resources": {"listeners": [listener], "clusters": [origin]}}
+
+
+def _address(port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": HOST, "port_value": port}}

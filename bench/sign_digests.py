@@ -1,8 +1,9 @@
 """SignDigests through gRPC against raw unwrap, sign, destroy on the same token: `python -m bench.sign_digests`.
 
 The signer is the one that is deployed: a process of its own behind mTLS, on a SoftHSM token and a durable PostgreSQL.
-Every call brings a transaction of its own, with one document, made beforehand. The raw calls go through python-pkcs11
-in this process with nothing around them: no signer on this token can be faster. Rounds of the two alternate.
+Every call brings a transaction of its own, made beforehand, with one document; then with several, as a person signs
+them in one confirmation. The raw calls go through python-pkcs11 in this process with nothing around them: no signer on
+this token can be faster. Rounds of the two alternate.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ CALLERS = (1, 4, 16)
 ROUNDS = 3
 RAW_ROUND_S, ROUND_S = 0.7, 1.5
 CALLS_A_ROUND = 300
+DOCUMENTS = (1, 10, 100)
 SPLIT_CALLS = 100
 _DEADLINE_S = 30
 _KEK = KekName(KEK_LABEL, 1)
@@ -62,18 +65,18 @@ class Signer:
     watched: WatchedSigner
     token_label: str
 
-    def bundles(self, count: int) -> list[SentBundle]:
+    def bundles(self, count: int, documents_each: int = 1) -> list[SentBundle]:
         """Make transactions that may be signed for the next minute and a half."""
         self.room.clock.unix_s = int(time.time())
-        documents = self.room.documents(self.credential, "contract.pdf")
+        documents = self.room.documents(self.credential, *(f"{place}.pdf" for place in range(documents_each)))
         return [self.room.bundle(self.credential, transaction={"documents": documents}) for _ in range(count)]
 
     async def sign(self, bundle: SentBundle) -> None:
         """Have a bundle signed over the wire."""
         await self.stub.SignDigests(request_of(bundle), timeout=_DEADLINE_S)
 
-    def raw_signing(self) -> Callable[[], bytes]:
-        """Open a session; return the call that unwraps the credential's key, signs with it and destroys it."""
+    def raw_signing(self, digests: int = 1) -> Callable[[], bytes]:
+        """Open a session; return the call that unwraps the credential's key, signs so often and destroys it."""
         # mesh.hsm has loaded the module in this process, initialised it for threads and logged in.
         token = pkcs11.lib(str(MODULE_PATH.resolve())).get_token(token_label=self.token_label)
         kek: Any = token.open().get_key(object_class=ObjectClass.SECRET_KEY, label=_KEK.token_label)
@@ -89,7 +92,8 @@ class Signer:
                 capabilities=MechanismFlag.SIGN,
                 template=_SIGNS_INSIDE,
             )
-            signature: bytes = key.sign(digest, mechanism=Mechanism.ECDSA)
+            for _ in range(digests):
+                signature: bytes = key.sign(digest, mechanism=Mechanism.ECDSA)
             key.destroy()
             return signature
 
@@ -134,6 +138,17 @@ async def compare(signer: Signer, callers: int) -> tuple[Measured, Measured]:
     return Measured(raw), Measured(signed)
 
 
+async def compare_documents(signer: Signer, documents: int) -> tuple[Measured, Measured]:
+    """Return (raw, SignDigests), each of so many digests a call, one call at once."""
+    raw, signed = [], []
+    for _ in range(ROUNDS):
+        call = partial(signer.raw_signing, documents)
+        raw.append(await asyncio.to_thread(closed_loop.run_in_threads, call, 1, RAW_ROUND_S))
+        bundles = signer.bundles(CALLS_A_ROUND // (1 + documents // 10), documents)
+        signed.append(await closed_loop.run(signer.sign, bundles, 1, ROUND_S))
+    return Measured(raw), Measured(signed)
+
+
 def _row(callers: int, name: str, measured: Measured, limit: Measured) -> tuple[str, ...]:
     return (
         f"{callers} at once: {name}",
@@ -151,6 +166,7 @@ async def main() -> None:
         signer = await start(stack)
         await closed_loop.run(signer.sign, signer.bundles(40), 4, ROUND_S)  # connections, statements, sessions
         compared = {callers: await compare(signer, callers) for callers in CALLERS}
+        by_documents = {documents: await compare_documents(signer, documents) for documents in DOCUMENTS}
         for bundle in signer.bundles(SPLIT_CALLS):
             await signer.watched.sign(bundle)
         parts = signer.watched.parts_ms()
@@ -162,6 +178,21 @@ async def main() -> None:
         for row in (_row(callers, "raw unwrap, sign, destroy", raw, raw), _row(callers, "SignDigests", signed, raw))
     ]
     table(("callers", "calls/s", "p50 ms", "p99 ms", "of raw"), rows)
+    heading("SignDigests, one call at once, by how many digests are in it")
+    one_by_one = by_documents[1][0].calls_per_s
+    rows = [
+        (
+            str(documents),
+            f"{signed.calls_per_s * documents:.0f}",
+            f"{signed.percentile_ms(50):.1f}",
+            f"{signed.calls_per_s * documents / one_by_one:.2f}",
+            f"{signed.calls_per_s / raw.calls_per_s:.2f}",
+        )
+        for documents, (raw, signed) in by_documents.items()
+    ]
+    table(
+        ("digests a call", "signatures/s", "p50 ms", "of raw, one by one", "of raw, as many for one unwrapping"), rows
+    )
     heading("Where the time of one call goes, one at once, medians")
     whole_ms = max(parts.values())
     table(("part", "ms", "share"), [(part, f"{ms:.2f}", f"{ms / whole_ms:.0%}") for part, ms in parts.items()])

@@ -9,8 +9,10 @@ import asyncpg
 from mesh.errors import DependencyUnavailableError
 
 # SQLSTATE classes 08, 53, 55 and 57: the connection is gone, the server is full, the database takes no connections, an
-# operator or the statement timeout intervened.
+# operator or the statement timeout intervened. InternalClientError: asyncpg has met what it did not expect, such as the
+# farewell of a dying server on a connection that waits in the pool and is used again before its end is seen.
 _LOST = (
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.ObjectNotInPrerequisiteStateError,
