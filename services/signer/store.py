@@ -360,10 +360,10 @@ class KeyStore:
         INSERT INTO signer.credentials (
             credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
             key_attestation, superseded, certificate_sha256, created_at, activatable_from, activated_at,
-            not_after, suspended_at, disabled_at, ending, destroyed_at, destruction_proof, photo_hmac, suspended_by, profile,
-            policy
-        ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-            $23, $24, $25)
+            not_after, suspended_at, disabled_at, ending, destroyed_at, destruction_proof, photo_hmac,
+            suspended_by, profile, policy
+        ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+            $22, $23, $24, $25)
         ON CONFLICT DO NOTHING"""
 
     async def put_back(self, record: KeyRecord) -> bool:

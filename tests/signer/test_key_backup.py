@@ -278,7 +278,8 @@ async def test_keys_that_were_lost_come_back_suspended_and_sign_when_their_perso
         ended.name: State.REVOKED,
     }
     for name, row in after.items():
-        assert replace(row, state=State.ACTIVE, ending="") == replace(before[name], state=State.ACTIVE, ending="")
+        ignored = {"state": State.ACTIVE, "ending": "", "suspended_by": ""}
+        assert replace(row, **ignored) == replace(before[name], **ignored)  # type: ignore[arg-type]
     status, said = await tool.run(*arguments)
     assert (status, "5 unchanged, 0 put back, 0 repaired, 0 made stricter, 0 refused" in said) == (0, True), said
 
