@@ -47,7 +47,7 @@ Sign = Callable[[int, SentBundle], Awaitable[None]]
 _KEK = KekName(KEK_LABEL, 1)
 _AT_ONCE = 50_000
 _COLUMNS = """request_id, state, phone_hmac, public_key_der, wrapped_key, csr_der, key_attestation, superseded,
-    certificate_sha256, created_at, activated_at, not_after, activatable_from"""
+    certificate_sha256, created_at, activated_at, not_after, activatable_from, photo_hmac, profile, policy"""
 _COPY = f"""
     INSERT INTO signer.credentials (credential, txn, subject_hmac, {_COLUMNS})
     SELECT 'credentials/' || translate(left(md5(n::text), 26), '0123456789', 'ghijklmnop'),
@@ -102,7 +102,8 @@ async def start(
         clock=Clock(int(time.time())),
         ca=own.ca,
     )
-    credentials = [await room.enrol() for _ in range(ENROLLED)]
+    # Of one person and profile one key is in use: each of these is of a profile of its own.
+    credentials = [await room.enrol(profile=f"individual-sign-{number}") for number in range(ENROLLED)]
     await asyncio.to_thread(store, provisioned, credentials[0], count)
     signer = await stack.enter_async_context(deployed("signer", own.authority, own.environment))
     return Signer(stub_of(signer), room, credentials)

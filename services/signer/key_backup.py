@@ -20,7 +20,6 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 from mesh import base64url, strict_json
 from mesh.facts import Factor
 from mesh.hsm import Token, TokenKeyMissingError, WrappedKey, WrappedKeyRefusedError
-from mesh.order import Actor
 from mesh.pins import Pins, key_id
 from mesh.receipts import ReceiptSigner
 from mesh.sealing import Seal, SealBrokenError, derive
@@ -39,6 +38,7 @@ _MAX_LINE_BYTES = 64 * 1024
 _PROOF = b"finid-restored-key-v1\0"
 _TIMES = ("created_at", "activatable_from", "activated_at", "not_after", "suspended_at", "disabled_at", "destroyed_at")
 _Form = TypeVar("_Form", "_Header", "_Trailer")
+_BY_PERSON = "PERSON"
 # What a key that was lost comes back as.
 _COMES_BACK = {State.PENDING: State.REVOKED, State.ACTIVE: State.SUSPENDED}
 _STRICTNESS = {State.PENDING: 0, State.ACTIVE: 1, State.SUSPENDED: 2, State.REVOKED: 3, State.DESTROYED: 4}
@@ -75,6 +75,8 @@ class KeyRecord:
     destruction_proof: str
     photo_hmac: bytes
     suspended_by: str
+    profile: str
+    policy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,22 +193,22 @@ def decide(
         return backed
     fell_back = found is not None and found.state is State.PENDING and backed.state is not State.PENDING
     if found is not None and found_is_attested and not fell_back:
-        made = _at_least(found, backed.state, at, ending=backed.ending)
+        made = _at_least(found, backed.state, at, ending=backed.ending, by=backed.suspended_by or _BY_PERSON)
     else:
         made = _at_least(backed, _COMES_BACK.get(backed.state, backed.state), at)
         if found is not None:
-            made = _at_least(made, found.state, at, ending=found.ending)
+            made = _at_least(made, found.state, at, ending=found.ending, by=found.suspended_by or _BY_PERSON)
     if is_revoked:
         made = _at_least(made, State.REVOKED, at)
     return None if made == found else made
 
 
-def _at_least(record: KeyRecord, state: State, at: datetime, *, ending: str = "") -> KeyRecord:
-    """The record, made stricter if it must be; `ending` says why it is over, where that is known."""
+def _at_least(record: KeyRecord, state: State, at: datetime, *, ending: str = "", by: str = _BY_PERSON) -> KeyRecord:
+    """The record, made stricter if it must be; `ending` says why it is over, `by` who may resume it."""
     if _STRICTNESS[state] <= _STRICTNESS[record.state] or state is State.ACTIVE:
         return record
     if state is State.SUSPENDED:
-        return replace(record, state=state, suspended_at=at, suspended_by=Actor.PERSON.value)
+        return replace(record, state=state, suspended_at=at, suspended_by=by)
     why = Ending.CANCELLED if record.state is State.PENDING else Ending(ending or Ending.REVOKED)
     return replace(record, state=State.REVOKED, ending=why.value, disabled_at=at, suspended_at=None)
 
@@ -216,6 +218,10 @@ class RestoredRows(Protocol):
 
     async def record(self, name: str) -> KeyRecord | None:
         """Return a credential's whole row."""
+        ...
+
+    async def is_revoked(self, certificate_sha256: bytes) -> bool:
+        """Tell whether an order that was kept here has revoked a certificate."""
         ...
 
     async def put_back(self, record: KeyRecord) -> bool:
@@ -284,7 +290,8 @@ class Restore:
             backed,
             found,
             found_is_attested=found is not None and is_attested(found, self._pins),
-            is_revoked=backed.certificate_sha256 in self._revoked_sha256,
+            is_revoked=backed.certificate_sha256 in self._revoked_sha256
+            or await self._rows.is_revoked(backed.certificate_sha256),
             at=self._now(),
         )
         if made is None:
@@ -358,6 +365,8 @@ def _credential_of(record: KeyRecord) -> Credential:
         destruction_proof=record.destruction_proof,
         photo_hmac=record.photo_hmac,
         suspended_by=record.suspended_by,
+        profile=record.profile,
+        policy=record.policy,
     )
 
 

@@ -271,7 +271,7 @@ class KeyStore:
     _UNDER = """
         SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
                key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof,
-               photo_hmac, suspended_by
+               photo_hmac, suspended_by, profile, policy
         FROM signer.credentials
         WHERE state <> 'DESTROYED' AND substr(wrapped_key, 6, 14) = $1 AND credential > $2
         ORDER BY credential LIMIT $3"""
@@ -332,8 +332,8 @@ class KeyStore:
     _RECORD = """
         SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key,
                csr_der, key_attestation, superseded, certificate_sha256, created_at, activatable_from,
-               activated_at, not_after, suspended_at, disabled_at, ending, destroyed_at, destruction_proof, photo_hmac,
-               suspended_by
+               activated_at, not_after, suspended_at, disabled_at, ending, destroyed_at, destruction_proof,
+               photo_hmac, suspended_by, profile, policy
         FROM signer.credentials WHERE credential = $1"""
 
     async def record(self, name: str) -> KeyRecord | None:
@@ -341,11 +341,17 @@ class KeyStore:
         row = await self._database.one(self._RECORD, name)
         return None if row is None else _record(row)
 
+    _IS_REVOKED = "SELECT 1 FROM signer.orders WHERE certificate_sha256 = $1 AND kind = 'REVOKE'"
+
+    async def is_revoked(self, certificate_sha256: bytes) -> bool:
+        """See `RestoredRows`."""
+        return await self._database.one(self._IS_REVOKED, certificate_sha256) is not None
+
     _RECORDS = """
         SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key,
                csr_der, key_attestation, superseded, certificate_sha256, created_at, activatable_from,
-               activated_at, not_after, suspended_at, disabled_at, ending, destroyed_at, destruction_proof, photo_hmac,
-               suspended_by
+               activated_at, not_after, suspended_at, disabled_at, ending, destroyed_at, destruction_proof,
+               photo_hmac, suspended_by, profile, policy
         FROM signer.credentials WHERE credential > $1 ORDER BY credential LIMIT $2"""
 
     async def records(self, batch: int = 500) -> AsyncIterator[KeyRecord]:
@@ -360,10 +366,10 @@ class KeyStore:
         INSERT INTO signer.credentials (
             credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
             key_attestation, superseded, certificate_sha256, created_at, activatable_from, activated_at,
-            not_after, suspended_at, disabled_at, ending, destroyed_at, destruction_proof, photo_hmac, suspended_by
-        ) VALUES (
-            $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23
-        )
+            not_after, suspended_at, disabled_at, ending, destroyed_at, destruction_proof,
+            photo_hmac, suspended_by, profile, policy
+        ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+            $21, $22, $23, $24, $25)
         ON CONFLICT DO NOTHING"""
 
     async def put_back(self, record: KeyRecord) -> bool:
@@ -375,10 +381,10 @@ class KeyStore:
         SET txn = $2, request_id = $3, state = $4, subject_hmac = $5, phone_hmac = $6, public_key_der = $7,
             wrapped_key = $8, csr_der = $9, key_attestation = $10, superseded = $11, certificate_sha256 = $12,
             created_at = $13, activatable_from = $14, activated_at = $15, not_after = $16, suspended_at = $17,
-            disabled_at = $18, ending = $19, destroyed_at = $20, destruction_proof = $21, photo_hmac = $22,
-            suspended_by = $23
-        WHERE credential = $1 AND state <> 'DESTROYED' AND state = $24 AND wrapped_key = $25
-          AND key_attestation = $26 AND public_key_der = $27"""
+            disabled_at = $18, ending = $19, destroyed_at = $20, destruction_proof = $21,
+            photo_hmac = $22, suspended_by = $23, profile = $24, policy = $25
+        WHERE credential = $1 AND state <> 'DESTROYED' AND state = $26 AND wrapped_key = $27
+          AND key_attestation = $28 AND public_key_der = $29"""
 
     _ABORT_OPEN = """
         UPDATE signer.signatures SET state = 'ABORTED', ended_at = $2

@@ -207,7 +207,7 @@ def _counts(kept: Kept, told: Told) -> Counter[str]:
             "signings recorded": signings["RECORDED"],
             "signings left behind and aborted": signings["ABORTED"],
             "signatures": sum(len(row["signatures"]) for row in kept.signings),
-            "certificates issued": sum(certificates[state] for state in ("ISSUED", "SUSPENDED", "REVOKED")),
+            "certificates issued": sum(certificates[state] for state in ("WAITING", "ISSUED", "SUSPENDED", "REVOKED")),
             "serials left behind and revoked": certificates["ABANDONED"],
             "revocation lists": len(kept.lists),
             "time stamps": len(told.stamps),

@@ -148,6 +148,7 @@ class _Person:
         release = self.people.world.release(bundle.txn, now=int(time.time()), iin=opened.iin)
         certificate = await self._asked(lambda: client.issue(request_id, attested, key.csr_der, release))
         await self._asked(lambda: client.activate(key.credential, certificate))
+        await self._asked(lambda: client.put_in_force(key.credential))
         return Held(key.credential, certificate)
 
     async def _sign(self, held: Held) -> Held | None:

@@ -97,6 +97,11 @@ class Client:
         request = signer_pb.ActivateRequest(credential=credential, certificate_der=certificate_der)
         await self._of_signer(lambda stub: stub.Activate(request, timeout=_DEADLINE_S))
 
+    async def put_in_force(self, credential: str) -> None:
+        """Tell the CA that the certificate's key is active: if it waited, it takes another's place."""
+        request = ca_pb.ActivateRequest(credential=credential)
+        await self._of_ca(lambda stub: stub.Activate(request, timeout=_DEADLINE_S))
+
     async def sign(self, request_id: str, bundle: SentBundle) -> tuple[bytes, ...]:
         """Have documents signed."""
         request = request_of(bundle, request_id)

@@ -14,6 +14,7 @@ import asyncpg
 from deploy.local.database import Database as Provisioned
 from mesh import base64url
 from mesh.hsm import KekName, Token, TokenError, TokenPool, WrappedKey
+from mesh.names import new_id
 from mesh.postgres import Database
 from services.signer import keys
 from services.signer.credential import Credential, CredentialRefusedError, require_attested
@@ -102,9 +103,12 @@ class Tool:
             pool.close()
 
     async def enrol(self, count: int, kek: KekName = OLD) -> list[Credential]:
-        """Make active credentials under a KEK."""
+        """Make active credentials under a KEK: of one person, so each of a profile of its own."""
         async with self.room(kek) as room:
-            return [await room.enrol(key_algorithm=("EC_P256", "EC_P384")[number % 2]) for number in range(count)]
+            return [
+                await room.enrol(key_algorithm=("EC_P256", "EC_P384")[number % 2], profile=f"profile-{new_id()}")
+                for number in range(count)
+            ]
 
     async def credentials(self) -> dict[str, Credential]:
         """All rows, as the signer reads them."""

@@ -365,10 +365,15 @@ class Room:
         return await self.enrolment.generate_key(request_id, bundle.transaction_bytes, bundle.openings, bundle.tokens)
 
     async def enrol(
-        self, *, openings: Openings | None = None, activate: bool = True, key_algorithm: str = "EC_P256"
+        self,
+        *,
+        openings: Openings | None = None,
+        activate: bool = True,
+        key_algorithm: str = "EC_P256",
+        profile: str = "individual-sign",
     ) -> Credential:
         """Return a credential of the person of `openings`, made as everybody's is."""
-        chosen = {"key_algorithm": key_algorithm}
+        chosen = {"key_algorithm": key_algorithm, "profile": profile}
         bundle = self.world.bundle(Purpose.ISSUE, openings=openings, now=self.clock.unix_s, transaction=chosen)
         key = await self.generate(bundle)
         if activate:

@@ -60,6 +60,8 @@ def record(state: State = State.ACTIVE, *, blob: bytes = b"blob", **changed: Any
         "destruction_proof": "proof" if state is State.DESTROYED else "",
         "photo_hmac": digest_of("photo"),
         "suspended_by": "PERSON" if state is State.SUSPENDED else "",
+        "profile": "profile",
+        "policy": "policy",
     }
     return KeyRecord(**(fields | changed))
 
