@@ -227,6 +227,8 @@ async function film() {
   bar.setAttribute("aria-label", say("camera"));
   progress.textContent = "";
   const camera = await Camera.open(video);
+  // All that is sent is shown: nobody stands beside the picture without being seen.
+  if (video.videoWidth > video.videoHeight) video.parentElement?.classList.add("wide");
   server.watchConnection((isLost) => set(hinted, isLost ? say("offline") : hint()));
   try {
     return await attempt(camera, {
