@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from deploy.local.display import Display
@@ -13,9 +14,12 @@ from deploy.local.mesh import Mesh, running_mesh
 from deploy.local.settings import LocalSettings
 from deploy.local.state import CHECKOUT, READY_FILE, LocalMeshError
 from mesh.errors import leaves
-from services.portal.sandbox import CLIENT_ID
+from services.portal.sandbox import CLIENT_ID, DEFAULT_REDIRECT_URI
 
 _MIB = 1024 * 1024
+# The first of services/registry/sandbox_people.json, and the challenge of RFC 7636 appendix B.
+_PERSON = {"iin": "930514400420", "phone": "+77000000001"}
+_CODE_CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 
 
 async def run(settings: LocalSettings, display: Display) -> None:
@@ -63,6 +67,22 @@ def addresses(mesh: Mesh) -> dict[str, Any]:
     }
 
 
+def _link_line(root: Path, web_url: str) -> str:
+    """A line for a shell: begins an authentication and prints the link that a bank sends a person to."""
+    body = {
+        "requestId": "'$(openssl rand -hex 16)'",
+        "subject": _PERSON,
+        "channel": "CHANNEL_HOSTED",
+        "scopes": ["SCOPE_NAME"],
+        "returnTo": {"redirectUri": DEFAULT_REDIRECT_URI, "state": "state", "codeChallenge": _CODE_CHALLENGE},
+    }
+    return (
+        f'LINK=$(curl -s --cacert {root} -H "Authorization: Bearer $TOKEN" {web_url}/v1/authentications'
+        f" -d '{json.dumps(body)}'"
+        """ | sed 's/.*"captureUri":"\\([^"]*\\)".*/\\1/'); echo $LINK"""
+    )
+
+
 def _summary(mesh: Mesh) -> str:
     parts, root = mesh.parts, mesh.parts.web.root
     token = (
@@ -80,17 +100,19 @@ def _summary(mesh: Mesh) -> str:
 All are ready after {mesh.ready_after_s:.1f} s; resident memory {mesh.resident_bytes // _MIB} MiB.
 
   REST and gRPC     {parts.web_url}   (root certificate: {root})
+  hosted page       {parts.page_url}/capture   (the last line below makes a link; the browser warns of the root)
   CRL, OCSP, TSA    {parts.pki_url}
   client id         {CLIENT_ID}
   client secret     in {mesh.client_secret_file}
   SMS               {parts.outbox}
   logs              {mesh.log_of("auth_gateway").parent}
 
-Lines to paste into another terminal: a token, a REST call, a gRPC call.
+Lines to paste into another terminal: a token, a REST call, a gRPC call, a link to the hosted page.
 
 {token}
 {curl}
 {grpc}
+{_link_line(root, parts.web_url)}
 
 Ctrl-C stops everything.
 """

@@ -1,16 +1,19 @@
 """An IDENTIFY on the hosted page, in Chromium, from the link to the verdict; and what the page asks of whom."""
 
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from deploy.demo.walk import Surroundings
 from tests.browser.visit import Chromium, bank_of
+from tests.mesh_process import RunningMesh
 
 pytestmark = [pytest.mark.mesh, pytest.mark.browser, pytest.mark.timeout(240)]
 
 
-def test_a_person_gets_through_after_a_still_photo_did_not(given: Surroundings, chromium: Chromium) -> None:
+def test_a_person_gets_through_after_a_still_photo_did_not(
+    given: Surroundings, chromium: Chromium, mesh: RunningMesh
+) -> None:
     """A photo is refused with help; then the person, a wrong code, the right one, and the verdict for the bank."""
 
     async def act() -> None:
@@ -50,5 +53,19 @@ def test_a_person_gets_through_after_a_still_photo_did_not(given: Surroundings, 
             assert receipt["flash_ppm"] >= receipt["flash_least_ppm"]
             assert [url for url in visit.requests if not url.startswith((origin, given.redirect_uri, "data:"))] == []
             assert visit.trouble == []
+
+            # Nobody who reads logs becomes this person, or learns who it was.
+            (cookie,) = [one["value"] for one in await visit.context.cookies() if one["name"].startswith("__Host-")]
+            secrets = {
+                "token": urlsplit(created["captureUri"]).fragment,
+                "session": cookie.partition(".")[2],
+                "result code": parse_qs(urlsplit(back).query)["code"][0],
+                "IIN": given.live.iin,
+                "phone": given.live.phone.removeprefix("+"),
+            }
+            logs = {path.name: path.read_text(errors="replace") for path in (mesh.folder / "log").iterdir()}
+            assert "CaptureService/OpenCapture" in logs["envoy.log"]
+            found = [(name, what) for name, text in logs.items() for what, secret in secrets.items() if secret in text]
+            assert found == []
 
     chromium.run(act())

@@ -1,6 +1,7 @@
 """What the page says and does before and without a camera: links, languages, refusals, and what it is made of."""
 
 import re
+import subprocess
 from collections.abc import Awaitable, Callable
 
 import httpx
@@ -11,6 +12,7 @@ from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from deploy.demo.walk import Surroundings
 from deploy.local.state import CHECKOUT
 from tests.browser.visit import Bank, Chromium, Visit, bank_of
+from tests.mesh_process import RunningMesh
 
 pytestmark = [pytest.mark.mesh, pytest.mark.browser, pytest.mark.timeout(120)]
 
@@ -142,6 +144,20 @@ def test_nothing_is_asked_of_anybody_else(on_the_page: OnThePage) -> None:
         assert [url for url in visit.requests[1:] if token in url] == []
 
     on_the_page("requests", act)
+
+
+def test_the_link_that_make_run_prints_opens_the_page(on_the_page: OnThePage, mesh: RunningMesh) -> None:
+    printed = mesh.output.read_text(encoding="utf-8").splitlines()
+    lines = [line for line in printed if line.startswith(("TOKEN=", "LINK="))]
+    pasted = subprocess.run(["/bin/bash", "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+
+    async def act(bank: Bank, visit: Visit) -> None:
+        async with visit.page.expect_response("**/v1/capture:open") as opened:
+            await visit.open(pasted.stdout.strip())
+        bank.begun.append((await (await opened.value).json())["name"])
+        await visit.heading("Подтвердите, что это вы").wait_for()
+
+    on_the_page("printed", act)
 
 
 @pytest.mark.parametrize("language", ["kk", "ru", "en"])

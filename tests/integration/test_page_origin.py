@@ -1,12 +1,23 @@
 """The hosted page's own origin, with a real Envoy: what is served there, what is not, and who may call."""
 
 import re
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 import pytest
 from finid.capture.v1 import capture_pb2 as capture
 from finid.capture.v1 import capture_pb2_grpc as capture_rpc
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
 
 from deploy.local.state import CHECKOUT
 from tests.envoy import Harness, running_envoy
@@ -178,14 +189,33 @@ class TestWalls:
         assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-def test_neither_token_nor_code_nor_cookie_is_in_envoys_log(edge: Harness) -> None:
+def test_neither_token_nor_code_nor_cookie_is_in_envoys_log_or_spans() -> None:
     secrets = {"token": "t" * 43, "code": "918273", "cookie": "c" * 43}
-    with edge.page_client(cookie=f"__Host-finid-capture={secrets['cookie']}") as client:
-        client.post("/v1/capture:open", json={"token": secrets["token"]})
+    spans: list[ExportTraceServiceRequest] = []
+
+    class Collector(TraceServiceServicer):
+        def Export(self, request: ExportTraceServiceRequest, _: Any) -> ExportTraceServiceResponse:  # noqa: N802
+            spans.append(request)
+            return ExportTraceServiceResponse()
+
+    collector = grpc.server(ThreadPoolExecutor(2))
+    add_TraceServiceServicer_to_server(Collector(), collector)  # type: ignore[no-untyped-call]
+    port = collector.add_insecure_port("127.0.0.1:0")
+    collector.start()
+    with (
+        running_envoy(otlp_address=f"127.0.0.1:{port}") as edge,
+        edge.page_client(cookie=f"__Host-finid-capture={secrets['cookie']}") as client,
+    ):
         client.post("/v1/capture:verifyCode", json={"code": secrets["code"]})
-        client.get(f"/capture?token={secrets['token']}")
-        client.get(f"/v1/capture:open/{secrets['token']}")
         client.post("/v1/capture:open", json={"token": secrets["token"]}, headers={"origin": secrets["token"]})
-    log = edge.log.read_text(encoding="utf-8")
-    assert "capture" in log
-    assert [name for name, value in secrets.items() if value in log] == []
+        client.post("/v1/capture:open", json={"token": secrets["token"]})
+        deadline = time.monotonic() + 15  # Envoy writes its log every 10 s, and its spans every 5 s
+        while time.monotonic() < deadline:
+            log, sent = edge.log.read_text(encoding="utf-8"), str(spans)
+            if "CaptureService/OpenCapture" in log and "verifyCode" in sent:
+                break
+            time.sleep(0.2)
+    collector.stop(grace=0).wait()
+    assert "CaptureService/OpenCapture" in log
+    assert "verifyCode" in sent
+    assert [name for name, value in secrets.items() if value in log or value in sent] == []

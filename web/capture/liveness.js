@@ -5,8 +5,8 @@ import * as server from "./server.js";
 
 const PERIOD_MS = 100;
 const SLOWEST_PERIOD_MS = 250;
-// Each colour (300 ms) three times, and all of them in two batches: with more, the last ones wait until they are too old.
-const FLASH_PERIOD_MS = 85;
+// While colours are shown: 15 a second, each colour (300 ms) four times.
+const FLASH_PERIOD_MS = 66;
 const BATCH = 6;
 const MOST = 12;
 // 1 MiB less some room for what is not pictures.
@@ -40,14 +40,15 @@ export async function attempt(camera, shown) {
 
   const film = async () => {
     while (isFilming) {
-      const dueMs = performance.now() + periodMs;
+      const tookMs = performance.now();
       const picture = await camera.take();
       if (picture.atMs >= sinceMs) {
         waiting.push(picture);
         // Back pressure: what the connection does not carry is never sent. Colours are kept whole.
         if (!isFlashing && waiting.length > MOST) waiting.shift();
       }
-      await server.sleep(Math.max(0, dueMs - performance.now()));
+      // In short steps: the period may become shorter meanwhile, when colours begin.
+      while (isFilming && performance.now() < tookMs + periodMs) await server.sleep(5);
     }
   };
   const filming = film().catch((error) => { broken = error; });
@@ -74,6 +75,7 @@ export async function attempt(camera, shown) {
       if (!(error instanceof server.Refused) || error.reason !== "FRAME_TIMES_IMPLAUSIBLE") throw error;
       if (++dropped > MOST_DROPPED) throw error;
     }
+    if (isFlashing) return;
     // As many a second as get through, evenly: a gap in between would break a gesture that is being held.
     periodMs = Math.min(Math.max(PERIOD_MS, (performance.now() - sentMs) / (MOST - 2)), SLOWEST_PERIOD_MS);
   };
@@ -93,10 +95,24 @@ export async function attempt(camera, shown) {
         periodMs = FLASH_PERIOD_MS;
         waiting = [];
         sinceMs = performance.now();
-        const startedAtMs = await flash(step.flash, shown.colour);
-        sinceMs = Infinity;
-        isFlashing = false;
-        while (waiting.length && step.state === "LIVENESS_STATE_RUNNING") await send(startedAtMs);
+        let startedAtMs = 0;
+        let isShown = false;
+        const { round } = step.flash;
+        const showing = flash(step.flash, shown.colour, (atMs) => { startedAtMs = atMs; }).finally(() => {
+          isShown = true;
+          sinceMs = Infinity;
+        });
+        // Sent while the next ones are filmed: what waits until all was shown may be too old by the time it arrives.
+        const isOfRound = () => step.state === "LIVENESS_STATE_RUNNING" && step.flash?.round === round;
+        try {
+          while (isOfRound() && !broken && (!isShown || waiting.length)) {
+            if (startedAtMs && (isShown || waiting.length >= MOST)) await send(startedAtMs);
+            else await server.sleep(20);
+          }
+        } finally {
+          await showing;
+          isFlashing = false;
+        }
       } else {
         while (waiting.length < BATCH && !broken) await server.sleep(20);
         if (!broken) await send(0);
@@ -114,16 +130,17 @@ export async function attempt(camera, shown) {
 const nextPaint = () => new Promise((resolve) => requestAnimationFrame(resolve));
 
 /**
- * Show the colours; return when the first was to be seen, by performance.now().
- * @param {server.Flash} flash @param {(colour: string | null) => void} show
+ * Show the colours, and say when the first was to be seen, by performance.now().
+ * @param {server.Flash} flash @param {(colour: string | null) => void} show @param {(atMs: number) => void} started
  */
-async function flash({ colours, everyMs }, show) {
+async function flash({ colours, everyMs }, show, started) {
   if (everyMs < LEAST_COLOUR_MS) throw new RangeError("colours change too fast to be shown safely");
   show(colours[0] ?? null);
   // The second callback comes after the first colour was painted.
   await nextPaint();
   await nextPaint();
   const startedAtMs = performance.now();
+  started(startedAtMs);
   for (let at = 0, index = 0; at < everyMs * colours.length; at = performance.now() - startedAtMs) {
     const due = Math.floor(at / everyMs);
     if (due !== index) show(colours[(index = due)] ?? null);
@@ -131,5 +148,4 @@ async function flash({ colours, everyMs }, show) {
   }
   show(null);
   await server.sleep(AFTER_MS);
-  return startedAtMs;
 }

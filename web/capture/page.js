@@ -14,6 +14,9 @@ const COMPLETING_POLL_MS = 1000;
 // Text that is shown on the page itself; longer documents are saved.
 const SHOWN_TEXT_BYTES = 200_000;
 
+// A device that was too slow for its pictures or its colours, or a picture that was spoilt.
+const ANOTHER_ATTEMPT_HELPS = new Set(["FRAME_TIMES_IMPLAUSIBLE", "FLASH_START_IMPLAUSIBLE", "FRAME_UNREADABLE"]);
+
 /** @typedef {keyof typeof TEXTS} Language */
 /** @typedef {keyof typeof en} TextKey */
 
@@ -227,6 +230,8 @@ async function film() {
   bar.setAttribute("aria-label", say("camera"));
   progress.textContent = "";
   const camera = await Camera.open(video);
+  // All that is sent is shown: nobody stands beside the picture without being seen.
+  if (video.videoWidth > video.videoHeight) video.parentElement?.classList.add("wide");
   server.watchConnection((isLost) => set(hinted, isLost ? say("offline") : hint()));
   try {
     return await attempt(camera, {
@@ -279,7 +284,7 @@ async function liveness() {
       const isCamera = error instanceof DOMException && error.name.match(/^(NotAllowed|Security|NotFound|NotReadable|Overconstrained|Abort)Error$/);
       if (isCamera) { await cameraRefused(error); continue; }
       // Out of attempts, or over: the state says which.
-      if (error instanceof server.Refused && error.reason !== "FRAME_TIMES_IMPLAUSIBLE" && error.reason !== "FRAME_UNREADABLE") return;
+      if (error instanceof server.Refused && !ANOTHER_ATTEMPT_HELPS.has(error.reason)) return;
       await retryScreen("failed", () => say("broken"));
       continue;
     }
