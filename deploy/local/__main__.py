@@ -100,6 +100,7 @@ def _summary(mesh: Mesh) -> str:
 All are ready after {mesh.ready_after_s:.1f} s; resident memory {mesh.resident_bytes // _MIB} MiB.
 
   REST and gRPC     {parts.web_url}   (root certificate: {root})
+  reference         {parts.web_url}/reference   (OpenAPI 3.1: {parts.web_url}/openapi.json)
   hosted page       {parts.page_url}/capture   (the last line below makes a link; the browser warns of the root)
   CRL, OCSP, TSA    {parts.pki_url}
   client id         {CLIENT_ID}

@@ -45,6 +45,12 @@ def test_memory_and_time_to_all_ready_are_printed(mesh: RunningMesh) -> None:
     assert re.fullmatch(r"All are ready after [0-9.]+ s; resident memory [0-9]+ MiB\.", line)
 
 
+def test_the_printed_reference_is_there(mesh: RunningMesh) -> None:
+    line = printed(mesh, "  reference")
+    with mesh.client() as client:
+        assert [client.get(url).status_code for url in re.findall(r"https://[^\s)]+", line)] == [200, 200]
+
+
 def test_the_printed_rest_call_works_when_pasted(mesh: RunningMesh) -> None:
     answer = paste(printed(mesh, "TOKEN="), printed(mesh, "curl "))
     assert "documents" in json.loads(answer)

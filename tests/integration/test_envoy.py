@@ -1,6 +1,7 @@
 """The edge, with a real Envoy: each pitfall of Envoy that DESIGN.md names, and each rule of deploy/envoy."""
 
 import base64
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     add_TraceServiceServicer_to_server,
 )
 
+from deploy.local.state import CHECKOUT
 from tests.envoy import LARGE, MALFORMED, SLOW, Harness, running_envoy
 
 NAME = "authentications/" + "a" * 26
@@ -147,6 +149,26 @@ class TestTranscoding:
             with pytest.raises(grpc.RpcError) as refused:
                 sign(b"", timeout=5, metadata=metadata)
         assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+class TestReference:
+    """What an integrator reads needs no token."""
+
+    def test_openapi_document_is_the_generated_one(self, edge: Harness) -> None:
+        with edge.client(token=None) as client:
+            answer = client.get("/openapi.json")
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.json() == json.loads((CHECKOUT / "gen" / "openapi.json").read_text())
+
+    def test_page_may_run_and_fetch_nothing_and_keeps_its_style(self, edge: Harness) -> None:
+        with edge.client(token=None) as client:
+            answer = client.get("/reference")
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        style = answer.text.partition("<style>")[2].partition("</style>")[0]
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}';")
+        assert "unsafe" not in policy
 
 
 class TestStrictJson:
