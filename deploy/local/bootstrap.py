@@ -30,6 +30,7 @@ OS_PACKAGES = {
         "chromium": "the hosted page's tests",
         "curl": "the calls that `make run` prints",
         "fonts-dejavu-core": "visible signatures, in the Cyrillic of Kazakh",
+        "libatomic1": "what drives the browser in tests",
         "libegl1": "mediapipe",
         "libgl1": "mediapipe",
         "libgles2": "mediapipe",
