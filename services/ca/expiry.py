@@ -1,4 +1,4 @@
-"""Expiry notices: which certificates in force end soon, for whoever tells their owners. No person is named."""
+"""For expiry notices: which certificates in force end soon. Nobody is named here, and nobody is told yet."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
