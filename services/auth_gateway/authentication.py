@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from mesh import transaction
 from mesh.errors import Code, FinIdError
-from mesh.transaction import Channel, Consent, Openings, Purpose, Transaction
+from mesh.transaction import SALT_BYTES, Channel, Consent, Openings, Purpose, Transaction
 
 
 class State(StrEnum):
@@ -69,15 +69,26 @@ class FailureReason(StrEnum):
     """The consumer of the factors refused them: the signer, the CA or the registry."""
     OPERATION_INTERRUPTED = "OPERATION_INTERRUPTED"
     """Both factors passed, but what they were for could not be done in their lifetime."""
+    CONSENT_WITHDRAWN = "CONSENT_WITHDRAWN"
+    """A consent that it needs was withdrawn before it ended."""
+
+
+class Controller(StrEnum):
+    """Who answers for the processing that a consent is about."""
+
+    APPLICATION = "APPLICATION"
+    OPERATOR = "OPERATOR"
 
 
 @dataclass(frozen=True, slots=True)
 class ConsentText:
-    """A consent document as one person sees it."""
+    """A consent document as one person sees it, and who answers for the processing, by kind and title."""
 
     id: str
     version: str
     text: str
+    controller: str = Controller.APPLICATION
+    controller_title: str = ""
 
     def commitment(self) -> Consent:
         """Return what stands in the transaction: id, version and the digest of the text shown."""
@@ -98,6 +109,10 @@ class Receipts:
     def collected(self) -> tuple[str, ...]:
         """Return what there is."""
         return tuple(receipt for receipt in astuple(self) if receipt)
+
+
+# What stands in the place of openings that were erased: nobody's IIN and nobody's phone.
+ERASED = Openings("0" * 12, bytes(SALT_BYTES), "+70000000000", bytes(SALT_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +140,8 @@ class Authentication:
 
     `subject` is a keyed pseudonym of the person, the same over all applications, for limits. `consents` are the texts
     that the transaction commits to, as they are shown. `person` is the released data of a successful IDENTIFY,
-    `outcome` the name of what was made.
+    `outcome` the name of what was made. After `consent_withdrawn_at` no personal data of it is released: `person` is
+    empty, and `openings` are ERASED where nothing was made that needs them.
     """
 
     name: str
@@ -150,6 +166,7 @@ class Authentication:
     person: Mapping[str, str] = field(default_factory=dict, repr=False)
     finished_at: datetime.datetime | None = None
     result_read_at: datetime.datetime | None = None
+    consent_withdrawn_at: datetime.datetime | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "transaction", transaction.parse(self.transaction_bytes))

@@ -35,7 +35,7 @@ from services.auth_gateway.authentication import (
     State,
 )
 from services.auth_gateway.capture import CaptureLinks
-from services.auth_gateway.consents import ConsentBook
+from services.auth_gateway.consents import Asker, ConsentBook
 from services.auth_gateway.flow import step_error
 from services.auth_gateway.pace import Pace
 from services.auth_gateway.ports import (
@@ -326,7 +326,8 @@ class Creation:
         name = f"authentications/{new_id()}"
         expires_at = now + datetime.timedelta(seconds=_LIFETIME_S)
         signs = task.purpose is Purpose.SIGN
-        consents = self._consents.needed(task.purpose, ask.language, application.title)
+        asker = Asker(application.name, application.title)
+        consents = self._consents.needed(task.purpose, ask.language, asker, task.scopes, now)
         transaction_bytes = Transaction(
             env=self._env,
             authentication=name,

@@ -10,6 +10,7 @@ from mesh.postgres import Database, Row, UniqueViolationError
 from mesh.sealing import Seal
 from mesh.transaction import Openings, txn_of
 from services.auth_gateway.authentication import (
+    ERASED,
     Authentication,
     ConsentText,
     Language,
@@ -32,7 +33,7 @@ from services.auth_gateway.records import (
 _COLUMNS = """name, application, state, language, subject, transaction, openings, redirect_uri, return_state,
     code_challenge, created_at, expires_at, preparation_receipt, state_record, liveness_receipt, face_match, sms_otp,
     key_attestation, consents, liveness_session, challenge, scores, verdict, reason, outcome, person, finished_at,
-    result_read_at"""
+    result_read_at, consent_withdrawn_at"""
 
 _INSERT = """
 INSERT INTO auth_gateway.authentication (name, application, state, language, subject, transaction, txn, openings,
@@ -64,9 +65,32 @@ SELECT name, application, authentication, preparation FROM auth_gateway.operatio
 _GET = f"SELECT {_COLUMNS} FROM auth_gateway.authentication WHERE name = $1"  # noqa: S608  columns are a constant
 _OF_SESSION = f"{_GET} AND capture_session_sha256 = $2"
 _PHOTO = "SELECT photo_jwe FROM auth_gateway.authentication WHERE name = $1 AND state = 'AWAITING_LIVENESS'"
+# State and record are one statement: there is none without the other, whatever dies. All that the record says is in the
+# row, as the transaction fixed it; the texts are stored once each, by their digests.
 _GIVE_CONSENTS = """
-UPDATE auth_gateway.authentication SET state = 'AWAITING_LIVENESS', consented_at = $2
-WHERE name = $1 AND state = 'AWAITING_CONSENTS' AND expires_at > $2
+WITH given AS (
+    UPDATE auth_gateway.authentication SET state = 'AWAITING_LIVENESS', consented_at = $2
+    WHERE name = $1 AND state = 'AWAITING_CONSENTS' AND expires_at > $2
+    RETURNING name, txn, subject, application, language, consents, coalesce(consents_shown_at, created_at) AS shown_at,
+        convert_from(transaction, 'UTF8')::jsonb AS t
+), document AS (
+    SELECT given.*, item, sha256(convert_to(item ->> 'text', 'UTF8')) AS text_sha256
+    FROM given CROSS JOIN LATERAL jsonb_array_elements(given.consents) AS item
+), text AS (
+    INSERT INTO auth_gateway.consent_text (text_sha256, text) SELECT DISTINCT text_sha256, item ->> 'text' FROM document
+    ON CONFLICT (text_sha256) DO NOTHING
+), record AS (
+    INSERT INTO auth_gateway.consent (name, authentication, txn, subject, iin_commitment, application,
+        application_title, purpose, scopes, document, version, language, text_sha256, controller, controller_title,
+        channel, shown_at, given_at)
+    SELECT name || '/consents/' || (item ->> 'id'), name, txn, subject, t ->> 'iin_commitment', application,
+        t ->> 'application_title', t ->> 'purpose', ARRAY(SELECT jsonb_array_elements_text(t -> 'scopes')),
+        item ->> 'id', item ->> 'version', language, text_sha256, coalesce(item ->> 'controller', 'APPLICATION'),
+        coalesce(nullif(item ->> 'controller_title', ''), t ->> 'application_title'), t ->> 'channel',
+        least(shown_at, $2), $2
+    FROM document
+)
+SELECT name FROM given
 """
 _START_LIVENESS = """
 UPDATE auth_gateway.authentication SET liveness_session = $2
@@ -131,7 +155,7 @@ SELECT name FROM auth_gateway.authentication WHERE state = 'COMPLETING' AND leas
 ORDER BY lease_ends_at LIMIT 20
 """
 _OPEN_CAPTURE = """
-UPDATE auth_gateway.authentication SET capture_session_sha256 = $2
+UPDATE auth_gateway.authentication SET capture_session_sha256 = $2, consents_shown_at = $3
 WHERE capture_token_sha256 = $1 AND capture_session_sha256 IS NULL AND expires_at > $3
     AND state NOT IN ('CANCELLED', 'EXPIRED')
 RETURNING name
@@ -293,8 +317,6 @@ class Store:
 
     def _authentication(self, row: Row) -> Authentication:
         name = row["name"]
-        sealed_for = _bound(name, row["application"], bytes(row["transaction"]))
-        opened = json.loads(self._seal.open(bytes(row["openings"]), column="openings", row=sealed_for))
         person = row["person"]
         scores = json.loads(row["scores"])
         return Authentication(
@@ -304,12 +326,7 @@ class Store:
             language=Language(row["language"]),
             subject=row["subject"],
             transaction_bytes=bytes(row["transaction"]),
-            openings=Openings(
-                opened["iin"],
-                base64url.decode(opened["iin_salt"]),
-                opened["phone"],
-                base64url.decode(opened["phone_salt"]),
-            ),
+            openings=self._openings(row),
             return_to=ReturnTo(row["redirect_uri"], row["return_state"], row["code_challenge"]),
             created_at=row["created_at"],
             expires_at=row["expires_at"],
@@ -331,11 +348,25 @@ class Store:
             person=json.loads(self._seal.open(bytes(person), column="person", row=name)) if person else {},
             finished_at=row["finished_at"],
             result_read_at=row["result_read_at"],
+            consent_withdrawn_at=row["consent_withdrawn_at"],
+        )
+
+    def _openings(self, row: Row) -> Openings:
+        sealed = bytes(row["openings"])
+        if not sealed:
+            return ERASED
+        sealed_for = _bound(row["name"], row["application"], bytes(row["transaction"]))
+        opened = json.loads(self._seal.open(sealed, column="openings", row=sealed_for))
+        return Openings(
+            opened["iin"],
+            base64url.decode(opened["iin_salt"]),
+            opened["phone"],
+            base64url.decode(opened["phone_salt"]),
         )
 
     async def give_consents(self, name: str, at: datetime.datetime) -> bool:
         """See records.Records."""
-        return await self._database.run(_GIVE_CONSENTS, name, at) == 1
+        return await self._database.one(_GIVE_CONSENTS, name, at) is not None
 
     async def start_liveness(self, name: str, session: str, at: datetime.datetime) -> bool:
         """See records.Records."""

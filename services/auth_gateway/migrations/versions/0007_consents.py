@@ -1,0 +1,12 @@
+"""Consents as they were given, the texts that were shown, and their withdrawal."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    op.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
