@@ -150,6 +150,7 @@ class Authentication:
     person: Mapping[str, str] = field(default_factory=dict, repr=False)
     finished_at: datetime.datetime | None = None
     result_read_at: datetime.datetime | None = None
+    cross_device: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "transaction", transaction.parse(self.transaction_bytes))
