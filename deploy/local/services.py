@@ -100,6 +100,7 @@ def _auth_gateway(parts: Parts) -> dict[str, str]:
     spokes = [room for room in SERVICES if room != "auth_gateway"]
     return {
         "FINID_GATEWAY_KEY_FILE": parts.key("auth_gateway"),
+        "FINID_STATEMENT_KEY_FILE": str(keys.gateway_key(parts.state, "statement")),
         "FINID_PINS_FILE": str(parts.pins),
         "FINID_PAGE_URI": f"{parts.page_url}/capture",
         "FINID_TOKEN_ISSUER": parts.web_url,

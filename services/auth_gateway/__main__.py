@@ -32,6 +32,7 @@ from services.auth_gateway.servicer.finid import FinIdServicer
 from services.auth_gateway.servicer.front import Front
 from services.auth_gateway.servicer.pki import PkiServicer
 from services.auth_gateway.settings import Settings
+from services.auth_gateway.statements import KeyUse, StatementKey
 from services.auth_gateway.store import Store
 
 # Twenty documents of 10 MiB would not fit: a signature's documents together stay below this.
@@ -61,6 +62,8 @@ async def main() -> None:
     )
     portal = peers.PortalPeer(connect(settings, "portal", settings.peer_portal))
 
+    statement_key = StatementKey.from_pem(settings.statement_key_file.read_bytes())
+    own_keys = {KeyUse.STATEMENT: statement_key}
     consents = ConsentBook(settings.consents_file)
     links = CaptureLinks(derive(key, "capture-link"), settings.page_uri)
     completion = Completion(store, Consumers(registry, otp, signer, ca, documents), _now)
@@ -84,7 +87,7 @@ async def main() -> None:
             pace=Pace(),
         ),
         flow=Flow(store, Spokes(liveness, facematch, otp), completion, _now, Pace()),
-        results=Results(store, _now),
+        results=Results(store, _now, statement_key),
         links=links,
         request_key=derive(key, "request-digest"),
     )
@@ -107,7 +110,7 @@ async def main() -> None:
     auth_pb2_grpc.add_FinIdServiceServicer_to_server(FinIdServicer(desk), server.grpc)
     capture_pb2_grpc.add_CaptureServiceServicer_to_server(CaptureServicer(desk, documents), server.grpc)
     esign_pb2_grpc.add_ESignServiceServicer_to_server(ESignServicer(desk, documents, ca), server.grpc)
-    pki_pb2_grpc.add_PkiServiceServicer_to_server(PkiServicer(ca, published, _now), server.grpc)
+    pki_pb2_grpc.add_PkiServiceServicer_to_server(PkiServicer(ca, published, own_keys, _now), server.grpc)
     server.reflect(*files)
     try:
         await server.run(completion.resume)

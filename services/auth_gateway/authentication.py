@@ -166,6 +166,7 @@ class Authentication:
     person: Mapping[str, str] = field(default_factory=dict, repr=False)
     finished_at: datetime.datetime | None = None
     result_read_at: datetime.datetime | None = None
+    cross_device: bool = False
     consent_withdrawn_at: datetime.datetime | None = None
 
     def __post_init__(self) -> None:

@@ -13,6 +13,8 @@ class Settings(MeshSettings):
     database_url_file: SecretFile
     gateway_key_file: KeyFile
     """Field encryption, capture tokens, request digests and pseudonyms derive from it."""
+    statement_key_file: SecretFile
+    """Ed25519 (PKCS#8 PEM): signs results. Pinned for no factor; its public half is published beside the receipts'."""
     pins_file: PublicFile
     """Published as JWK Set, so that anybody can verify receipts; the hub itself trusts no receipt."""
     page_uri: str = Field(pattern=r"^https://[^\s#]+$")

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 import services.auth_gateway
 from mesh import base64url
 from mesh.names import new_id
@@ -22,6 +24,7 @@ from services.auth_gateway.pace import Pace
 from services.auth_gateway.ports import DocumentFormat, NewDocument
 from services.auth_gateway.records import Certificate, Request
 from services.auth_gateway.results import Results
+from services.auth_gateway.statements import StatementKey
 from services.auth_gateway.store import Store
 from tests.auth_gateway.fakes import (
     APPLICATION,
@@ -84,7 +87,8 @@ class Room:
             self.clock.now,
             self.pace,
         )
-        self.results = Results(self.store, self.clock.now)
+        self.statement_key = StatementKey(Ed25519PrivateKey.from_private_bytes(digest_of("statement key")))
+        self.results = Results(self.store, self.clock.now, self.statement_key)
         self.creation = Creation(
             env=Env.SANDBOX,
             key=self.key,

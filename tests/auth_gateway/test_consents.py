@@ -180,7 +180,8 @@ def test_whatever_of_a_text_is_changed_it_is_not_the_released_one(tmp_path: Path
 def test_a_changed_label_of_the_data_is_a_changed_text(tmp_path: Path) -> None:
     listed = ONE_DOCUMENT.replace('"x"', '"{data}"').replace("{title}, 1", "{data}")
     label = '[document.data.name]\nkk = "a"\nru = "b"\nen = "c"\n'
-    assert set(book(tmp_path, listed, label).pins()) != set(book(tmp_path, listed, label.replace('en = "c"', 'en = "d"')).pins())
+    relabelled = label.replace('en = "c"', 'en = "d"')
+    assert set(book(tmp_path, listed, label).pins()) != set(book(tmp_path, listed, relabelled).pins())
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from finid.auth.v1 import auth_pb2, auth_pb2_grpc
 from finid.capture.v1 import capture_pb2, capture_pb2_grpc
 from finid.esign.v1 import esign_pb2, esign_pb2_grpc
@@ -23,14 +25,25 @@ from tests.mtls import Authority, free_port
 SPOKES = ("liveness", "facematch", "otp", "registry", "documents", "ca", "signer", "portal")
 
 
+def ed25519_pem() -> str:
+    key = Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
 def environment(folder: Path, database_url: str) -> dict[str, str]:
     World().write_files(folder)
-    for name, content in {"gateway.key": base64url.encode(digest_of("key")), "database.url": database_url}.items():
+    files = {
+        "gateway.key": base64url.encode(digest_of("key")),
+        "database.url": database_url,
+        "statement.pem": ed25519_pem(),
+    }
+    for name, content in files.items():
         (folder / name).write_text(content)
         (folder / name).chmod(0o400)
     return {
         "FINID_DATABASE_URL_FILE": str(folder / "database.url"),
         "FINID_GATEWAY_KEY_FILE": str(folder / "gateway.key"),
+        "FINID_STATEMENT_KEY_FILE": str(folder / "statement.pem"),
         "FINID_PINS_FILE": str(folder / "pins.json"),
         "FINID_PAGE_URI": "https://id.example/capture",
         "FINID_TOKEN_ISSUER": "https://id.example",
@@ -67,6 +80,7 @@ async def test_it_serves_without_its_spokes_says_so_and_notices_the_loss_of_its_
     assert told(await refused(pki.GetRootCrl(pki_pb2.GetRootCrlRequest(), timeout=5))) == away
     keys = await pki.GetReceiptKeys(pki_pb2.GetReceiptKeysRequest(), timeout=5)
     assert b'"finid_factor": "SMS_OTP"' in keys.data
+    assert b'"finid_use": "statement"' in keys.data
     opened = page.OpenCapture(capture_pb2.OpenCaptureRequest(token="x" * 43), timeout=5)
     assert told(await refused(opened)) == ("UNAUTHENTICATED", "CAPTURE_TOKEN_INVALID")
 
@@ -99,6 +113,7 @@ async def test_it_serves_without_its_spokes_says_so_and_notices_the_loss_of_its_
         ("FINID_PEER_LIVENESS", ""),
         ("FINID_GATEWAY_KEY_FILE", "short"),
         ("FINID_PINS_FILE", "/nowhere"),
+        ("FINID_STATEMENT_KEY_FILE", "/nowhere"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(

@@ -106,7 +106,7 @@ class FinIdServicer(rpc.FinIdServiceServicer):
         async with self._desk.front.participant(context, "FinIdService.ReadResult") as call:
             current = await self._desk.find(call, request.name)
             await self._desk.results.read(current, request.result_code, request.code_verifier)
-            return answers.result(current)
+            return answers.result(current, self._desk.results.statement(current))
 
     async def GetEvidence(self, request: pb.GetEvidenceRequest, context: Any) -> pb.Evidence:
         """See the proto."""
@@ -144,7 +144,8 @@ class FinIdServicer(rpc.FinIdServiceServicer):
                 current = await self._desk.flow.wait_for_verdict(await self._desk.find(call, name))
                 if current.state is State.FINISHED:
                     await self._desk.results.read(current, "", "")
-                    yield pb.AuthenticateResponse(result=answers.result(current))
+                    result = answers.result(current, self._desk.results.statement(current))
+                    yield pb.AuthenticateResponse(result=result)
                     return
 
     async def _open(self, call: Call, request: pb.CreateAuthenticationRequest) -> Authentication:

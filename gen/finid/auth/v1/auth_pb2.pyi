@@ -726,6 +726,8 @@ class AuthenticationResult(_message.Message):
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     CONSENTS_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    RESULT_JWS_FIELD_NUMBER: _builtins.int
+    CROSS_DEVICE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     purpose: Global___Purpose.ValueType
     verdict: Global___Verdict.ValueType
@@ -733,6 +735,14 @@ class AuthenticationResult(_message.Message):
     """On failure: a reason of docs/errors.md, for example IDENTITY_NOT_CONFIRMED."""
     outcome: _builtins.str
     """What was made: certificates/{serial} or signatures/{id}."""
+    result_jws: _builtins.str
+    """This result as a compact JWS (EdDSA, typ "finid-result+jwt"), to be kept and verified offline with the key of
+    /pki/receipt-keys.json that is marked `finid_use: "statement"`; the same each time. It names the person by digest only:
+    `person_sha256` is the SHA-256 in hex of the RFC 8785 JSON of `person`, under the names of this proto, without empty
+    fields. It is FinID's word for the verdict; what proves the factors are the receipts of GetEvidence.
+    """
+    cross_device: _builtins.bool
+    """The person was on another device than the participant's site, and matched the number that the site showed."""
     @_builtins.property
     def person(self) -> Global___Person:
         """On success of PURPOSE_IDENTIFY."""
@@ -758,10 +768,12 @@ class AuthenticationResult(_message.Message):
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         consents: _abc.Iterable[Global___Consent] | None = ...,
         outcome: _builtins.str = ...,
+        result_jws: _builtins.str = ...,
+        cross_device: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "finish_time", b"finish_time", "person", b"person", "scores", b"scores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "create_time", b"create_time", "finish_time", b"finish_time", "name", b"name", "outcome", b"outcome", "person", b"person", "purpose", b"purpose", "reason", b"reason", "scores", b"scores", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "create_time", b"create_time", "cross_device", b"cross_device", "finish_time", b"finish_time", "name", b"name", "outcome", b"outcome", "person", b"person", "purpose", b"purpose", "reason", b"reason", "result_jws", b"result_jws", "scores", b"scores", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
