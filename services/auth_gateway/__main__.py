@@ -20,10 +20,13 @@ from services.auth_gateway import peers
 from services.auth_gateway.access import AccessTokens
 from services.auth_gateway.capture import CaptureLinks
 from services.auth_gateway.completion import Completion, Consumers
+from services.auth_gateway.consent_store import ConsentStore
 from services.auth_gateway.consents import ConsentBook
 from services.auth_gateway.creation import Creation
 from services.auth_gateway.flow import Flow, Spokes
+from services.auth_gateway.given_consents import GivenConsents
 from services.auth_gateway.pace import Pace
+from services.auth_gateway.paging import PageTokens
 from services.auth_gateway.results import Results
 from services.auth_gateway.servicer.capture import CaptureServicer
 from services.auth_gateway.servicer.desk import Desk
@@ -90,6 +93,9 @@ async def main() -> None:
         results=Results(store, _now, statement_key),
         links=links,
         request_key=derive(key, "request-digest"),
+        consents=GivenConsents(
+            ConsentStore(database), statement_key, Env(settings.env), PageTokens(Seal(derive(key, "page-token"))), _now
+        ),
     )
     published = pins.parse(settings.pins_file.read_bytes(), Env(settings.env))
 

@@ -56,6 +56,10 @@ _OBJECTED = frozenset({"CREDENTIAL_NOT_ACTIVE", "CREDENTIAL_NOT_FOUND", "CERTIFI
 _DONE_BEFORE = frozenset({"CREDENTIAL_NOT_ACTIVE", "CERTIFICATE_NOT_SUSPENDED"})
 
 
+class ConsentWithdrawnError(Exception):
+    """A consent was withdrawn before anything was released or made: the authentication ends without."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What was made, and the data that was released."""
@@ -122,6 +126,9 @@ class Completion:
                 outcome = await self._actions[current.purpose](current)
         except PeerError as error:
             await self._refused(current, lease_ends_at, error)
+            return
+        except ConsentWithdrawnError:
+            await self._finish(current, lease_ends_at, FailureReason.CONSENT_WITHDRAWN)
             return
         except TimeoutError:
             telemetry.logger().warning("completion took too long", authentication=name)
@@ -231,17 +238,31 @@ class Completion:
                 stack=telemetry.stack_of(error),
             )
 
+    async def _require_consents(self, name: str) -> None:
+        """Raise ConsentWithdrawnError unless every consent lives; read anew, as much may happen meanwhile."""
+        current = await self._records.get(name)
+        if current is None or current.consent_withdrawn_at is not None:
+            raise ConsentWithdrawnError
+
     async def _identify(self, current: Authentication) -> Outcome:
+        await self._require_consents(current.name)
         released = await self._consumers.registry.release(_request_id(current), _bundle(current))
         return Outcome(person=released.person)
 
     async def _issue(self, current: Authentication) -> Outcome:
         request_id, bundle = _request_id(current), _bundle(current)
+        if current.consent_withdrawn_at is not None:
+            # A certificate that was issued is ended by a revocation; its activation is due in any case.
+            made = await self._records.certificate_of(current.transaction.credential)
+            if made is None:
+                raise ConsentWithdrawnError
+            return Outcome(made)
         key = await self._consumers.signer.generate_key(request_id, bundle)
         await self._records.attest_key(current.name, key.key_attestation)
         waits = key.activatable_at > self._now()
         if waits:
             await self._tell_earlier_phone(current)
+        await self._require_consents(current.name)
         released = await self._consumers.registry.release(request_id, bundle)
         attested = Bundle(bundle.transaction_bytes, bundle.openings, (*bundle.receipts, key.key_attestation))
         issued = await self._consumers.ca.issue(request_id, attested, key.csr_der, released.release)
@@ -309,6 +330,11 @@ class Completion:
         operation = await self._records.operation_of(current.name)
         if operation is None:
             raise LookupError("a signing authentication without its signature")
+        if current.consent_withdrawn_at is not None:
+            # Signed documents stay valid. As long as there are none, there will be none.
+            made = await self._consumers.documents.of_signature(current.application, operation.name)
+            if not made:
+                raise ConsentWithdrawnError
         digests = [document.digest_sha256 for document in current.transaction.documents]
         signatures = await self._consumers.signer.sign_digests(_request_id(current), _bundle(current), digests)
         await self._assemble(operation.preparation, Supplies(signatures))

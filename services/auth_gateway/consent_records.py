@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from mesh.errors import Code, FinIdError, InvalidArgumentError
+from mesh.errors import Code, FinIdError
 from mesh.transaction import Channel, Purpose
 from services.auth_gateway.authentication import Controller, Language
 
@@ -23,12 +23,6 @@ class FactorsNotPassedError(FinIdError):
 
     code = Code.FAILED_PRECONDITION
     reason = "FACTORS_NOT_PASSED"
-
-
-class PageTokenInvalidError(InvalidArgumentError):
-    """The page token is not one that this list gave to this caller."""
-
-    reason = "PAGE_TOKEN_INVALID"
 
 
 class WithdrawnBy(StrEnum):

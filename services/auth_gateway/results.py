@@ -6,6 +6,7 @@ from collections.abc import Callable
 from mesh.transaction import Channel
 from services.auth_gateway import capture
 from services.auth_gateway.authentication import (
+    ERASED,
     Authentication,
     Bundle,
     NoEvidenceError,
@@ -46,7 +47,10 @@ class Results:
         return capture.redirect(current.return_to.redirect_uri, code, current.return_to.state)
 
     async def read(self, current: Authentication, code: str, code_verifier: str) -> None:
-        """Mark the result as read by its participant; raise unless it may read it."""
+        """Mark the result as read by its participant; raise unless it may read it.
+
+        What it then reads is what stands after this: personal data may have gone with a consent meanwhile.
+        """
         if current.state is not State.FINISHED:
             raise WrongStateError(current.state)
         if current.channel is not Channel.HOSTED:
@@ -64,9 +68,13 @@ class Results:
         return self._statement_key.sign(RESULT_TYP, result_claims(finished))
 
     def evidence(self, current: Authentication) -> Bundle:
-        """Return the transaction, its openings and the receipts of a success, once its result has been read."""
+        """Return the transaction, its openings and the receipts of a success, once its result has been read.
+
+        Without openings (ERASED in their place) once a consent was withdrawn: they are the person's IIN and phone.
+        """
         if current.result_read_at is None:
             raise ResultNotReadError("Read the result of the authentication first.")
         if current.verdict is not Verdict.SUCCESS:
             raise NoEvidenceError("There is evidence of a success only.")
-        return Bundle(current.transaction_bytes, current.openings, current.receipts.collected())
+        openings = current.openings if current.consent_withdrawn_at is None else ERASED
+        return Bundle(current.transaction_bytes, openings, current.receipts.collected())

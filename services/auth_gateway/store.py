@@ -77,14 +77,17 @@ WITH given AS (
     SELECT given.*, item, sha256(convert_to(item ->> 'text', 'UTF8')) AS text_sha256
     FROM given CROSS JOIN LATERAL jsonb_array_elements(given.consents) AS item
 ), text AS (
-    INSERT INTO auth_gateway.consent_text (text_sha256, text) SELECT DISTINCT text_sha256, item ->> 'text' FROM document
+    -- In order, so that two that bring the same new texts do not wait for each other.
+    INSERT INTO auth_gateway.consent_text (text_sha256, text)
+    SELECT DISTINCT text_sha256, item ->> 'text' FROM document ORDER BY text_sha256
     ON CONFLICT (text_sha256) DO NOTHING
 ), record AS (
     INSERT INTO auth_gateway.consent (name, authentication, txn, subject, iin_commitment, application,
         application_title, purpose, scopes, document, version, language, text_sha256, controller, controller_title,
         channel, shown_at, given_at)
-    SELECT name || '/consents/' || (item ->> 'id'), name, txn, subject, t ->> 'iin_commitment', application,
-        t ->> 'application_title', t ->> 'purpose', ARRAY(SELECT jsonb_array_elements_text(t -> 'scopes')),
+    SELECT replace(name, 'authentications/', 'consents/') || '-' || (item ->> 'id'), name, txn, subject,
+        t ->> 'iin_commitment', application, t ->> 'application_title', t ->> 'purpose',
+        ARRAY(SELECT jsonb_array_elements_text(t -> 'scopes')),
         item ->> 'id', item ->> 'version', language, text_sha256, coalesce(item ->> 'controller', 'APPLICATION'),
         coalesce(nullif(item ->> 'controller_title', ''), t ->> 'application_title'), t ->> 'channel',
         least(shown_at, $2), $2

@@ -17,10 +17,13 @@ from mesh.transaction import Channel, Env
 from services.auth_gateway.authentication import Authentication, Language, ReturnTo, State
 from services.auth_gateway.capture import CaptureLinks
 from services.auth_gateway.completion import Completion, Consumers
+from services.auth_gateway.consent_store import ConsentStore
 from services.auth_gateway.consents import ConsentBook
 from services.auth_gateway.creation import Ask, Creation
 from services.auth_gateway.flow import Flow, Spokes
+from services.auth_gateway.given_consents import GivenConsents
 from services.auth_gateway.pace import Pace
+from services.auth_gateway.paging import PageTokens
 from services.auth_gateway.ports import DocumentFormat, NewDocument
 from services.auth_gateway.records import Certificate, Request
 from services.auth_gateway.results import Results
@@ -89,6 +92,9 @@ class Room:
         )
         self.statement_key = StatementKey(Ed25519PrivateKey.from_private_bytes(digest_of("statement key")))
         self.results = Results(self.store, self.clock.now, self.statement_key)
+        self.consent_store = ConsentStore(self.store._database)
+        pages = PageTokens(Seal(derive(self.key, "page-token")))
+        self.given_consents = GivenConsents(self.consent_store, self.statement_key, Env.SANDBOX, pages, self.clock.now)
         self.creation = Creation(
             env=Env.SANDBOX,
             key=self.key,

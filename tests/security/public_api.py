@@ -49,6 +49,7 @@ class PublicApi:
             results=self.room.results,
             links=self.room.links,
             request_key=digest_of("requests"),
+            consents=self.room.given_consents,
         )
         self.finid = FinIdServicer(desk)
         self.esign = ESignServicer(desk, self.room.documents, self.room.ca)

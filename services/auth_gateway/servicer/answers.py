@@ -1,12 +1,14 @@
 """Domain to public proto, for every public servicer."""
 
 import datetime
+from collections.abc import Iterable
 
 from finid.auth.v1 import auth_pb2 as pb
 from finid.auth.v1 import liveness_step_pb2 as step_pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.auth_gateway.authentication import Authentication, Language, ReturnTo, Verdict
+from services.auth_gateway.consent_records import ConsentRecord
 from services.auth_gateway.ports import CaptureDevice, CodeSent, Frame, LivenessStep, ScreenFlash
 
 
@@ -46,7 +48,14 @@ def authentication(item: Authentication, capture_uri: str = "") -> pb.Authentica
         create_time=timestamp(item.created_at),
         expire_time=timestamp(item.expires_at),
         consents=[
-            pb.ConsentText(id=text.id, version=text.version, text=text.text, text_sha256=text.commitment().text_sha256)
+            pb.ConsentText(
+                id=text.id,
+                version=text.version,
+                text=text.text,
+                text_sha256=text.commitment().text_sha256,
+                controller=pb.ConsentController.Value(f"CONSENT_CONTROLLER_{text.controller}"),
+                controller_title=text.controller_title,
+            )
             for text in item.consents
         ],
         documents=[
@@ -95,7 +104,7 @@ def code_sent(sent: CodeSent) -> pb.CodeSent:
     )
 
 
-def result(item: Authentication, result_jws: str) -> pb.AuthenticationResult:
+def result(item: Authentication, result_jws: str, consent_receipt: str = "") -> pb.AuthenticationResult:
     """Return the verdict and, on success, what was released or made; `result_jws` says it, signed."""
     transaction = item.transaction
     success = item.verdict is Verdict.SUCCESS
@@ -117,4 +126,35 @@ def result(item: Authentication, result_jws: str) -> pb.AuthenticationResult:
         outcome=item.outcome,
         result_jws=result_jws,
         cross_device=item.cross_device,
+        consent_receipt=consent_receipt,
+        consent_withdraw_time=timestamp(item.consent_withdrawn_at),
+    )
+
+
+def consents(page: Iterable[ConsentRecord], next_page_token: str) -> pb.ListConsentsResponse:
+    """Return a page of given consents."""
+    return pb.ListConsentsResponse(consents=map(given_consent, page), next_page_token=next_page_token)
+
+
+def given_consent(item: ConsentRecord) -> pb.GivenConsent:
+    """Return a consent as it was given; not the person's pseudonym, nor under which session it was withdrawn."""
+    by = f"WITHDRAWN_BY_{item.withdrawn_by or 'UNSPECIFIED'}"
+    return pb.GivenConsent(
+        name=item.name,
+        purpose=pb.Purpose.Value(f"PURPOSE_{item.purpose}"),
+        channel=pb.Channel.Value(f"CHANNEL_{item.channel}"),
+        application_title=item.application_title,
+        id=item.document,
+        version=item.version,
+        language=pb.Language.Value(f"LANGUAGE_{item.language.name}"),
+        text=item.text,
+        text_sha256=item.text_sha256,
+        controller=pb.ConsentController.Value(f"CONSENT_CONTROLLER_{item.controller}"),
+        controller_title=item.controller_title,
+        scopes=[pb.Scope.Value(f"SCOPE_{scope.upper()}") for scope in item.scopes],
+        show_time=timestamp(item.shown_at),
+        give_time=timestamp(item.given_at),
+        withdraw_time=timestamp(item.withdrawn_at),
+        withdrawn_by=pb.WithdrawnBy.Value(by),
+        authentication=item.authentication,
     )

@@ -125,3 +125,16 @@ class CaptureServicer(rpc.CaptureServiceServicer):
         async with self._desk.front.person("CaptureService.FinishCapture") as call:
             current = await self._current(context, call)
             return pb.FinishCaptureResponse(redirect_uri=await self._desk.results.redirect(current))
+
+    async def ListMyConsents(self, request: pb.ListMyConsentsRequest, context: Any) -> auth_pb2.ListConsentsResponse:
+        """See the proto."""
+        async with self._desk.front.person("CaptureService.ListMyConsents") as call:
+            session = await self._current(context, call)
+            page, next_token = await self._desk.consents.of_person(session, request.page_size, request.page_token)
+            return answers.consents(page, next_token)
+
+    async def WithdrawConsent(self, request: pb.WithdrawConsentRequest, context: Any) -> auth_pb2.GivenConsent:
+        """See the proto."""
+        async with self._desk.front.person("CaptureService.WithdrawConsent") as call:
+            session = await self._current(context, call)
+            return answers.given_consent(await self._desk.consents.withdraw_by_person(session, request.name))

@@ -15,6 +15,7 @@ from services.auth_gateway.authentication import (
 from services.auth_gateway.capture import CaptureLinks
 from services.auth_gateway.creation import Creation
 from services.auth_gateway.flow import Flow
+from services.auth_gateway.given_consents import GivenConsents
 from services.auth_gateway.records import Records, Request
 from services.auth_gateway.results import Results
 from services.auth_gateway.servicer import answers
@@ -32,6 +33,7 @@ class Desk:
     results: Results
     links: CaptureLinks
     request_key: bytes
+    consents: GivenConsents
 
     def request(self, call: Call, method: str, request_id: str, message: Message) -> Request:
         """Return what makes a repeat of a create call the same; the digest is keyed, as it covers personal data."""

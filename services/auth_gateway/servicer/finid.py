@@ -12,6 +12,7 @@ from mesh.errors import InvalidArgumentError
 from mesh.transaction import Channel
 from services.auth_gateway.access import Service
 from services.auth_gateway.authentication import (
+    ERASED,
     Authentication,
     ChannelNotAllowedError,
     State,
@@ -21,6 +22,12 @@ from services.auth_gateway.creation import Ask
 from services.auth_gateway.servicer import answers
 from services.auth_gateway.servicer.desk import Desk
 from services.auth_gateway.servicer.front import Call
+
+_WITHDRAWN = {
+    pb.CONSENT_FILTER_UNSPECIFIED: None,
+    pb.CONSENT_FILTER_LIVE: False,
+    pb.CONSENT_FILTER_WITHDRAWN: True,
+}
 
 
 class OutOfOrderError(InvalidArgumentError):
@@ -106,25 +113,23 @@ class FinIdServicer(rpc.FinIdServiceServicer):
         async with self._desk.front.participant(context, "FinIdService.ReadResult") as call:
             current = await self._desk.find(call, request.name)
             await self._desk.results.read(current, request.result_code, request.code_verifier)
-            return answers.result(current, self._desk.results.statement(current))
+            return await self._result(await self._desk.find(call, request.name))
 
     async def GetEvidence(self, request: pb.GetEvidenceRequest, context: Any) -> pb.Evidence:
         """See the proto."""
         async with self._desk.front.participant(context, "FinIdService.GetEvidence") as call:
             current = await self._desk.find(call, request.name)
             bundle = self._desk.results.evidence(current)
-            openings = bundle_pb2.Openings(
-                iin=bundle.openings.iin,
-                iin_salt=bundle.openings.iin_salt,
-                phone=bundle.openings.phone,
-                phone_salt=bundle.openings.phone_salt,
-            )
-            return pb.Evidence(
-                name=current.name,
-                bundle=bundle_pb2.Bundle(
-                    transaction=bundle.transaction_bytes, openings=openings, receipts=bundle.receipts
-                ),
-            )
+            shown = bundle_pb2.Bundle(transaction=bundle.transaction_bytes, receipts=bundle.receipts)
+            if bundle.openings != ERASED:
+                openings = bundle_pb2.Openings(
+                    iin=bundle.openings.iin,
+                    iin_salt=bundle.openings.iin_salt,
+                    phone=bundle.openings.phone,
+                    phone_salt=bundle.openings.phone_salt,
+                )
+                shown.openings.CopyFrom(openings)
+            return pb.Evidence(name=current.name, bundle=shown)
 
     async def Authenticate(
         self, request_iterator: AsyncIterator[pb.AuthenticateRequest], context: Any
@@ -144,9 +149,13 @@ class FinIdServicer(rpc.FinIdServiceServicer):
                 current = await self._desk.flow.wait_for_verdict(await self._desk.find(call, name))
                 if current.state is State.FINISHED:
                     await self._desk.results.read(current, "", "")
-                    result = answers.result(current, self._desk.results.statement(current))
-                    yield pb.AuthenticateResponse(result=result)
+                    yield pb.AuthenticateResponse(result=await self._result(await self._desk.find(call, name)))
                     return
+
+    async def _result(self, finished: Authentication) -> pb.AuthenticationResult:
+        """What may be told of an authentication as it stands now: a consent may have been withdrawn meanwhile."""
+        receipt = await self._desk.consents.receipt(finished)
+        return answers.result(finished, self._desk.results.statement(finished), receipt)
 
     async def _open(self, call: Call, request: pb.CreateAuthenticationRequest) -> Authentication:
         """Start the stream's authentication, or go on with it: a repeated `create` finds it where it stands."""
@@ -176,3 +185,32 @@ class FinIdServicer(rpc.FinIdServiceServicer):
                 return pb.AuthenticateResponse(authentication=self._desk.shown(verified))
             case _:
                 raise WrongStateError(current.state)
+
+    async def ListConsents(self, request: pb.ListConsentsRequest, context: Any) -> pb.ListConsentsResponse:
+        """See the proto."""
+        async with self._desk.front.participant(context, "FinIdService.ListConsents") as call:
+            page, next_token = await self._desk.consents.of_application(
+                call.application, _WITHDRAWN[request.filter], request.page_size, request.page_token
+            )
+            return answers.consents(page, next_token)
+
+    async def GetConsent(self, request: pb.GetConsentRequest, context: Any) -> pb.GivenConsent:
+        """See the proto."""
+        async with self._desk.front.participant(context, "FinIdService.GetConsent") as call:
+            call.resource = request.name
+            return answers.given_consent(await self._desk.consents.get(call.application, request.name))
+
+    async def WithdrawConsent(self, request: pb.WithdrawConsentRequest, context: Any) -> pb.GivenConsent:
+        """See the proto."""
+        async with self._desk.front.participant(context, "FinIdService.WithdrawConsent") as call:
+            call.resource = request.name
+            return answers.given_consent(
+                await self._desk.consents.withdraw_by_application(call.application, request.name)
+            )
+
+    async def GetConsentReceipt(self, request: pb.GetConsentReceiptRequest, context: Any) -> pb.ConsentReceipt:
+        """See the proto."""
+        async with self._desk.front.participant(context, "FinIdService.GetConsentReceipt") as call:
+            current = await self._desk.find(call, request.name)
+            receipt = await self._desk.consents.required_receipt(current)
+            return pb.ConsentReceipt(name=current.name, consent_receipt=receipt)

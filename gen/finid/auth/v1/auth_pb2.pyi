@@ -168,6 +168,28 @@ AUTHENTICATION_STATE_CANCELLED: AuthenticationState.ValueType  # 6
 AUTHENTICATION_STATE_EXPIRED: AuthenticationState.ValueType  # 7
 Global___AuthenticationState: _TypeAlias = AuthenticationState  # noqa: Y015
 
+class _ConsentController:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConsentControllerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConsentController.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONSENT_CONTROLLER_UNSPECIFIED: _ConsentController.ValueType  # 0
+    CONSENT_CONTROLLER_APPLICATION: _ConsentController.ValueType  # 1
+    """The participant's application that asked."""
+    CONSENT_CONTROLLER_OPERATOR: _ConsentController.ValueType  # 2
+    """FinID's operator."""
+
+class ConsentController(_ConsentController, metaclass=_ConsentControllerEnumTypeWrapper):
+    """Who answers for the processing that a consent is about."""
+
+CONSENT_CONTROLLER_UNSPECIFIED: ConsentController.ValueType  # 0
+CONSENT_CONTROLLER_APPLICATION: ConsentController.ValueType  # 1
+"""The participant's application that asked."""
+CONSENT_CONTROLLER_OPERATOR: ConsentController.ValueType  # 2
+"""FinID's operator."""
+Global___ConsentController: _TypeAlias = ConsentController  # noqa: Y015
+
 class _Verdict:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -184,6 +206,47 @@ VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
 VERDICT_SUCCESS: Verdict.ValueType  # 1
 VERDICT_FAILURE: Verdict.ValueType  # 2
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
+class _WithdrawnBy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WithdrawnByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WithdrawnBy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WITHDRAWN_BY_UNSPECIFIED: _WithdrawnBy.ValueType  # 0
+    WITHDRAWN_BY_PERSON: _WithdrawnBy.ValueType  # 1
+    """The person, after both factors."""
+    WITHDRAWN_BY_APPLICATION: _WithdrawnBy.ValueType  # 2
+    """The application to which it was given, by WithdrawConsent."""
+
+class WithdrawnBy(_WithdrawnBy, metaclass=_WithdrawnByEnumTypeWrapper):
+    """Who withdrew a consent."""
+
+WITHDRAWN_BY_UNSPECIFIED: WithdrawnBy.ValueType  # 0
+WITHDRAWN_BY_PERSON: WithdrawnBy.ValueType  # 1
+"""The person, after both factors."""
+WITHDRAWN_BY_APPLICATION: WithdrawnBy.ValueType  # 2
+"""The application to which it was given, by WithdrawConsent."""
+Global___WithdrawnBy: _TypeAlias = WithdrawnBy  # noqa: Y015
+
+class _ConsentFilter:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConsentFilterEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConsentFilter.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONSENT_FILTER_UNSPECIFIED: _ConsentFilter.ValueType  # 0
+    """All of them."""
+    CONSENT_FILTER_LIVE: _ConsentFilter.ValueType  # 1
+    CONSENT_FILTER_WITHDRAWN: _ConsentFilter.ValueType  # 2
+
+class ConsentFilter(_ConsentFilter, metaclass=_ConsentFilterEnumTypeWrapper): ...
+
+CONSENT_FILTER_UNSPECIFIED: ConsentFilter.ValueType  # 0
+"""All of them."""
+CONSENT_FILTER_LIVE: ConsentFilter.ValueType  # 1
+CONSENT_FILTER_WITHDRAWN: ConsentFilter.ValueType  # 2
+Global___ConsentFilter: _TypeAlias = ConsentFilter  # noqa: Y015
 
 @_typing.final
 class Consent(_message.Message):
@@ -276,10 +339,15 @@ class ConsentText(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     TEXT_SHA256_FIELD_NUMBER: _builtins.int
+    CONTROLLER_FIELD_NUMBER: _builtins.int
+    CONTROLLER_TITLE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     version: _builtins.str
     text: _builtins.str
     text_sha256: _builtins.bytes
+    controller: Global___ConsentController.ValueType
+    """Who answers for the processing, as the text names them."""
+    controller_title: _builtins.str
     def __init__(
         self,
         *,
@@ -287,10 +355,12 @@ class ConsentText(_message.Message):
         version: _builtins.str = ...,
         text: _builtins.str = ...,
         text_sha256: _builtins.bytes = ...,
+        controller: Global___ConsentController.ValueType = ...,
+        controller_title: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "text", b"text", "text_sha256", b"text_sha256", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["controller", b"controller", "controller_title", b"controller_title", "id", b"id", "text", b"text", "text_sha256", b"text_sha256", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -728,6 +798,8 @@ class AuthenticationResult(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     RESULT_JWS_FIELD_NUMBER: _builtins.int
     CROSS_DEVICE_FIELD_NUMBER: _builtins.int
+    CONSENT_RECEIPT_FIELD_NUMBER: _builtins.int
+    CONSENT_WITHDRAW_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     purpose: Global___Purpose.ValueType
     verdict: Global___Verdict.ValueType
@@ -743,6 +815,8 @@ class AuthenticationResult(_message.Message):
     """
     cross_device: _builtins.bool
     """The person was on another device than the participant's site, and matched the number that the site showed."""
+    consent_receipt: _builtins.str
+    """The consents given, as GetConsentReceipt has them; empty when none was."""
     @_builtins.property
     def person(self) -> Global___Person:
         """On success of PURPOSE_IDENTIFY."""
@@ -755,6 +829,10 @@ class AuthenticationResult(_message.Message):
     def finish_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def consents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Consent]: ...
+    @_builtins.property
+    def consent_withdraw_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first of its consents was withdrawn: there is no `person` any more, and the verdict stands."""
+
     def __init__(
         self,
         *,
@@ -770,10 +848,12 @@ class AuthenticationResult(_message.Message):
         outcome: _builtins.str = ...,
         result_jws: _builtins.str = ...,
         cross_device: _builtins.bool = ...,
+        consent_receipt: _builtins.str = ...,
+        consent_withdraw_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "finish_time", b"finish_time", "person", b"person", "scores", b"scores"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consent_withdraw_time", b"consent_withdraw_time", "create_time", b"create_time", "finish_time", b"finish_time", "person", b"person", "scores", b"scores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "create_time", b"create_time", "cross_device", b"cross_device", "finish_time", b"finish_time", "name", b"name", "outcome", b"outcome", "person", b"person", "purpose", b"purpose", "reason", b"reason", "result_jws", b"result_jws", "scores", b"scores", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_receipt", b"consent_receipt", "consent_withdraw_time", b"consent_withdraw_time", "consents", b"consents", "create_time", b"create_time", "cross_device", b"cross_device", "finish_time", b"finish_time", "name", b"name", "outcome", b"outcome", "person", b"person", "purpose", b"purpose", "reason", b"reason", "result_jws", b"result_jws", "scores", b"scores", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -806,7 +886,9 @@ class Evidence(_message.Message):
     BUNDLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     @_builtins.property
-    def bundle(self) -> _bundle_pb2.Bundle: ...
+    def bundle(self) -> _bundle_pb2.Bundle:
+        """Without openings once a consent was withdrawn: they are the person's IIN and phone."""
+
     def __init__(
         self,
         *,
@@ -992,3 +1074,219 @@ class AuthenticateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_step) -> _WhichOneofReturnType_step | None: ...
 
 Global___AuthenticateResponse: _TypeAlias = AuthenticateResponse  # noqa: Y015
+
+@_typing.final
+class GivenConsent(_message.Message):
+    """A consent as it was given, bound to the transaction by the digest of the text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    APPLICATION_TITLE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    TEXT_SHA256_FIELD_NUMBER: _builtins.int
+    CONTROLLER_FIELD_NUMBER: _builtins.int
+    CONTROLLER_TITLE_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    SHOW_TIME_FIELD_NUMBER: _builtins.int
+    GIVE_TIME_FIELD_NUMBER: _builtins.int
+    WITHDRAW_TIME_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_BY_FIELD_NUMBER: _builtins.int
+    AUTHENTICATION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """consents/{id of the authentication}-{document}"""
+    purpose: Global___Purpose.ValueType
+    channel: Global___Channel.ValueType
+    """How it was given: on the hosted page, or through the participant's own software."""
+    application_title: _builtins.str
+    id: _builtins.str
+    """The document, for example "personal-data"."""
+    version: _builtins.str
+    language: Global___Language.ValueType
+    text: _builtins.str
+    """The text as it was shown."""
+    text_sha256: _builtins.bytes
+    controller: Global___ConsentController.ValueType
+    controller_title: _builtins.str
+    withdrawn_by: Global___WithdrawnBy.ValueType
+    authentication: _builtins.str
+    """authentications/{id}"""
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[Global___Scope.ValueType]:
+        """What was asked for."""
+
+    @_builtins.property
+    def show_time(self) -> _timestamp_pb2.Timestamp:
+        """When the text left for the hosted page, or for the participant's software."""
+
+    @_builtins.property
+    def give_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def withdraw_time(self) -> _timestamp_pb2.Timestamp:
+        """Unset while the consent lives."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        purpose: Global___Purpose.ValueType = ...,
+        channel: Global___Channel.ValueType = ...,
+        application_title: _builtins.str = ...,
+        id: _builtins.str = ...,
+        version: _builtins.str = ...,
+        language: Global___Language.ValueType = ...,
+        text: _builtins.str = ...,
+        text_sha256: _builtins.bytes = ...,
+        controller: Global___ConsentController.ValueType = ...,
+        controller_title: _builtins.str = ...,
+        scopes: _abc.Iterable[Global___Scope.ValueType] | None = ...,
+        show_time: _timestamp_pb2.Timestamp | None = ...,
+        give_time: _timestamp_pb2.Timestamp | None = ...,
+        withdraw_time: _timestamp_pb2.Timestamp | None = ...,
+        withdrawn_by: Global___WithdrawnBy.ValueType = ...,
+        authentication: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["give_time", b"give_time", "show_time", b"show_time", "withdraw_time", b"withdraw_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application_title", b"application_title", "authentication", b"authentication", "channel", b"channel", "controller", b"controller", "controller_title", b"controller_title", "give_time", b"give_time", "id", b"id", "language", b"language", "name", b"name", "purpose", b"purpose", "scopes", b"scopes", "show_time", b"show_time", "text", b"text", "text_sha256", b"text_sha256", "version", b"version", "withdraw_time", b"withdraw_time", "withdrawn_by", b"withdrawn_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GivenConsent: _TypeAlias = GivenConsent  # noqa: Y015
+
+@_typing.final
+class ListConsentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """20 when it is 0."""
+    page_token: _builtins.str
+    filter: Global___ConsentFilter.ValueType
+    """Which of them."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        filter: Global___ConsentFilter.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConsentsRequest: _TypeAlias = ListConsentsRequest  # noqa: Y015
+
+@_typing.final
+class ListConsentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def consents(self) -> _containers.RepeatedCompositeFieldContainer[Global___GivenConsent]: ...
+    def __init__(
+        self,
+        *,
+        consents: _abc.Iterable[Global___GivenConsent] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConsentsResponse: _TypeAlias = ListConsentsResponse  # noqa: Y015
+
+@_typing.final
+class GetConsentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetConsentRequest: _TypeAlias = GetConsentRequest  # noqa: Y015
+
+@_typing.final
+class WithdrawConsentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawConsentRequest: _TypeAlias = WithdrawConsentRequest  # noqa: Y015
+
+@_typing.final
+class GetConsentReceiptRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetConsentReceiptRequest: _TypeAlias = GetConsentReceiptRequest  # noqa: Y015
+
+@_typing.final
+class ConsentReceipt(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CONSENT_RECEIPT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    consent_receipt: _builtins.str
+    """Compact JWS (EdDSA, typ "finid-consent+jwt"), verifiable offline with the key of /pki/receipt-keys.json that is marked
+    `finid_use: "statement"`. It names the person by the transaction's commitment only. Its claims: docs/consents.md.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        consent_receipt: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_receipt", b"consent_receipt", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsentReceipt: _TypeAlias = ConsentReceipt  # noqa: Y015

@@ -94,6 +94,26 @@ class FinIdServiceStub:
                 request_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.AuthenticateRequest.SerializeToString,
                 response_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.AuthenticateResponse.FromString,
                 _registered_method=True)
+        self.ListConsents = channel.unary_unary(
+                '/finid.auth.v1.FinIdService/ListConsents',
+                request_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.ListConsentsRequest.SerializeToString,
+                response_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.ListConsentsResponse.FromString,
+                _registered_method=True)
+        self.GetConsent = channel.unary_unary(
+                '/finid.auth.v1.FinIdService/GetConsent',
+                request_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.GetConsentRequest.SerializeToString,
+                response_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.GivenConsent.FromString,
+                _registered_method=True)
+        self.WithdrawConsent = channel.unary_unary(
+                '/finid.auth.v1.FinIdService/WithdrawConsent',
+                request_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.WithdrawConsentRequest.SerializeToString,
+                response_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.GivenConsent.FromString,
+                _registered_method=True)
+        self.GetConsentReceipt = channel.unary_unary(
+                '/finid.auth.v1.FinIdService/GetConsentReceipt',
+                request_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.GetConsentReceiptRequest.SerializeToString,
+                response_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.ConsentReceipt.FromString,
+                _registered_method=True)
 
 
 class FinIdServiceServicer:
@@ -187,6 +207,36 @@ class FinIdServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListConsents(self, request, context):
+        """The consents that people gave in the application's authentications, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetConsent(self, request, context):
+        """One consent: what was shown, when, and how it was given.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawConsent(self, request, context):
+        """Records that the person withdrew a consent, as they told the application: it only ever restricts. From then on no personal
+        data of the authentication is released, and one that has not ended ends with CONSENT_WITHDRAWN. A repeat answers the same.
+        What a withdrawal ends and what it leaves: docs/consents.md.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetConsentReceipt(self, request, context):
+        """The consents of an authentication as a signed receipt, once they were given; with what was withdrawn since.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FinIdServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -244,6 +294,26 @@ def add_FinIdServiceServicer_to_server(servicer, server):
                     servicer.Authenticate,
                     request_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.AuthenticateRequest.FromString,
                     response_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.AuthenticateResponse.SerializeToString,
+            ),
+            'ListConsents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConsents,
+                    request_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.ListConsentsRequest.FromString,
+                    response_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.ListConsentsResponse.SerializeToString,
+            ),
+            'GetConsent': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConsent,
+                    request_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.GetConsentRequest.FromString,
+                    response_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.GivenConsent.SerializeToString,
+            ),
+            'WithdrawConsent': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawConsent,
+                    request_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.WithdrawConsentRequest.FromString,
+                    response_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.GivenConsent.SerializeToString,
+            ),
+            'GetConsentReceipt': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConsentReceipt,
+                    request_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.GetConsentReceiptRequest.FromString,
+                    response_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.ConsentReceipt.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -547,6 +617,114 @@ class FinIdService:
             '/finid.auth.v1.FinIdService/Authenticate',
             finid_dot_auth_dot_v1_dot_auth__pb2.AuthenticateRequest.SerializeToString,
             finid_dot_auth_dot_v1_dot_auth__pb2.AuthenticateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListConsents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.auth.v1.FinIdService/ListConsents',
+            finid_dot_auth_dot_v1_dot_auth__pb2.ListConsentsRequest.SerializeToString,
+            finid_dot_auth_dot_v1_dot_auth__pb2.ListConsentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConsent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.auth.v1.FinIdService/GetConsent',
+            finid_dot_auth_dot_v1_dot_auth__pb2.GetConsentRequest.SerializeToString,
+            finid_dot_auth_dot_v1_dot_auth__pb2.GivenConsent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawConsent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.auth.v1.FinIdService/WithdrawConsent',
+            finid_dot_auth_dot_v1_dot_auth__pb2.WithdrawConsentRequest.SerializeToString,
+            finid_dot_auth_dot_v1_dot_auth__pb2.GivenConsent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConsentReceipt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.auth.v1.FinIdService/GetConsentReceipt',
+            finid_dot_auth_dot_v1_dot_auth__pb2.GetConsentReceiptRequest.SerializeToString,
+            finid_dot_auth_dot_v1_dot_auth__pb2.ConsentReceipt.FromString,
             options,
             channel_credentials,
             insecure,

@@ -72,6 +72,17 @@ class FinIdServiceStub:
     server answers each message with what to do next and ends with `result`. A refused step ends the stream with its error;
     a new stream that begins with the same `create` goes on where the earlier one stood.
     """
+    ListConsents: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListConsentsRequest, _auth_pb2.ListConsentsResponse]
+    """The consents that people gave in the application's authentications, the newest first."""
+    GetConsent: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetConsentRequest, _auth_pb2.GivenConsent]
+    """One consent: what was shown, when, and how it was given."""
+    WithdrawConsent: _grpc.UnaryUnaryMultiCallable[_auth_pb2.WithdrawConsentRequest, _auth_pb2.GivenConsent]
+    """Records that the person withdrew a consent, as they told the application: it only ever restricts. From then on no personal
+    data of the authentication is released, and one that has not ended ends with CONSENT_WITHDRAWN. A repeat answers the same.
+    What a withdrawal ends and what it leaves: docs/consents.md.
+    """
+    GetConsentReceipt: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetConsentReceiptRequest, _auth_pb2.ConsentReceipt]
+    """The consents of an authentication as a signed receipt, once they were given; with what was withdrawn since."""
 
 @_typing.type_check_only
 class FinIdServiceAsyncStub(FinIdServiceStub):
@@ -116,6 +127,17 @@ class FinIdServiceAsyncStub(FinIdServiceStub):
     server answers each message with what to do next and ends with `result`. A refused step ends the stream with its error;
     a new stream that begins with the same `create` goes on where the earlier one stood.
     """
+    ListConsents: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListConsentsRequest, _auth_pb2.ListConsentsResponse]  # type: ignore[assignment]
+    """The consents that people gave in the application's authentications, the newest first."""
+    GetConsent: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetConsentRequest, _auth_pb2.GivenConsent]  # type: ignore[assignment]
+    """One consent: what was shown, when, and how it was given."""
+    WithdrawConsent: _aio.UnaryUnaryMultiCallable[_auth_pb2.WithdrawConsentRequest, _auth_pb2.GivenConsent]  # type: ignore[assignment]
+    """Records that the person withdrew a consent, as they told the application: it only ever restricts. From then on no personal
+    data of the authentication is released, and one that has not ended ends with CONSENT_WITHDRAWN. A repeat answers the same.
+    What a withdrawal ends and what it leaves: docs/consents.md.
+    """
+    GetConsentReceipt: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetConsentReceiptRequest, _auth_pb2.ConsentReceipt]  # type: ignore[assignment]
+    """The consents of an authentication as a signed receipt, once they were given; with what was withdrawn since."""
 
 class FinIdServiceServicer(metaclass=_abc_1.ABCMeta):
     """Two-factor authentication of a person's identity: liveness and face match, a code by SMS, consents.
@@ -223,5 +245,40 @@ class FinIdServiceServicer(metaclass=_abc_1.ABCMeta):
         server answers each message with what to do next and ends with `result`. A refused step ends the stream with its error;
         a new stream that begins with the same `create` goes on where the earlier one stood.
         """
+
+    @_abc_1.abstractmethod
+    def ListConsents(
+        self,
+        request: _auth_pb2.ListConsentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ListConsentsResponse, _abc.Awaitable[_auth_pb2.ListConsentsResponse]]:
+        """The consents that people gave in the application's authentications, the newest first."""
+
+    @_abc_1.abstractmethod
+    def GetConsent(
+        self,
+        request: _auth_pb2.GetConsentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.GivenConsent, _abc.Awaitable[_auth_pb2.GivenConsent]]:
+        """One consent: what was shown, when, and how it was given."""
+
+    @_abc_1.abstractmethod
+    def WithdrawConsent(
+        self,
+        request: _auth_pb2.WithdrawConsentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.GivenConsent, _abc.Awaitable[_auth_pb2.GivenConsent]]:
+        """Records that the person withdrew a consent, as they told the application: it only ever restricts. From then on no personal
+        data of the authentication is released, and one that has not ended ends with CONSENT_WITHDRAWN. A repeat answers the same.
+        What a withdrawal ends and what it leaves: docs/consents.md.
+        """
+
+    @_abc_1.abstractmethod
+    def GetConsentReceipt(
+        self,
+        request: _auth_pb2.GetConsentReceiptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ConsentReceipt, _abc.Awaitable[_auth_pb2.ConsentReceipt]]:
+        """The consents of an authentication as a signed receipt, once they were given; with what was withdrawn since."""
 
 def add_FinIdServiceServicer_to_server(servicer: FinIdServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -84,6 +84,16 @@ class CaptureServiceStub:
                 request_serializer=finid_dot_capture_dot_v1_dot_capture__pb2.FinishCaptureRequest.SerializeToString,
                 response_deserializer=finid_dot_capture_dot_v1_dot_capture__pb2.FinishCaptureResponse.FromString,
                 _registered_method=True)
+        self.ListMyConsents = channel.unary_unary(
+                '/finid.capture.v1.CaptureService/ListMyConsents',
+                request_serializer=finid_dot_capture_dot_v1_dot_capture__pb2.ListMyConsentsRequest.SerializeToString,
+                response_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.ListConsentsResponse.FromString,
+                _registered_method=True)
+        self.WithdrawConsent = channel.unary_unary(
+                '/finid.capture.v1.CaptureService/WithdrawConsent',
+                request_serializer=finid_dot_capture_dot_v1_dot_capture__pb2.WithdrawConsentRequest.SerializeToString,
+                response_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.GivenConsent.FromString,
+                _registered_method=True)
 
 
 class CaptureServiceServicer:
@@ -149,6 +159,22 @@ class CaptureServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListMyConsents(self, request, context):
+        """The person's consents that are not withdrawn, to every application, the newest first. Only once this session's
+        authentication has confirmed her with both factors and the trusted phone (FINISHED with success, not PURPOSE_REVOKE or
+        PURPOSE_SUSPEND), for 15 minutes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawConsent(self, request, context):
+        """Withdraws one of them, whichever application it was given to, on the same condition. A repeat answers the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CaptureServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -196,6 +222,16 @@ def add_CaptureServiceServicer_to_server(servicer, server):
                     servicer.FinishCapture,
                     request_deserializer=finid_dot_capture_dot_v1_dot_capture__pb2.FinishCaptureRequest.FromString,
                     response_serializer=finid_dot_capture_dot_v1_dot_capture__pb2.FinishCaptureResponse.SerializeToString,
+            ),
+            'ListMyConsents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMyConsents,
+                    request_deserializer=finid_dot_capture_dot_v1_dot_capture__pb2.ListMyConsentsRequest.FromString,
+                    response_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.ListConsentsResponse.SerializeToString,
+            ),
+            'WithdrawConsent': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawConsent,
+                    request_deserializer=finid_dot_capture_dot_v1_dot_capture__pb2.WithdrawConsentRequest.FromString,
+                    response_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.GivenConsent.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -443,6 +479,60 @@ class CaptureService:
             '/finid.capture.v1.CaptureService/FinishCapture',
             finid_dot_capture_dot_v1_dot_capture__pb2.FinishCaptureRequest.SerializeToString,
             finid_dot_capture_dot_v1_dot_capture__pb2.FinishCaptureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMyConsents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.capture.v1.CaptureService/ListMyConsents',
+            finid_dot_capture_dot_v1_dot_capture__pb2.ListMyConsentsRequest.SerializeToString,
+            finid_dot_auth_dot_v1_dot_auth__pb2.ListConsentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawConsent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.capture.v1.CaptureService/WithdrawConsent',
+            finid_dot_capture_dot_v1_dot_capture__pb2.WithdrawConsentRequest.SerializeToString,
+            finid_dot_auth_dot_v1_dot_auth__pb2.GivenConsent.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,13 @@ class CaptureServiceStub:
     VerifyCode: _grpc.UnaryUnaryMultiCallable[_capture_pb2.VerifyCodeRequest, _auth_pb2.Authentication]
     FinishCapture: _grpc.UnaryUnaryMultiCallable[_capture_pb2.FinishCaptureRequest, _capture_pb2.FinishCaptureResponse]
     """Where to send the person now that there is a verdict. Each call makes a new one-time code and ends the earlier one."""
+    ListMyConsents: _grpc.UnaryUnaryMultiCallable[_capture_pb2.ListMyConsentsRequest, _auth_pb2.ListConsentsResponse]
+    """The person's consents that are not withdrawn, to every application, the newest first. Only once this session's
+    authentication has confirmed her with both factors and the trusted phone (FINISHED with success, not PURPOSE_REVOKE or
+    PURPOSE_SUSPEND), for 15 minutes.
+    """
+    WithdrawConsent: _grpc.UnaryUnaryMultiCallable[_capture_pb2.WithdrawConsentRequest, _auth_pb2.GivenConsent]
+    """Withdraws one of them, whichever application it was given to, on the same condition. A repeat answers the same."""
 
 @_typing.type_check_only
 class CaptureServiceAsyncStub(CaptureServiceStub):
@@ -72,6 +79,13 @@ class CaptureServiceAsyncStub(CaptureServiceStub):
     VerifyCode: _aio.UnaryUnaryMultiCallable[_capture_pb2.VerifyCodeRequest, _auth_pb2.Authentication]  # type: ignore[assignment]
     FinishCapture: _aio.UnaryUnaryMultiCallable[_capture_pb2.FinishCaptureRequest, _capture_pb2.FinishCaptureResponse]  # type: ignore[assignment]
     """Where to send the person now that there is a verdict. Each call makes a new one-time code and ends the earlier one."""
+    ListMyConsents: _aio.UnaryUnaryMultiCallable[_capture_pb2.ListMyConsentsRequest, _auth_pb2.ListConsentsResponse]  # type: ignore[assignment]
+    """The person's consents that are not withdrawn, to every application, the newest first. Only once this session's
+    authentication has confirmed her with both factors and the trusted phone (FINISHED with success, not PURPOSE_REVOKE or
+    PURPOSE_SUSPEND), for 15 minutes.
+    """
+    WithdrawConsent: _aio.UnaryUnaryMultiCallable[_capture_pb2.WithdrawConsentRequest, _auth_pb2.GivenConsent]  # type: ignore[assignment]
+    """Withdraws one of them, whichever application it was given to, on the same condition. A repeat answers the same."""
 
 class CaptureServiceServicer(metaclass=_abc_1.ABCMeta):
     """The person's side of an authentication on the hosted page. `OpenCapture` exchanges the token of `capture_uri`, once, for
@@ -144,5 +158,24 @@ class CaptureServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_capture_pb2.FinishCaptureResponse, _abc.Awaitable[_capture_pb2.FinishCaptureResponse]]:
         """Where to send the person now that there is a verdict. Each call makes a new one-time code and ends the earlier one."""
+
+    @_abc_1.abstractmethod
+    def ListMyConsents(
+        self,
+        request: _capture_pb2.ListMyConsentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ListConsentsResponse, _abc.Awaitable[_auth_pb2.ListConsentsResponse]]:
+        """The person's consents that are not withdrawn, to every application, the newest first. Only once this session's
+        authentication has confirmed her with both factors and the trusted phone (FINISHED with success, not PURPOSE_REVOKE or
+        PURPOSE_SUSPEND), for 15 minutes.
+        """
+
+    @_abc_1.abstractmethod
+    def WithdrawConsent(
+        self,
+        request: _capture_pb2.WithdrawConsentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.GivenConsent, _abc.Awaitable[_auth_pb2.GivenConsent]]:
+        """Withdraws one of them, whichever application it was given to, on the same condition. A repeat answers the same."""
 
 def add_CaptureServiceServicer_to_server(servicer: CaptureServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -7,7 +7,7 @@ CREATE TABLE auth_gateway.consent_text (
 
 -- One consent of one person to one document. It is proof, so it outlives its authentication: no reference to that.
 CREATE TABLE auth_gateway.consent (
-    -- authentications/{id}/consents/{document}
+    -- consents/{id of the authentication}-{document}
     name text PRIMARY KEY,
     authentication text NOT NULL,
     txn bytea NOT NULL,
@@ -92,7 +92,7 @@ WITH given AS (
 )
 INSERT INTO auth_gateway.consent (name, authentication, txn, subject, iin_commitment, application, application_title,
     purpose, scopes, document, version, language, text_sha256, controller, controller_title, channel, shown_at, given_at)
-SELECT name || '/consents/' || (item ->> 'id'), name, txn, subject, t ->> 'iin_commitment', application,
+SELECT replace(name, 'authentications/', 'consents/') || '-' || (item ->> 'id'), name, txn, subject, t ->> 'iin_commitment', application,
     t ->> 'application_title', t ->> 'purpose', ARRAY(SELECT jsonb_array_elements_text(t -> 'scopes')), item ->> 'id',
     item ->> 'version', language, sha256(convert_to(item ->> 'text', 'UTF8')),
     CASE item ->> 'id' WHEN 'personal-data' THEN 'APPLICATION' ELSE 'OPERATOR' END,
