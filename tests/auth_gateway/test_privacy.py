@@ -95,6 +95,12 @@ class Day:
         asked = auth.ReadResultRequest(name=created.name, result_code=code, code_verifier="w" * 43)
         self.errors.append(await refused(finid.ReadResult(asked, metadata=token)))
         await read(self.edge, created.name, code)
+        listed = await opened.call("ListMyConsents", page.ListMyConsentsRequest())
+        for consent in listed.consents[:2]:
+            await opened.call("WithdrawConsent", page.WithdrawConsentRequest(name=consent.name))
+        self.errors.append(
+            await refused(finid.GetConsent(auth.GetConsentRequest(name=f"{consent.name}-0"), metadata=token))
+        )
 
     async def fail_in_a_stream(self) -> None:
         stream = Stream(self.edge)
@@ -156,7 +162,7 @@ async def test_a_day_leaves_nothing_personal_in_logs_spans_errors_and_tables(
     with psycopg.connect(made.owner_url) as owner:
         tables = [
             owner.execute(f"SELECT t::text FROM auth_gateway.{table} AS t").fetchall()  # noqa: S608  a constant
-            for table in ("authentication", "certificate", "operation", "request", "journal")
+            for table in ("authentication", "certificate", "operation", "request", "journal", "consent", "consent_text")
         ]
     assert len(lines) > 20
     assert len(spans.texts) > 20

@@ -16,8 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from deploy.local import database as local
 from mesh import postgres
 from mesh.names import new_id
-from services.auth_gateway.authentication import OPEN, TRANSITIONS, Authentication, Scores, State, Verdict
+from services.auth_gateway.authentication import ERASED, OPEN, TRANSITIONS, Authentication, Scores, State, Verdict
+from services.auth_gateway.consent_store import ConsentStore
 from services.auth_gateway.store import Store
+from tests.auth_gateway.fakes import ANOTHER_APPLICATION, APPLICATION
 from tests.auth_gateway.room import store_over
 from tests.auth_gateway.test_store import AT, EXPIRES_AT, add, new
 from tests.bundles import digest_of
@@ -34,6 +36,7 @@ class Machine(RuleBasedStateMachine):
 
     runner: asyncio.Runner
     store: Store
+    consents_given: ConsentStore
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,6 +50,8 @@ class Machine(RuleBasedStateMachine):
         self.capture: bytes | None = None
         self.code: bytes | None = None
         self.read_at: datetime.datetime | None = None
+        self.given_at: datetime.datetime | None = None
+        self.withdrawn_at: datetime.datetime | None = None
         self.seen: list[Authentication] = [item]
 
     def happens(self, happened: bool, expected: bool, to: State | None = None) -> bool:
@@ -82,7 +87,19 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def consents(self) -> None:
         happened = self.runner.run(self.store.give_consents(self.name, self.now))
-        self.happens(happened, self.state is State.AWAITING_CONSENTS and self.in_time, State.AWAITING_LIVENESS)
+        fits = self.state is State.AWAITING_CONSENTS and self.in_time
+        if self.happens(happened, fits, State.AWAITING_LIVENESS):
+            self.given_at = self.now
+
+    @rule(application=st.sampled_from([APPLICATION, ANOTHER_APPLICATION]))
+    def withdraws(self, application: str) -> None:
+        consent = f"consents/{self.name.removeprefix('authentications/')}-personal-data"
+        happened = self.runner.run(self.consents_given.withdraw_by_application(consent, application, self.now))
+        fits = self.given_at is not None and self.withdrawn_at is None and application == APPLICATION
+        if self.happens(happened, fits):
+            self.withdrawn_at = self.now
+            if self.state in OPEN | {State.COMPLETING}:
+                self.state = State.FINISHED
 
     @rule(session=NAMES)
     def starts_liveness(self, session: str) -> None:
@@ -205,16 +222,23 @@ class Machine(RuleBasedStateMachine):
         assert current.state is before.state or current.state in TRANSITIONS[before.state]
         assert (current.state is State.FINISHED) is (current.verdict is not None)
         if before.verdict is not None:  # once said, for good
-            assert (current.verdict, current.reason, current.person) == (before.verdict, before.reason, before.person)
-        assert bool(current.person) is (current.verdict is Verdict.SUCCESS)
+            assert (current.verdict, current.reason) == (before.verdict, before.reason)
+            assert current.person == (before.person if self.withdrawn_at is None else {})
+        assert bool(current.person) is (current.verdict is Verdict.SUCCESS and self.withdrawn_at is None)
+        assert (current.openings == ERASED) is (self.withdrawn_at is not None)
+        assert current.consent_withdrawn_at == self.withdrawn_at
         assert current.result_read_at == self.read_at
+        given = self.runner.run(self.consents_given.of_authentication(self.name))
+        said = [(record.given_at, record.withdrawn_at) for record in given]
+        assert said == ([] if self.given_at is None else [(self.given_at, self.withdrawn_at)])
         self.seen.append(current)
 
 
 def test_no_sequence_of_statements_leaves_the_transitions(made: local.Database) -> None:
     with asyncio.Runner() as runner:
         opened = runner.run(postgres.Database.open(made.url("auth_gateway"), service="test"))
-        bound = type("BoundMachine", (Machine,), {"runner": runner, "store": store_over(opened)})
+        stores = {"store": store_over(opened), "consents_given": ConsentStore(opened)}
+        bound = type("BoundMachine", (Machine,), {"runner": runner} | stores)
         try:
             run_state_machine_as_test(bound, settings=settings(max_examples=100, stateful_step_count=25, deadline=None))
         finally:
