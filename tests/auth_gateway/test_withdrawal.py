@@ -194,6 +194,22 @@ async def test_no_reading_that_begins_after_the_withdrawal_has_her_data(edge: Ed
         assert not (begun_after and holds_person(result))
 
 
+async def test_a_withdrawal_while_the_result_is_being_read_leaves_nothing_of_her_to_answer(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visit = await (await Visit(edge).begin()).end()
+    read_result = edge.room.results.read
+
+    async def meanwhile(*asked: Any) -> None:
+        await read_result(*asked)
+        await visit.withdraws(visit.consent())
+
+    monkeypatch.setattr(edge.room.results, "read", meanwhile)
+    result = await visit.result()
+    assert result.HasField("consent_withdraw_time")
+    assert not holds_person(result)
+
+
 async def test_what_a_participant_reads_of_an_authentication_that_a_withdrawal_ended(edge: Edge) -> None:
     finid: Any = edge.finid()
     created = await finid.CreateAuthentication(create(auth.CHANNEL_STEPS), metadata=edge.token())
