@@ -117,7 +117,9 @@ class Room:
         assert found is not None
         return found
 
-    async def identify(self, ask: Ask | None = None, scopes: tuple[str, ...] = ("name",)) -> Authentication:
+    async def identify(
+        self, ask: Ask | None = None, scopes: tuple[str, ...] = ("name", "birth_date")
+    ) -> Authentication:
         """A new authentication."""
         return await self.get(await self.creation.identify(ask or ask_of(), scopes))
 
