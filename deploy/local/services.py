@@ -34,6 +34,7 @@ class Parts:
     assets: Path
     otlp_endpoint: str = ""
     log_level: str = "info"
+    webhook_uri: str = ""
 
     @property
     def web_url(self) -> str:
