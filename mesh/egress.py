@@ -234,12 +234,17 @@ class _Pinned(AbstractResolver):
         """Nothing is open."""
 
 
+def networks_of(text: str) -> tuple[Network, ...]:
+    """Read networks with commas between them. Raises ValueError."""
+    return tuple(ip_network(network.strip()) for network in text.split(",") if network.strip())
+
+
 def rule_of(hosts: str, networks: str = "") -> Rule | None:
     """Read a rule from settings: "" for none, "*" for any public host, or hosts with commas between them.
 
     Raises ValueError.
     """
-    allowed = tuple(ip_network(text.strip()) for text in networks.split(",") if text.strip())
+    allowed = networks_of(networks)
     if not hosts.strip():
         return None
     if hosts.strip() == "*":

@@ -24,8 +24,9 @@ from services.auth_gateway.pace import Pace
 from services.auth_gateway.ports import DocumentFormat, NewDocument
 from services.auth_gateway.records import Certificate, Request
 from services.auth_gateway.results import Results
-from services.auth_gateway.statements import StatementKey
+from services.auth_gateway.statements import SigningKey, StatementKey
 from services.auth_gateway.store import Store
+from services.auth_gateway.webhook_store import WebhookStore
 from tests.auth_gateway.fakes import (
     APPLICATION,
     CODE,
@@ -87,6 +88,8 @@ class Room:
             self.clock.now,
             self.pace,
         )
+        self.webhook_store = WebhookStore(self.store._database)
+        self.webhook_key = SigningKey(Ed25519PrivateKey.from_private_bytes(digest_of("webhook key")))
         self.statement_key = StatementKey(Ed25519PrivateKey.from_private_bytes(digest_of("statement key")))
         self.results = Results(self.store, self.clock.now, self.statement_key)
         self.creation = Creation(

@@ -21,6 +21,7 @@ from services.auth_gateway.creation import Ask
 from services.auth_gateway.servicer import answers
 from services.auth_gateway.servicer.desk import Desk
 from services.auth_gateway.servicer.front import Call
+from services.auth_gateway.servicer.webhooks import WebhookDesk
 
 
 class OutOfOrderError(InvalidArgumentError):
@@ -32,8 +33,9 @@ class OutOfOrderError(InvalidArgumentError):
 class FinIdServicer(rpc.FinIdServiceServicer):
     """Proto to domain and back; see proto/finid/auth/v1/auth.proto."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, webhooks: WebhookDesk) -> None:
         self._desk = desk
+        self._webhooks = webhooks
 
     async def CreateAuthentication(self, request: pb.CreateAuthenticationRequest, context: Any) -> pb.Authentication:
         """See the proto."""
@@ -176,3 +178,15 @@ class FinIdServicer(rpc.FinIdServiceServicer):
                 return pb.AuthenticateResponse(authentication=self._desk.shown(verified))
             case _:
                 raise WrongStateError(current.state)
+
+    async def ListWebhookDeliveries(
+        self, request: pb.ListWebhookDeliveriesRequest, context: Any
+    ) -> pb.ListWebhookDeliveriesResponse:
+        """See the proto."""
+        async with self._desk.front.participant(context, "FinIdService.ListWebhookDeliveries") as call:
+            return await self._webhooks.page(call, request)
+
+    async def RedeliverWebhook(self, request: pb.RedeliverWebhookRequest, context: Any) -> pb.WebhookDelivery:
+        """See the proto."""
+        async with self._desk.front.participant(context, "FinIdService.RedeliverWebhook") as call:
+            return await self._webhooks.again(call, request)
