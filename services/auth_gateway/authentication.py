@@ -25,7 +25,7 @@ class State(StrEnum):
 
 # Every transition there is; the store's statements each name the state they leave, and a test compares the two.
 TRANSITIONS: Mapping[State, frozenset[State]] = {
-    State.AWAITING_CONSENTS: frozenset({State.AWAITING_LIVENESS, State.CANCELLED, State.EXPIRED}),
+    State.AWAITING_CONSENTS: frozenset({State.AWAITING_LIVENESS, State.FINISHED, State.CANCELLED, State.EXPIRED}),
     State.AWAITING_LIVENESS: frozenset(
         {State.AWAITING_CODE, State.COMPLETING, State.FINISHED, State.CANCELLED, State.EXPIRED}
     ),
@@ -69,6 +69,8 @@ class FailureReason(StrEnum):
     """The consumer of the factors refused them: the signer, the CA or the registry."""
     OPERATION_INTERRUPTED = "OPERATION_INTERRUPTED"
     """Both factors passed, but what they were for could not be done in their lifetime."""
+    NUMBER_NOT_MATCHED = "NUMBER_NOT_MATCHED"
+    """On the hosted page another number was entered than the one shown where the person began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +214,20 @@ class ConsentsDifferError(FinIdError):
 
     code = Code.INVALID_ARGUMENT
     reason = "CONSENTS_DIFFER"
+
+
+class NumberDueError(FinIdError):
+    """Begun on another device: the number shown there is to be entered first."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "NUMBER_DUE"
+
+
+class NumberWrongError(FinIdError):
+    """Not the number that is shown where the person began; the authentication has failed."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "NUMBER_WRONG"
 
 
 class ChannelNotAllowedError(FinIdError):

@@ -53,7 +53,7 @@ _INSERT = """
 INSERT INTO auth_gateway.authentication (name, application, state, language, subject, transaction, txn, openings,
     consents, redirect_uri, return_state, code_challenge, created_at, expires_at, preparation_receipt, state_record,
     photo_jwe, capture_token_sha256, cross_device, number_due, notifies)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $20, $20, $21
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $20, $21, $22
 WHERE (SELECT count(*) FROM auth_gateway.authentication AS other WHERE other.subject = $5 AND other.expires_at > $13
     AND other.state IN ('AWAITING_CONSENTS', 'AWAITING_LIVENESS', 'AWAITING_CODE')) < $19
 """
@@ -81,8 +81,12 @@ _OF_SESSION = f"{_GET} AND capture_session_sha256 = $2"
 _PHOTO = "SELECT photo_jwe FROM auth_gateway.authentication WHERE name = $1 AND state = 'AWAITING_LIVENESS'"
 _GIVE_CONSENTS = _told("""
 UPDATE auth_gateway.authentication SET state = 'AWAITING_LIVENESS', consented_at = $2
-WHERE name = $1 AND state = 'AWAITING_CONSENTS' AND expires_at > $2
+WHERE name = $1 AND state = 'AWAITING_CONSENTS' AND NOT number_due AND expires_at > $2
 """)
+_CONFIRM_MATCH = """
+UPDATE auth_gateway.authentication SET number_due = false
+WHERE name = $1 AND state = 'AWAITING_CONSENTS' AND number_due AND expires_at > $2
+"""
 _START_LIVENESS = """
 UPDATE auth_gateway.authentication SET liveness_session = $2
 WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND expires_at > $3
@@ -107,7 +111,8 @@ UPDATE auth_gateway.authentication SET challenge = $2 WHERE name = $1 AND state 
 _FAIL = _told("""
 UPDATE auth_gateway.authentication
 SET state = 'FINISHED', verdict = 'FAILURE', reason = $3, finished_at = $4, photo_jwe = ''
-WHERE name = $1 AND state = $2 AND state IN ('AWAITING_LIVENESS', 'AWAITING_CODE')
+WHERE name = $1 AND state = $2
+    AND (state IN ('AWAITING_LIVENESS', 'AWAITING_CODE') OR state = 'AWAITING_CONSENTS' AND number_due)
 """)
 _ACCEPT_CODE = _told("""
 UPDATE auth_gateway.authentication SET state = 'COMPLETING', sms_otp = $3, lease_ends_at = $5
@@ -249,6 +254,7 @@ class Store:
                     capture_token_sha256,
                     max_open,
                     authentication.cross_device,
+                    authentication.number_due,
                     authentication.notifies,
                 ):
                     raise TooManyAuthenticationsError(
@@ -546,6 +552,10 @@ class Store:
             entry.duration_ms,
             entry.called_at,
         )
+
+    async def confirm_match(self, name: str, at: datetime.datetime) -> bool:
+        """See records.Records."""
+        return await self._database.run(_CONFIRM_MATCH, name, at) == 1
 
 
 def _operation(row: Row | None) -> Operation | None:

@@ -213,6 +213,7 @@ def ask_of(
     redirect_uri: str = REDIRECT_URI,
     code_challenge: str = CHALLENGE,
     language: Language = Language.RU,
+    cross_device: bool = False,
 ) -> Ask:
     """What an application asks for; a new request each time."""
     return Ask(
@@ -223,6 +224,7 @@ def ask_of(
         channel=channel,
         language=language,
         return_to=ReturnTo(redirect_uri, "state of the bank", code_challenge),
+        cross_device=cross_device,
     )
 
 

@@ -53,6 +53,7 @@ class FinIdServicer(rpc.FinIdServiceServicer):
             channel=Channel(pb.Channel.Name(request.channel).removeprefix("CHANNEL_")),
             language=answers.language(request.language),
             return_to=answers.return_to(request.return_to),
+            cross_device=request.cross_device,
         )
         scopes = [pb.Scope.Name(scope).removeprefix("SCOPE_").lower() for scope in request.scopes]
         return await self._desk.find(call, await self._desk.creation.identify(ask, scopes))

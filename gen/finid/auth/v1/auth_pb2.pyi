@@ -250,6 +250,8 @@ class Authentication(_message.Message):
     CONSENTS_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     APPLICATION_TITLE_FIELD_NUMBER: _builtins.int
+    CROSS_DEVICE_FIELD_NUMBER: _builtins.int
+    MATCH_NUMBER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """authentications/{id}"""
     purpose: Global___Purpose.ValueType
@@ -260,6 +262,12 @@ class Authentication(_message.Message):
     fragment.
     """
     application_title: _builtins.str
+    cross_device: _builtins.bool
+    """The person has still to enter the number of `match_number` on the hosted page; nothing else goes on before."""
+    match_number: _builtins.str
+    """Of a create call with `cross_device`, and in no other answer: two digits for the screen on which the person began, and
+    for no other place. Whoever tells it to somebody gives away what it is for.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -285,10 +293,12 @@ class Authentication(_message.Message):
         consents: _abc.Iterable[Global___ConsentText] | None = ...,
         documents: _abc.Iterable[Global___DocumentToSign] | None = ...,
         application_title: _builtins.str = ...,
+        cross_device: _builtins.bool = ...,
+        match_number: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application_title", b"application_title", "capture_uri", b"capture_uri", "channel", b"channel", "consents", b"consents", "create_time", b"create_time", "documents", b"documents", "expire_time", b"expire_time", "name", b"name", "purpose", b"purpose", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application_title", b"application_title", "capture_uri", b"capture_uri", "channel", b"channel", "consents", b"consents", "create_time", b"create_time", "cross_device", b"cross_device", "documents", b"documents", "expire_time", b"expire_time", "match_number", b"match_number", "name", b"name", "purpose", b"purpose", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -410,10 +420,16 @@ class CreateAuthenticationRequest(_message.Message):
     SCOPES_FIELD_NUMBER: _builtins.int
     RETURN_TO_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    CROSS_DEVICE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Unique for the application and method; a repeat returns the first answer."""
     channel: Global___Channel.ValueType
     language: Global___Language.ValueType
+    cross_device: _builtins.bool
+    """The hosted page is opened on another device than the participant's site, for example by a QR code: the site shows
+    `Authentication.match_number`, and the person enters it on the page first. One wrong number ends the authentication.
+    CHANNEL_HOSTED only.
+    """
     @_builtins.property
     def subject(self) -> Global___Subject: ...
     @_builtins.property
@@ -429,10 +445,11 @@ class CreateAuthenticationRequest(_message.Message):
         scopes: _abc.Iterable[Global___Scope.ValueType] | None = ...,
         return_to: Global___ReturnTo | None = ...,
         language: Global___Language.ValueType = ...,
+        cross_device: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "language", b"language", "request_id", b"request_id", "return_to", b"return_to", "scopes", b"scopes", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "cross_device", b"cross_device", "language", b"language", "request_id", b"request_id", "return_to", b"return_to", "scopes", b"scopes", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -768,7 +785,7 @@ class AuthenticationResult(_message.Message):
     fields. It is FinID's word for the verdict; what proves the factors are the receipts of GetEvidence.
     """
     cross_device: _builtins.bool
-    """The person was on another device than the participant's site, and matched the number that the site showed."""
+    """Begun on another device than the hosted page's; with a success, the person entered the number that the site showed."""
     @_builtins.property
     def person(self) -> Global___Person:
         """On success of PURPOSE_IDENTIFY."""
