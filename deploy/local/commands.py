@@ -59,7 +59,8 @@ def fill_portal(parts: Parts, database: Database) -> None:
         "FINID_CLIENT_SECRET_KEY_FILE": parts.key("portal"),
         "FINID_OWNER_DATABASE_URL_FILE": str(_owner_url(parts.state, database)),
     }
-    _run("services.portal.sandbox", ["--secret-file", str(secret), "--policy", POLICY], environment)
+    arguments = ["--secret-file", str(secret), "--policy", POLICY, "--webhook-uri", parts.webhook_uri]
+    _run("services.portal.sandbox", arguments, environment)
 
 
 def _owner_url(state: State, database: Database) -> Path:

@@ -25,7 +25,7 @@ class State(StrEnum):
 
 # Every transition there is; the store's statements each name the state they leave, and a test compares the two.
 TRANSITIONS: Mapping[State, frozenset[State]] = {
-    State.AWAITING_CONSENTS: frozenset({State.AWAITING_LIVENESS, State.CANCELLED, State.EXPIRED}),
+    State.AWAITING_CONSENTS: frozenset({State.AWAITING_LIVENESS, State.FINISHED, State.CANCELLED, State.EXPIRED}),
     State.AWAITING_LIVENESS: frozenset(
         {State.AWAITING_CODE, State.COMPLETING, State.FINISHED, State.CANCELLED, State.EXPIRED}
     ),
@@ -69,6 +69,8 @@ class FailureReason(StrEnum):
     """The consumer of the factors refused them: the signer, the CA or the registry."""
     OPERATION_INTERRUPTED = "OPERATION_INTERRUPTED"
     """Both factors passed, but what they were for could not be done in their lifetime."""
+    NUMBER_NOT_MATCHED = "NUMBER_NOT_MATCHED"
+    """On the hosted page another number was entered than the one shown where the person began."""
     CONSENT_WITHDRAWN = "CONSENT_WITHDRAWN"
     """A consent that it needs was withdrawn before it ended."""
 
@@ -140,8 +142,10 @@ class Authentication:
 
     `subject` is a keyed pseudonym of the person, the same over all applications, for limits. `consents` are the texts
     that the transaction commits to, as they are shown. `person` is the released data of a successful IDENTIFY,
-    `outcome` the name of what was made. After `consent_withdrawn_at` no personal data of it is released: `person` is
-    empty, and `openings` are ERASED where nothing was made that needs them.
+    `outcome` the name of what was made. `cross_device`: begun on another device than the page's; `number_due`: the
+    number shown there is still to be entered on the page. `notifies`: its application is told of its states. After
+    `consent_withdrawn_at` no personal data of it is released: `person` is empty, and `openings` are ERASED where
+    nothing was made that needs them.
     """
 
     name: str
@@ -167,6 +171,8 @@ class Authentication:
     finished_at: datetime.datetime | None = None
     result_read_at: datetime.datetime | None = None
     cross_device: bool = False
+    number_due: bool = False
+    notifies: bool = False
     consent_withdrawn_at: datetime.datetime | None = None
 
     def __post_init__(self) -> None:
@@ -226,6 +232,20 @@ class ConsentsDifferError(FinIdError):
 
     code = Code.INVALID_ARGUMENT
     reason = "CONSENTS_DIFFER"
+
+
+class NumberDueError(FinIdError):
+    """Begun on another device: the number shown there is to be entered first."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "NUMBER_DUE"
+
+
+class NumberWrongError(FinIdError):
+    """Not the number that is shown where the person began; the authentication has failed."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "NUMBER_WRONG"
 
 
 class ChannelNotAllowedError(FinIdError):

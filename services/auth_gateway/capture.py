@@ -15,6 +15,7 @@ from mesh.errors import Code, FinIdError
 
 COOKIE = "__Host-finid-capture"
 _SECRET_BYTES = 32
+_MATCH_NUMBERS = 100
 _SESSION = re.compile(r"(?P<id>[a-z2-7]{26})\.(?P<secret>[A-Za-z0-9_-]{43})")
 _MAX_COOKIE_HEADER = 8192
 
@@ -47,6 +48,11 @@ class CaptureLinks:
     def token(self, name: str) -> str:
         """Return the token for an authentication."""
         return base64url.encode(hmac.digest(self._key, name.encode(), "sha256"))
+
+    def match_number(self, name: str) -> str:
+        """Return the two digits that a participant's site shows in a cross-device journey; the page's link has none."""
+        digest = hmac.digest(self._key, b"match-number\0" + name.encode(), "sha256")
+        return f"{int.from_bytes(digest) % _MATCH_NUMBERS:02}"
 
 
 def token_sha256(token: str) -> bytes:

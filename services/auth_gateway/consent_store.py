@@ -27,7 +27,8 @@ _OF_APPLICATION = f"""
 ORDER BY given_at DESC, name DESC LIMIT $4
 """
 # One statement, so that nothing is withdrawn without what follows from it, whatever dies. An authentication that waits
-# for the person ends; one that completes an IDENTIFY ends too, and what its release still answers finds it FINISHED.
+# for the person ends; one that completes an IDENTIFY ends too, and what its release still answers finds it FINISHED;
+# its application is told (webhooks.py).
 # Other purposes complete what both factors confirmed, as far as completion.py lets them. The personal data goes by the
 # table's own trigger. What is asked of the authentication's row is asked anew if another statement changes it first.
 _WITHDRAW = """
@@ -43,6 +44,11 @@ WITH withdrawn AS (
         reason = CASE WHEN {ends} THEN 'CONSENT_WITHDRAWN' ELSE a.reason END,
         finished_at = CASE WHEN {ends} THEN $2 ELSE a.finished_at END
     FROM withdrawn WHERE a.name = withdrawn.authentication
+    RETURNING a.name, a.application, a.state, a.notifies, a.reason = 'CONSENT_WITHDRAWN' AND a.finished_at = $2 AS ended
+), told AS (
+    INSERT INTO auth_gateway.webhook (authentication, state, application)
+    SELECT name, state, application FROM closed WHERE notifies AND ended
+    ON CONFLICT (authentication, state) DO NOTHING
 )
 SELECT name FROM withdrawn
 """

@@ -131,6 +131,7 @@ class Ask:
     channel: Channel
     language: Language
     return_to: ReturnTo
+    cross_device: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,6 +319,9 @@ class Creation:
             raise ApplicationPolicyUnknownError("The application's biometric policy is not known.")
         if ask.channel is Channel.HOSTED:
             _check_return(ask.return_to, application)
+        elif ask.cross_device:
+            rule = FieldViolation("cross_device", "is for the hosted channel only")
+            raise InvalidArgumentError("The request is not valid.", violations=[rule])
         return application
 
     async def _create(self, ask: Ask, application: Application, task: _Task, operation: tuple[str, str] | None) -> str:
@@ -366,6 +370,9 @@ class Creation:
             return_to=ask.return_to,
             created_at=now,
             expires_at=expires_at,
+            cross_device=ask.cross_device,
+            number_due=ask.cross_device,
+            notifies=bool(application.webhook_uri),
         )
         resource, preparation = operation or ("", "")
         vouched = await self._vouch(preparation, transaction_bytes) if preparation else ""

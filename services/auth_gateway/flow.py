@@ -5,6 +5,7 @@ between leaves the earlier state, and the step may be done again; what the spoke
 """
 
 import datetime
+import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,8 @@ from services.auth_gateway.authentication import (
     AuthenticationNotFoundError,
     ConsentsDifferError,
     FailureReason,
+    NumberDueError,
+    NumberWrongError,
     Scores,
     State,
     StepRefusedError,
@@ -75,6 +78,12 @@ def step_error(error: PeerError) -> FinIdError:
     return DependencyUnavailableError("A part of FinID does not answer; try again.", retry_after_s=1.0)
 
 
+def require_matched(current: Authentication) -> None:
+    """Raise NumberDueError while the number of a cross-device journey is still to be entered."""
+    if current.number_due:
+        raise NumberDueError("Enter the number that is shown where you began.")
+
+
 @dataclass(frozen=True, slots=True)
 class Spokes:
     """The spokes that the steps ask."""
@@ -104,11 +113,27 @@ class Flow:
     async def give_consents(self, current: Authentication, given: Sequence[tuple[str, str]]) -> Authentication:
         """Record that the person agreed to exactly the transaction's consents (id, version)."""
         self._require(current, State.AWAITING_CONSENTS)
+        require_matched(current)
         if sorted(given) != sorted((text.id, text.version) for text in current.consents):
             raise ConsentsDifferError("The consents given are not exactly those of the authentication.")
         if not await self._records.give_consents(current.name, self._now()):
             raise await self._moved_on(current)
         return replace(current, state=State.AWAITING_LIVENESS)
+
+    async def confirm_match(self, current: Authentication, entered: str, shown: str) -> Authentication:
+        """Compare the number that the person entered with the one shown on the other device: one try, for good.
+
+        Of calls at once the first that is stored decides, whichever it is, so that many guesses are worth one.
+        """
+        self._require(current, State.AWAITING_CONSENTS)
+        if not current.number_due:
+            return current
+        if not hmac.compare_digest(entered.encode(), shown.encode()):
+            await self._fail(current, FailureReason.NUMBER_NOT_MATCHED)
+            raise NumberWrongError("This is not the number that is shown where you began.")
+        if not await self._records.confirm_match(current.name, self._now()):
+            raise await self._moved_on(current)
+        return replace(current, number_due=False)
 
     async def start_liveness(self, current: Authentication, device: CaptureDevice = _UNSAID) -> LivenessStep:
         """Start an attempt with a fresh script; one that was running is abandoned and counts."""

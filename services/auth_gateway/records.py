@@ -150,7 +150,10 @@ class Records(Protocol):
         ...
 
     async def fail(self, name: str, state: State, reason: str, at: datetime.datetime) -> bool:
-        """From AWAITING_LIVENESS or AWAITING_CODE, whichever `state` is, to FINISHED with FAILURE."""
+        """From AWAITING_LIVENESS or AWAITING_CODE, whichever `state` is, to FINISHED with FAILURE.
+
+        From AWAITING_CONSENTS as well while a number is due.
+        """
         ...
 
     async def pass_code(
@@ -257,4 +260,8 @@ class Records(Protocol):
 
     async def journal(self, entry: JournalEntry) -> None:
         """Record one public call."""
+        ...
+
+    async def confirm_match(self, name: str, at: datetime.datetime) -> bool:
+        """Remember that the number of a cross-device journey was entered; stays AWAITING_CONSENTS."""
         ...

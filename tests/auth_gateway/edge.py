@@ -77,8 +77,9 @@ async def running(room: Room, folder: Path) -> AsyncIterator[Edge]:
     auth_pb2_grpc.add_FinIdServiceServicer_to_server(api.finid, server.grpc)
     capture_pb2_grpc.add_CaptureServiceServicer_to_server(api.capture, server.grpc)
     esign_pb2_grpc.add_ESignServiceServicer_to_server(api.esign, server.grpc)
+    own_keys = {KeyUse.STATEMENT: room.statement_key, KeyUse.WEBHOOK: room.webhook_key}
     pki_pb2_grpc.add_PkiServiceServicer_to_server(
-        PkiServicer(room.ca, world.pins(), {KeyUse.STATEMENT: room.statement_key}, lambda: datetime.now(UTC)),
+        PkiServicer(room.ca, world.pins(), own_keys, lambda: datetime.now(UTC)),
         server.grpc,
     )
     task = asyncio.create_task(server.run())

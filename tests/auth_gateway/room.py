@@ -27,8 +27,9 @@ from services.auth_gateway.paging import PageTokens
 from services.auth_gateway.ports import DocumentFormat, NewDocument
 from services.auth_gateway.records import Certificate, Request
 from services.auth_gateway.results import Results
-from services.auth_gateway.statements import StatementKey
+from services.auth_gateway.statements import SigningKey, StatementKey
 from services.auth_gateway.store import Store
+from services.auth_gateway.webhook_store import WebhookStore
 from tests.auth_gateway.fakes import (
     APPLICATION,
     CODE,
@@ -90,6 +91,8 @@ class Room:
             self.clock.now,
             self.pace,
         )
+        self.webhook_store = WebhookStore(self.store._database)
+        self.webhook_key = SigningKey(Ed25519PrivateKey.from_private_bytes(digest_of("webhook key")))
         self.statement_key = StatementKey(Ed25519PrivateKey.from_private_bytes(digest_of("statement key")))
         self.results = Results(self.store, self.clock.now, self.statement_key)
         self.consent_store = ConsentStore(self.store._database)
@@ -123,7 +126,9 @@ class Room:
         assert found is not None
         return found
 
-    async def identify(self, ask: Ask | None = None, scopes: tuple[str, ...] = ("name",)) -> Authentication:
+    async def identify(
+        self, ask: Ask | None = None, scopes: tuple[str, ...] = ("name", "birth_date")
+    ) -> Authentication:
         """A new authentication."""
         return await self.get(await self.creation.identify(ask or ask_of(), scopes))
 
@@ -214,6 +219,7 @@ def ask_of(
     redirect_uri: str = REDIRECT_URI,
     code_challenge: str = CHALLENGE,
     language: Language = Language.RU,
+    cross_device: bool = False,
 ) -> Ask:
     """What an application asks for; a new request each time."""
     return Ask(
@@ -224,6 +230,7 @@ def ask_of(
         channel=channel,
         language=language,
         return_to=ReturnTo(redirect_uri, "state of the bank", code_challenge),
+        cross_device=cross_device,
     )
 
 

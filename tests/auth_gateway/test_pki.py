@@ -159,6 +159,9 @@ async def test_the_keys_of_receipts_are_published_with_what_they_are_pinned_for(
 async def test_the_gateways_own_keys_are_published_for_their_use_and_for_no_factor(edge: Edge) -> None:
     keys = json.loads((await edge.pki().GetReceiptKeys(pki.GetReceiptKeysRequest())).data)["keys"]
     own = {key["finid_use"]: key for key in keys if key["finid_use"] != "receipt"}
-    assert {use: key["kid"] for use, key in own.items()} == {"statement": edge.room.statement_key.kid}
+    assert {use: key["kid"] for use, key in own.items()} == {
+        "statement": edge.room.statement_key.kid,
+        "webhook": edge.room.webhook_key.kid,
+    }
     assert not any("finid_factor" in key for key in own.values())
     assert {key["finid_issuer"] for key in own.values()} == {"auth_gateway"}

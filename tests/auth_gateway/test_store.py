@@ -48,7 +48,7 @@ RESULT_CODE = digest_of("result code")
 SCORES = Scores(910_000, 1_000_000, (700_000, 650_000), 425_000)
 
 
-def new(subject: str = "", purpose: Purpose = Purpose.IDENTIFY) -> Authentication:
+def new(subject: str = "", purpose: Purpose = Purpose.IDENTIFY, *, cross_device: bool = False) -> Authentication:
     openings = sandbox_openings()
     asked = transaction_of(purpose, openings=openings)
     return Authentication(
@@ -64,6 +64,8 @@ def new(subject: str = "", purpose: Purpose = Purpose.IDENTIFY) -> Authenticatio
         created_at=AT,
         expires_at=EXPIRES_AT,
         receipts=Receipts(preparation="preparation.receipt", state_record="state.record.receipt"),
+        cross_device=cross_device,
+        number_due=cross_device,
     )
 
 
@@ -82,15 +84,17 @@ async def add(store: Store, item: Authentication, request: Request | None = None
     )
 
 
-async def at(store: Store, state: State, lease: datetime.datetime = LEASE) -> str:
+async def at(store: Store, state: State, lease: datetime.datetime = LEASE, *, cross_device: bool = False) -> str:
     """The name of a new authentication that stands at `state`, by the way that leads there."""
-    item = new()
+    item = new(cross_device=cross_device)
     name = await add(store, item)
     if state is State.CANCELLED:
         assert await store.cancel(name)
     if state is State.EXPIRED:
         assert await store.expire(LATE)
     if state not in {State.AWAITING_CONSENTS, State.CANCELLED, State.EXPIRED}:
+        if cross_device:
+            assert await store.confirm_match(name, AT)
         assert await store.give_consents(name, AT)
         assert await store.start_liveness(name, SESSION, AT)
     if state in {State.AWAITING_CODE, State.COMPLETING, State.FINISHED}:
@@ -117,6 +121,7 @@ class Statement:
     run: Callable[[Store, str], Awaitable[object]]
     leaves: frozenset[State]
     to: State | None = None  # None: stays where it is
+    cross_device: bool = False
 
 
 OPEN = frozenset({State.AWAITING_CONSENTS, State.AWAITING_LIVENESS, State.AWAITING_CODE})
@@ -125,6 +130,15 @@ STATEMENTS = {
         lambda store, name: store.give_consents(name, AT),
         frozenset({State.AWAITING_CONSENTS}),
         State.AWAITING_LIVENESS,
+    ),
+    "confirm_match": Statement(
+        lambda store, name: store.confirm_match(name, AT), frozenset({State.AWAITING_CONSENTS}), cross_device=True
+    ),
+    "fail at the number": Statement(
+        lambda store, name: store.fail(name, State.AWAITING_CONSENTS, "NUMBER_NOT_MATCHED", AT),
+        frozenset({State.AWAITING_CONSENTS}),
+        State.FINISHED,
+        cross_device=True,
     ),
     "start_liveness": Statement(
         lambda store, name: store.start_liveness(name, new_id(), AT), frozenset({State.AWAITING_LIVENESS})
@@ -189,7 +203,7 @@ STATEMENTS = {
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS.keys())
 async def test_a_statement_leaves_only_the_states_it_names(store: Store, statement: Statement, state: State) -> None:
-    name = await at(store, state)
+    name = await at(store, state, cross_device=statement.cross_device)
     before = await found(store, name)
     happened = bool(await statement.run(store, name))
     after = await found(store, name)
@@ -212,6 +226,7 @@ def test_the_statements_together_are_the_transitions() -> None:
 
 TOO_LATE: dict[str, tuple[State, Callable[[Store, str], Awaitable[bool]]]] = {
     "give_consents": (State.AWAITING_CONSENTS, lambda store, name: store.give_consents(name, EXPIRES_AT)),
+    "confirm_match": (State.AWAITING_CONSENTS, lambda store, name: store.confirm_match(name, EXPIRES_AT)),
     "start_liveness": (State.AWAITING_LIVENESS, lambda store, name: store.start_liveness(name, SESSION, EXPIRES_AT)),
     "pass_biometrics": (
         State.AWAITING_LIVENESS,
@@ -232,6 +247,11 @@ ANOTHERS: dict[str, tuple[State, Callable[[Store, str], Awaitable[bool]]]] = {
     "an abandoned attempt's biometrics alone": (
         State.AWAITING_LIVENESS,
         lambda store, name: store.pass_biometrics_alone(name, "t" * 26, ("live", "match"), SCORES, AT, LEASE),
+    ),
+    "a number where none is due": (State.AWAITING_CONSENTS, lambda store, name: store.confirm_match(name, AT)),
+    "failure before the face where no number is due": (
+        State.AWAITING_CONSENTS,
+        lambda store, name: store.fail(name, State.AWAITING_CONSENTS, "NUMBER_NOT_MATCHED", AT),
     ),
     "an abandoned attempt": (State.AWAITING_LIVENESS, lambda store, name: store.drop_liveness(name, "t" * 26)),
     "a code of an earlier challenge": (
@@ -302,6 +322,21 @@ async def test_the_photo_is_erased_when_the_face_fails(store: Store, made: local
     name = await at(store, State.AWAITING_LIVENESS)
     await store.fail(name, State.AWAITING_LIVENESS, "IDENTITY_NOT_CONFIRMED", AT)
     assert photo_in(made, name) == ""
+
+
+async def test_consents_wait_for_the_number(store: Store) -> None:
+    name = await at(store, State.AWAITING_CONSENTS, cross_device=True)
+    assert not await store.give_consents(name, AT)
+    assert await store.confirm_match(name, AT)
+    assert not await store.fail(name, State.AWAITING_CONSENTS, "NUMBER_NOT_MATCHED", AT)
+    assert await store.give_consents(name, AT)
+
+
+async def test_of_right_and_wrong_numbers_at_once_the_first_decides(store: Store) -> None:
+    for _ in range(5):
+        name = await at(store, State.AWAITING_CONSENTS, cross_device=True)
+        guesses = [store.fail(name, State.AWAITING_CONSENTS, "NUMBER_NOT_MATCHED", AT) for _ in range(7)]
+        assert sum(await asyncio.gather(*guesses, store.confirm_match(name, AT))) == 1
 
 
 async def test_expiry_takes_only_what_is_due(store: Store) -> None:

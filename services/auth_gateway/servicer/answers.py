@@ -36,7 +36,7 @@ def frames(messages: "list[step_pb.Frame]") -> list[Frame]:
     return [Frame(message.jpeg, message.captured_at_ms) for message in messages]
 
 
-def authentication(item: Authentication, capture_uri: str = "") -> pb.Authentication:
+def authentication(item: Authentication, capture_uri: str = "", match_number: str = "") -> pb.Authentication:
     """Return the authentication as its participant and its person see it: never the verdict."""
     transaction = item.transaction
     return pb.Authentication(
@@ -63,6 +63,8 @@ def authentication(item: Authentication, capture_uri: str = "") -> pb.Authentica
             for document in transaction.documents
         ],
         application_title=transaction.application_title,
+        cross_device=item.number_due,
+        match_number=match_number,
     )
 
 

@@ -15,7 +15,7 @@ from mesh.transaction import Channel
 from services.auth_gateway import capture
 from services.auth_gateway.authentication import Authentication, AuthenticationNotFoundError
 from services.auth_gateway.capture import CaptureSessionInvalidError, CaptureTokenInvalidError
-from services.auth_gateway.flow import step_error
+from services.auth_gateway.flow import require_matched, step_error
 from services.auth_gateway.ports import Documents
 from services.auth_gateway.servicer import answers
 from services.auth_gateway.servicer.desk import Desk
@@ -50,6 +50,14 @@ class CaptureServicer(rpc.CaptureServiceServicer):
         call.application, call.resource = current.application, current.name
         return current
 
+    def _shown(self, current: Authentication) -> auth_pb2.Authentication:
+        """What the page shows: before the number is matched neither consents nor documents."""
+        view = self._desk.shown(current)
+        if current.number_due:
+            view.ClearField("consents")
+            view.ClearField("documents")
+        return view
+
     async def OpenCapture(self, request: pb.OpenCaptureRequest, context: Any) -> auth_pb2.Authentication:
         """See the proto."""
         async with self._desk.front.person("CaptureService.OpenCapture") as call:
@@ -61,17 +69,18 @@ class CaptureServicer(rpc.CaptureServiceServicer):
             call.application, call.resource = current.application, current.name
             max_age_s = int((current.expires_at - current.created_at).total_seconds())
             await context.send_initial_metadata((("set-cookie", capture.set_cookie(current.name, secret, max_age_s)),))
-            return self._desk.shown(current)
+            return self._shown(current)
 
     async def GetCapture(self, request: pb.GetCaptureRequest, context: Any) -> auth_pb2.Authentication:
         """See the proto."""
         async with self._desk.front.person("CaptureService.GetCapture") as call:
-            return self._desk.shown(await self._current(context, call))
+            return self._shown(await self._current(context, call))
 
     async def ViewDocument(self, request: pb.ViewDocumentRequest, context: Any) -> httpbody_pb2.HttpBody:
         """See the proto."""
         async with self._desk.front.person("CaptureService.ViewDocument") as call:
             current = await self._current(context, call)
+            require_matched(current)
             operation = await self._desk.records.operation_of(current.name)
             documents = current.transaction.documents
             if operation is None or request.index >= len(documents):
@@ -91,7 +100,7 @@ class CaptureServicer(rpc.CaptureServiceServicer):
         async with self._desk.front.person("CaptureService.GiveConsents") as call:
             current = await self._current(context, call)
             given = [(consent.id, consent.version) for consent in request.consents]
-            return self._desk.shown(await self._desk.flow.give_consents(current, given))
+            return self._shown(await self._desk.flow.give_consents(current, given))
 
     async def StartLiveness(self, request: pb.StartLivenessRequest, context: Any) -> liveness_step_pb2.LivenessStep:
         """See the proto."""
@@ -118,13 +127,20 @@ class CaptureServicer(rpc.CaptureServiceServicer):
         """See the proto."""
         async with self._desk.front.person("CaptureService.VerifyCode") as call:
             current = await self._current(context, call)
-            return self._desk.shown(await self._desk.flow.verify_code(current, request.code))
+            return self._shown(await self._desk.flow.verify_code(current, request.code))
 
     async def FinishCapture(self, request: pb.FinishCaptureRequest, context: Any) -> pb.FinishCaptureResponse:
         """See the proto."""
         async with self._desk.front.person("CaptureService.FinishCapture") as call:
             current = await self._current(context, call)
             return pb.FinishCaptureResponse(redirect_uri=await self._desk.results.redirect(current))
+
+    async def ConfirmMatch(self, request: pb.ConfirmMatchRequest, context: Any) -> auth_pb2.Authentication:
+        """See the proto."""
+        async with self._desk.front.person("CaptureService.ConfirmMatch") as call:
+            current = await self._current(context, call)
+            shown = self._desk.links.match_number(current.name)
+            return self._shown(await self._desk.flow.confirm_match(current, request.number, shown))
 
     async def ListMyConsents(self, request: pb.ListMyConsentsRequest, context: Any) -> auth_pb2.ListConsentsResponse:
         """See the proto."""

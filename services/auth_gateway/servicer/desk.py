@@ -60,6 +60,10 @@ class Desk:
         return answers.authentication(current)
 
     def created(self, current: Authentication) -> pb.Authentication:
-        """Return the public view for a create call: with the link to the hosted page."""
+        """Return the public view for a create call: with the link to the hosted page, and the number to be matched."""
         hosted = current.channel is Channel.HOSTED
-        return answers.authentication(current, self.links.uri(current.name) if hosted else "")
+        return answers.authentication(
+            current,
+            self.links.uri(current.name) if hosted else "",
+            self.links.match_number(current.name) if current.cross_device else "",
+        )

@@ -188,6 +188,7 @@ class ESignServicer(rpc.ESignServiceServicer):
             channel=Channel.HOSTED,
             language=answers.language(request.language),
             return_to=answers.return_to(request.return_to),
+            cross_device=request.cross_device,
         )
 
     async def _find(self, call: Call, name: str) -> tuple[Operation, Authentication]:

@@ -22,6 +22,7 @@ from services.auth_gateway.creation import Ask
 from services.auth_gateway.servicer import answers
 from services.auth_gateway.servicer.desk import Desk
 from services.auth_gateway.servicer.front import Call
+from services.auth_gateway.servicer.webhooks import WebhookDesk
 
 _WITHDRAWN = {
     pb.CONSENT_FILTER_UNSPECIFIED: None,
@@ -39,8 +40,9 @@ class OutOfOrderError(InvalidArgumentError):
 class FinIdServicer(rpc.FinIdServiceServicer):
     """Proto to domain and back; see proto/finid/auth/v1/auth.proto."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, webhooks: WebhookDesk) -> None:
         self._desk = desk
+        self._webhooks = webhooks
 
     async def CreateAuthentication(self, request: pb.CreateAuthenticationRequest, context: Any) -> pb.Authentication:
         """See the proto."""
@@ -58,6 +60,7 @@ class FinIdServicer(rpc.FinIdServiceServicer):
             channel=Channel(pb.Channel.Name(request.channel).removeprefix("CHANNEL_")),
             language=answers.language(request.language),
             return_to=answers.return_to(request.return_to),
+            cross_device=request.cross_device,
         )
         scopes = [pb.Scope.Name(scope).removeprefix("SCOPE_").lower() for scope in request.scopes]
         return await self._desk.find(call, await self._desk.creation.identify(ask, scopes))
@@ -185,6 +188,18 @@ class FinIdServicer(rpc.FinIdServiceServicer):
                 return pb.AuthenticateResponse(authentication=self._desk.shown(verified))
             case _:
                 raise WrongStateError(current.state)
+
+    async def ListWebhookDeliveries(
+        self, request: pb.ListWebhookDeliveriesRequest, context: Any
+    ) -> pb.ListWebhookDeliveriesResponse:
+        """See the proto."""
+        async with self._desk.front.participant(context, "FinIdService.ListWebhookDeliveries") as call:
+            return await self._webhooks.page(call, request)
+
+    async def RedeliverWebhook(self, request: pb.RedeliverWebhookRequest, context: Any) -> pb.WebhookDelivery:
+        """See the proto."""
+        async with self._desk.front.participant(context, "FinIdService.RedeliverWebhook") as call:
+            return await self._webhooks.again(call, request)
 
     async def ListConsents(self, request: pb.ListConsentsRequest, context: Any) -> pb.ListConsentsResponse:
         """See the proto."""

@@ -84,6 +84,11 @@ class CaptureServiceStub:
                 request_serializer=finid_dot_capture_dot_v1_dot_capture__pb2.FinishCaptureRequest.SerializeToString,
                 response_deserializer=finid_dot_capture_dot_v1_dot_capture__pb2.FinishCaptureResponse.FromString,
                 _registered_method=True)
+        self.ConfirmMatch = channel.unary_unary(
+                '/finid.capture.v1.CaptureService/ConfirmMatch',
+                request_serializer=finid_dot_capture_dot_v1_dot_capture__pb2.ConfirmMatchRequest.SerializeToString,
+                response_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.Authentication.FromString,
+                _registered_method=True)
         self.ListMyConsents = channel.unary_unary(
                 '/finid.capture.v1.CaptureService/ListMyConsents',
                 request_serializer=finid_dot_capture_dot_v1_dot_capture__pb2.ListMyConsentsRequest.SerializeToString,
@@ -159,6 +164,15 @@ class CaptureServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ConfirmMatch(self, request, context):
+        """Takes the number that the participant's site shows on the device where the person began. Needed first when
+        `Authentication.cross_device` is set: consents and documents are shown and taken only after. A wrong number is refused
+        (NUMBER_WRONG) and ends the authentication: FinishCapture then says where to go.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListMyConsents(self, request, context):
         """The person's consents that are not withdrawn, to every application, the newest first. Only once this session's
         authentication has confirmed her with both factors and the trusted phone (FINISHED with success, not PURPOSE_REVOKE or
@@ -222,6 +236,11 @@ def add_CaptureServiceServicer_to_server(servicer, server):
                     servicer.FinishCapture,
                     request_deserializer=finid_dot_capture_dot_v1_dot_capture__pb2.FinishCaptureRequest.FromString,
                     response_serializer=finid_dot_capture_dot_v1_dot_capture__pb2.FinishCaptureResponse.SerializeToString,
+            ),
+            'ConfirmMatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmMatch,
+                    request_deserializer=finid_dot_capture_dot_v1_dot_capture__pb2.ConfirmMatchRequest.FromString,
+                    response_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.Authentication.SerializeToString,
             ),
             'ListMyConsents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMyConsents,
@@ -479,6 +498,33 @@ class CaptureService:
             '/finid.capture.v1.CaptureService/FinishCapture',
             finid_dot_capture_dot_v1_dot_capture__pb2.FinishCaptureRequest.SerializeToString,
             finid_dot_capture_dot_v1_dot_capture__pb2.FinishCaptureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmMatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.capture.v1.CaptureService/ConfirmMatch',
+            finid_dot_capture_dot_v1_dot_capture__pb2.ConfirmMatchRequest.SerializeToString,
+            finid_dot_auth_dot_v1_dot_auth__pb2.Authentication.FromString,
             options,
             channel_credentials,
             insecure,

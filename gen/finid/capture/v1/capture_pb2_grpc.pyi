@@ -51,6 +51,11 @@ class CaptureServiceStub:
     VerifyCode: _grpc.UnaryUnaryMultiCallable[_capture_pb2.VerifyCodeRequest, _auth_pb2.Authentication]
     FinishCapture: _grpc.UnaryUnaryMultiCallable[_capture_pb2.FinishCaptureRequest, _capture_pb2.FinishCaptureResponse]
     """Where to send the person now that there is a verdict. Each call makes a new one-time code and ends the earlier one."""
+    ConfirmMatch: _grpc.UnaryUnaryMultiCallable[_capture_pb2.ConfirmMatchRequest, _auth_pb2.Authentication]
+    """Takes the number that the participant's site shows on the device where the person began. Needed first when
+    `Authentication.cross_device` is set: consents and documents are shown and taken only after. A wrong number is refused
+    (NUMBER_WRONG) and ends the authentication: FinishCapture then says where to go.
+    """
     ListMyConsents: _grpc.UnaryUnaryMultiCallable[_capture_pb2.ListMyConsentsRequest, _auth_pb2.ListConsentsResponse]
     """The person's consents that are not withdrawn, to every application, the newest first. Only once this session's
     authentication has confirmed her with both factors and the trusted phone (FINISHED with success, not PURPOSE_REVOKE or
@@ -79,6 +84,11 @@ class CaptureServiceAsyncStub(CaptureServiceStub):
     VerifyCode: _aio.UnaryUnaryMultiCallable[_capture_pb2.VerifyCodeRequest, _auth_pb2.Authentication]  # type: ignore[assignment]
     FinishCapture: _aio.UnaryUnaryMultiCallable[_capture_pb2.FinishCaptureRequest, _capture_pb2.FinishCaptureResponse]  # type: ignore[assignment]
     """Where to send the person now that there is a verdict. Each call makes a new one-time code and ends the earlier one."""
+    ConfirmMatch: _aio.UnaryUnaryMultiCallable[_capture_pb2.ConfirmMatchRequest, _auth_pb2.Authentication]  # type: ignore[assignment]
+    """Takes the number that the participant's site shows on the device where the person began. Needed first when
+    `Authentication.cross_device` is set: consents and documents are shown and taken only after. A wrong number is refused
+    (NUMBER_WRONG) and ends the authentication: FinishCapture then says where to go.
+    """
     ListMyConsents: _aio.UnaryUnaryMultiCallable[_capture_pb2.ListMyConsentsRequest, _auth_pb2.ListConsentsResponse]  # type: ignore[assignment]
     """The person's consents that are not withdrawn, to every application, the newest first. Only once this session's
     authentication has confirmed her with both factors and the trusted phone (FINISHED with success, not PURPOSE_REVOKE or
@@ -158,6 +168,17 @@ class CaptureServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_capture_pb2.FinishCaptureResponse, _abc.Awaitable[_capture_pb2.FinishCaptureResponse]]:
         """Where to send the person now that there is a verdict. Each call makes a new one-time code and ends the earlier one."""
+
+    @_abc_1.abstractmethod
+    def ConfirmMatch(
+        self,
+        request: _capture_pb2.ConfirmMatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.Authentication, _abc.Awaitable[_auth_pb2.Authentication]]:
+        """Takes the number that the participant's site shows on the device where the person began. Needed first when
+        `Authentication.cross_device` is set: consents and documents are shown and taken only after. A wrong number is refused
+        (NUMBER_WRONG) and ends the authentication: FinishCapture then says where to go.
+        """
 
     @_abc_1.abstractmethod
     def ListMyConsents(

@@ -159,10 +159,13 @@ class IssueCertificateRequest(_message.Message):
     PROFILE_FIELD_NUMBER: _builtins.int
     RETURN_TO_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    CROSS_DEVICE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     profile: _builtins.str
     """A certificate profile: "individual-sign"."""
     language: _auth_pb2.Language.ValueType
+    cross_device: _builtins.bool
+    """As in CreateAuthenticationRequest."""
     @_builtins.property
     def subject(self) -> _auth_pb2.Subject: ...
     @_builtins.property
@@ -175,10 +178,11 @@ class IssueCertificateRequest(_message.Message):
         profile: _builtins.str = ...,
         return_to: _auth_pb2.ReturnTo | None = ...,
         language: _auth_pb2.Language.ValueType = ...,
+        cross_device: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["language", b"language", "profile", b"profile", "request_id", b"request_id", "return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cross_device", b"cross_device", "language", b"language", "profile", b"profile", "request_id", b"request_id", "return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -294,12 +298,15 @@ class ReissueCertificateRequest(_message.Message):
     PROFILE_FIELD_NUMBER: _builtins.int
     RETURN_TO_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    CROSS_DEVICE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     certificate: _builtins.str
     """The certificate to replace."""
     profile: _builtins.str
     """A certificate profile: "individual-sign"."""
     language: _auth_pb2.Language.ValueType
+    cross_device: _builtins.bool
+    """As in CreateAuthenticationRequest."""
     @_builtins.property
     def subject(self) -> _auth_pb2.Subject: ...
     @_builtins.property
@@ -313,10 +320,11 @@ class ReissueCertificateRequest(_message.Message):
         profile: _builtins.str = ...,
         return_to: _auth_pb2.ReturnTo | None = ...,
         language: _auth_pb2.Language.ValueType = ...,
+        cross_device: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "language", b"language", "profile", b"profile", "request_id", b"request_id", "return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "cross_device", b"cross_device", "language", b"language", "profile", b"profile", "request_id", b"request_id", "return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -332,10 +340,13 @@ class RevokeCertificateRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     RETURN_TO_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    CROSS_DEVICE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     certificate: _builtins.str
     reason: Global___RevocationReason.ValueType
     language: _auth_pb2.Language.ValueType
+    cross_device: _builtins.bool
+    """As in CreateAuthenticationRequest."""
     @_builtins.property
     def subject(self) -> _auth_pb2.Subject: ...
     @_builtins.property
@@ -349,10 +360,11 @@ class RevokeCertificateRequest(_message.Message):
         reason: Global___RevocationReason.ValueType = ...,
         return_to: _auth_pb2.ReturnTo | None = ...,
         language: _auth_pb2.Language.ValueType = ...,
+        cross_device: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "language", b"language", "reason", b"reason", "request_id", b"request_id", "return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "cross_device", b"cross_device", "language", b"language", "reason", b"reason", "request_id", b"request_id", "return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -367,9 +379,12 @@ class SuspendCertificateRequest(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     RETURN_TO_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    CROSS_DEVICE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     certificate: _builtins.str
     language: _auth_pb2.Language.ValueType
+    cross_device: _builtins.bool
+    """As in CreateAuthenticationRequest."""
     @_builtins.property
     def subject(self) -> _auth_pb2.Subject: ...
     @_builtins.property
@@ -382,10 +397,11 @@ class SuspendCertificateRequest(_message.Message):
         subject: _auth_pb2.Subject | None = ...,
         return_to: _auth_pb2.ReturnTo | None = ...,
         language: _auth_pb2.Language.ValueType = ...,
+        cross_device: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "language", b"language", "request_id", b"request_id", "return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "cross_device", b"cross_device", "language", b"language", "request_id", b"request_id", "return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -400,9 +416,12 @@ class ResumeCertificateRequest(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     RETURN_TO_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    CROSS_DEVICE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     certificate: _builtins.str
     language: _auth_pb2.Language.ValueType
+    cross_device: _builtins.bool
+    """As in CreateAuthenticationRequest."""
     @_builtins.property
     def subject(self) -> _auth_pb2.Subject: ...
     @_builtins.property
@@ -415,10 +434,11 @@ class ResumeCertificateRequest(_message.Message):
         subject: _auth_pb2.Subject | None = ...,
         return_to: _auth_pb2.ReturnTo | None = ...,
         language: _auth_pb2.Language.ValueType = ...,
+        cross_device: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "language", b"language", "request_id", b"request_id", "return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "cross_device", b"cross_device", "language", b"language", "request_id", b"request_id", "return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -575,10 +595,13 @@ class CreateSignatureRequest(_message.Message):
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     RETURN_TO_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    CROSS_DEVICE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     certificate: _builtins.str
     """certificates/{serial}: a certificate of this person."""
     language: _auth_pb2.Language.ValueType
+    cross_device: _builtins.bool
+    """As in CreateAuthenticationRequest."""
     @_builtins.property
     def subject(self) -> _auth_pb2.Subject: ...
     @_builtins.property
@@ -594,10 +617,11 @@ class CreateSignatureRequest(_message.Message):
         documents: _abc.Iterable[Global___NewDocument] | None = ...,
         return_to: _auth_pb2.ReturnTo | None = ...,
         language: _auth_pb2.Language.ValueType = ...,
+        cross_device: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "documents", b"documents", "language", b"language", "request_id", b"request_id", "return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "cross_device", b"cross_device", "documents", b"documents", "language", b"language", "request_id", b"request_id", "return_to", b"return_to", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
