@@ -144,7 +144,7 @@ async def terminate_waiting(made: local.Database) -> None:
         for _ in range(200):
             killed = admin.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE wait_event_type = 'Lock' AND query LIKE '%auth_gateway.consent %'"
+                "WHERE wait_event_type = 'Lock' AND query ~ 'WITH (given|withdrawn) AS'"
             ).fetchall()
             if killed:
                 return
@@ -210,6 +210,27 @@ async def test_released_data_is_erased_and_the_verdict_stands(room: Room, made: 
     assert (left.person, left.openings, left.consent_withdrawn_at) == ({}, ERASED, room.clock.now())
     assert left.receipts == item.receipts
     assert sealed_in(made, item) == (None, b"", "")
+
+
+def told_of(made: local.Database, item: Authentication) -> list[str]:
+    with psycopg.connect(made.owner_url) as owner:
+        rows = owner.execute(
+            "SELECT state FROM auth_gateway.webhook WHERE authentication = %s ORDER BY changed_at", [item.name]
+        ).fetchall()
+    return [str(row[0]) for row in rows]
+
+
+async def test_the_application_is_told_of_an_end_by_withdrawal_once_and_of_no_other_state(
+    room: Room, made: local.Database
+) -> None:
+    room.portal.becomes(webhook_uri="https://bank.example/hooks")
+    ended = await room.walk(await room.identify(), State.AWAITING_CODE)
+    done = await finished(room)
+    for item in (ended, done):
+        await withdraw(room, item)
+        await withdraw(room, item, "biometric-data")
+    assert told_of(made, ended) == ["AWAITING_LIVENESS", "AWAITING_CODE", "FINISHED"]
+    assert told_of(made, done) == ["AWAITING_LIVENESS", "AWAITING_CODE", "COMPLETING", "FINISHED"]
 
 
 async def test_a_withdrawal_is_of_one_document_and_happens_once(room: Room) -> None:
@@ -577,7 +598,7 @@ async def test_the_receipt_says_what_was_agreed_to_and_names_nobody(room: Room) 
         "purpose": "IDENTIFY",
         "channel": "HOSTED",
         "language": "ru",
-        "scopes": "name",
+        "scopes": "name birth_date",
         "application_title": "Демо Банк",
         "shown_at": int(item.created_at.timestamp()),
         "given_at": given_at,
