@@ -38,6 +38,9 @@ class Scene:
     create: dict[str, Any]
 
 
+NO_CONSENT = f"consents/{'a' * 26}-personal-data"
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A call, by service and method; `request` is made from the scene."""
@@ -201,6 +204,17 @@ CASES = {
     "a page token of nobody's, for webhooks": Case(
         "FinIdService.ListWebhookDeliveries", fixed(pageToken="AAAA"), "INVALID_ARGUMENT", "INVALID_REQUEST"
     ),
+    "a page token of nobody's, for consents": Case(
+        "FinIdService.ListConsents", fixed(pageToken="AAAA"), "INVALID_ARGUMENT", "PAGE_TOKEN_INVALID"
+    ),
+    "a consent's name that is none": Case(
+        "FinIdService.GetConsent", fixed(name="consents/mine"), "INVALID_ARGUMENT", "INVALID_REQUEST"
+    ),
+    "a consent of nobody": Case("FinIdService.GetConsent", fixed(name=NO_CONSENT), "NOT_FOUND", "CONSENT_NOT_FOUND"),
+    "the withdrawal of a consent of nobody": Case(
+        "FinIdService.WithdrawConsent", fixed(name=NO_CONSENT), "NOT_FOUND", "CONSENT_NOT_FOUND"
+    ),
+    "a receipt before consents": Case("FinIdService.GetConsentReceipt", its(), "NOT_FOUND", "CONSENT_NOT_FOUND"),
     "a profile that is none": Case(ISSUE, esign(profile="Not A Profile"), "INVALID_ARGUMENT", "INVALID_REQUEST"),
     "no documents to sign": Case(
         SIGN, esign(certificate="certificates/abc", documents=[]), "INVALID_ARGUMENT", "INVALID_REQUEST"

@@ -97,9 +97,28 @@ def test_a_live_person_passes_each_step_in_its_order_only(given: Surroundings) -
         assert result["verdict"] == "VERDICT_SUCCESS"
         assert result["person"]["familyName"]
         assert not result["person"]["birthDate"]
-        assert len((await bank.call("GET", f"/v1/{name}/evidence"))["bundle"]["receipts"]) == 4
+        evidence = await bank.call("GET", f"/v1/{name}/evidence")
+        assert (len(evidence["bundle"]["receipts"]), evidence["bundle"]["openings"]["iin"]) == (4, given.live.iin)
+        await withdrawn(bank, name, result["consentReceipt"])
 
     as_bank(given, act)
+
+
+async def withdrawn(bank: Participant, name: str, receipt: str) -> None:
+    """She tells her bank that she takes her consent back: what was released is not given out again."""
+    assert (await bank.call("GET", f"/v1/{name}/consentReceipt"))["consentReceipt"] == receipt
+    listed = await bank.call("GET", "/v1/consents?pageSize=2&filter=CONSENT_FILTER_LIVE")
+    assert [item["authentication"] for item in listed["consents"]] == [name, name]
+    consent = f"consents/{name.removeprefix('authentications/')}-personal-data"
+    ended = await bank.call("POST", f"/v1/{consent}:withdraw", {})
+    assert ended == await bank.call("GET", f"/v1/{consent}")
+    assert ended["withdrawnBy"] == "WITHDRAWN_BY_APPLICATION"
+    result = await bank.call("POST", f"/v1/{name}:readResult", {})
+    assert result["verdict"] == "VERDICT_SUCCESS"
+    assert result["consentWithdrawTime"] == ended["withdrawTime"]
+    assert not result.get("person")
+    evidence = await bank.call("GET", f"/v1/{name}/evidence")
+    assert (len(evidence["bundle"]["receipts"]), evidence["bundle"].get("openings")) == (4, None)
 
 
 def test_a_replayed_recording_is_refused_after_three_attempts(given: Surroundings) -> None:

@@ -24,7 +24,7 @@ from tests.envoy import Harness, running_envoy
 from tests.integration.test_envoy import reason_of
 
 SOURCES = CHECKOUT / "web" / "capture"
-CALLS = ("open", "giveConsents", "startLiveness", "submitFrames", "sendCode", "verifyCode", "finish")
+CALLS = ("open", "giveConsents", "startLiveness", "submitFrames", "sendCode", "verifyCode", "finish", "withdrawConsent")
 
 
 @pytest.fixture(scope="module")
