@@ -41,11 +41,19 @@ class Refusal:
         return {"code": 9, "message": "Refused.", "details": [info, *([] if self.retry_s is None else [retry])]}
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The call arrived, or did not; its answer does not."""
+
+
+Given = Answer | Refusal | Lost
+
+
 @dataclass
 class Gateway:
     """Answers by the name of the call; a list is used up one by one, its last answer stays."""
 
-    answers: dict[str, list[Callable[[], Answer | Refusal]]] = field(default_factory=dict)
+    answers: dict[str, list[Callable[[], Given]]] = field(default_factory=dict)
     calls: list[tuple[str, Any]] = field(default_factory=list)
     clock_ahead: timedelta = timedelta()
     """How much later it is for the server than for the device."""
@@ -53,10 +61,10 @@ class Gateway:
     def now(self) -> datetime:
         return datetime.now(UTC) + self.clock_ahead
 
-    def on(self, call: str, *answers: Answer | Refusal | Callable[[], Answer | Refusal]) -> None:
+    def on(self, call: str, *answers: Given | Callable[[], Given]) -> None:
         self.answers[call] = [answer if callable(answer) else _always(answer) for answer in answers]
 
-    def code_sent(self, resend_in_s: float) -> Callable[[], Answer]:
+    def code_sent(self, resend_in_s: float) -> Callable[[], Given]:
         """What a code that was sent is answered with."""
 
         def answer() -> Answer:
@@ -72,7 +80,9 @@ class Gateway:
         left = self.answers[name]
         given = (left.pop(0) if len(left) > 1 else left[0])()
         headers = {"date": format_datetime(self.now(), usegmt=True)}
-        if isinstance(given, bytes):
+        if isinstance(given, Lost):
+            await route.abort("connectionreset")
+        elif isinstance(given, bytes):
             await route.fulfill(status=200, body=given, headers=headers)
         elif isinstance(given, Refusal):
             await route.fulfill(status=given.http_status, json=given.body(), headers=headers)
@@ -80,7 +90,7 @@ class Gateway:
             await route.fulfill(status=200, json=dict(given), headers=headers)
 
 
-def _always(answer: Answer | Refusal) -> Callable[[], Answer | Refusal]:
+def _always(answer: Given) -> Callable[[], Given]:
     return lambda: answer
 
 
