@@ -114,6 +114,25 @@ def signing(*contents: bytes, titles: str = "Agreement") -> dict[str, Any]:
     return authentication("AWAITING_CONSENTS", purpose="PURPOSE_SIGN", documents=documents)
 
 
+def step(attempt: int = 1, **more: Any) -> dict[str, Any]:
+    """What an attempt that runs is answered with."""
+    return {
+        "state": "LIVENESS_STATE_RUNNING",
+        "prompt": "PROMPT_NEUTRAL",
+        "promptIndex": 0,
+        "promptCount": 5,
+        "promptWindowMs": 20000,
+        "hint": "HINT_UNSPECIFIED",
+        "attempt": attempt,
+        "attemptsLeft": 3 - attempt,
+        "times": 0,
+        "timesDone": 0,
+        "holdMs": 0,
+        "reachPercent": 0,
+        "flash": None,
+    } | more
+
+
 async def opened(visit: Visit, origin: str, gateway: Gateway) -> None:
     """Open the page over a gateway that is made up."""
     await visit.page.route("**/v1/capture**", gateway.answer)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.made_up import Gateway, Given, Lost, authentication, opened
+from tests.browser.made_up import Gateway, Given, Lost, authentication, opened, step
 from tests.browser.visit import Chromium, Visit
 from tests.envoy import Harness
 
@@ -13,25 +13,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
 Act = Callable[[Visit, Gateway], Awaitable[None]]
 AtTheCamera = Callable[..., None]
-
-
-def step(attempt: int = 1, **more: Any) -> dict[str, Any]:
-    """What an attempt that runs is answered with."""
-    return {
-        "state": "LIVENESS_STATE_RUNNING",
-        "prompt": "PROMPT_NEUTRAL",
-        "promptIndex": 0,
-        "promptCount": 5,
-        "promptWindowMs": 20000,
-        "hint": "HINT_UNSPECIFIED",
-        "attempt": attempt,
-        "attemptsLeft": 3 - attempt,
-        "times": 0,
-        "timesDone": 0,
-        "holdMs": 0,
-        "reachPercent": 0,
-        "flash": None,
-    } | more
 
 
 @pytest.fixture

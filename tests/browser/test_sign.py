@@ -28,7 +28,7 @@ def test_what_is_signed_is_what_was_opened_and_what_the_message_names(given: Sur
                 }
                 for title, content in (("Шарт", TEXT.encode()), ("Келісім", contract_pdf()))
             ]
-            operation = await bank.sign(signer.certificate, documents)
+            operation = await bank.sign(signer.certificate, documents, "LANGUAGE_KK")
             authentication, phone = operation["authentication"], bank.phone()
             await visit.open(authentication["captureUri"])
             await visit.page.get_by_text("құжаттарға қол қою").wait_for()
