@@ -4,6 +4,7 @@ import { Camera } from "./camera.js";
 import { code } from "./code.js";
 import { card } from "./documents.js";
 import { Interrupted, attempt } from "./liveness.js";
+import { number } from "./number.js";
 import * as screen from "./screen.js";
 import { button, clicked, cover, el, end, known, push, retry, say, show, spokenBy, told, waiting } from "./screen.js";
 import * as server from "./server.js";
@@ -185,7 +186,7 @@ async function enter() {
 async function step(current) {
   switch (current.state) {
     case "AUTHENTICATION_STATE_AWAITING_CONSENTS":
-      return consent(current);
+      return current.crossDevice ? number(current.applicationTitle) : consent(current);
     case "AUTHENTICATION_STATE_AWAITING_LIVENESS":
       await liveness();
       return server.look();

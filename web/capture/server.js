@@ -4,7 +4,7 @@
  * @typedef {{id: string, version: string, text: string}} Consent
  * @typedef {{title: string, contentSha256: string}} Doc base64 of the digest
  * @typedef {{purpose: string, state: string, consents: Consent[], documents: Doc[], applicationTitle: string,
- *   language?: string}} Authentication
+ *   language?: string, crossDevice?: boolean}} Authentication `crossDevice`: the number is still to be entered
  * @typedef {{colours: string[], everyMs: number, round: number}} Flash
  * @typedef {{state: string, prompt: string, promptIndex: number, promptCount: number, hint: string, attemptsLeft: number,
  *   times: number, timesDone: number, holdMs: number, reachPercent: number, flash: Flash | null}} Step
@@ -125,6 +125,8 @@ export const documentAt = (index) =>
 /** @param {Consent[]} consents @returns {Promise<Authentication>} */
 export const giveConsents = (consents) =>
   post("giveConsents", { consents: consents.map(({ id, version }) => ({ id, version })) });
+/** The same number may be sent again; a wrong one ends it. @param {string} number two digits @returns {Promise<Authentication>} */
+export const confirmMatch = (number) => post("confirmMatch", { number });
 /** @param {object} device @returns {Promise<Step>} */
 export const startLiveness = (device) => post("startLiveness", { device }, false);
 /**
