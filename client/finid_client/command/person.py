@@ -4,7 +4,6 @@ import contextlib
 import os
 import shlex
 import subprocess
-import sys
 import time
 import webbrowser
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from finid_client.returning import Begun, Pending
 O = TypeVar("O", auth.Authentication, esign.CertificateOrder, esign.CertificateChange, esign.Signature)  # noqa: E741
 
 _ASK_EVERY_S = 1.5
+_STANDARD_ERROR = 2
 _GONE = frozenset({auth.AUTHENTICATION_STATE_CANCELLED, auth.AUTHENTICATION_STATE_EXPIRED})
 
 
@@ -109,7 +109,7 @@ def _open(link: str) -> None:
         if link not in words:
             words.append(link)
         try:
-            subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True)  # noqa: S603
+            subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=_STANDARD_ERROR, start_new_session=True)  # noqa: S603
         except OSError as error:
             raise ConfigurationError(f"BROWSER does not start: {error.strerror}") from error
     elif not webbrowser.open(link):

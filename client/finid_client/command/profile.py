@@ -23,10 +23,15 @@ _NAME: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that can be set. `application` (applications/{id}) is who signed results must be for."""
+    """All that can be set.
+
+    `token_address` is where access tokens are, if not at `address`; `application` (applications/{id}) is who signed
+    results must be for.
+    """
 
     address: str = ""
     ca_file: str = ""
+    token_address: str = ""
     client_id: str = ""
     client_secret_file: str = ""
     redirect_uri: str = ""
@@ -43,7 +48,7 @@ class Settings:
         """Return a client. Raises ConfigurationError."""
         self.require("address", "client_id", "client_secret_file")
         credentials = Credentials.from_file(self.client_id, self.client_secret_file)
-        return Client(self.address, credentials, ca_file=self.ca_file or None)
+        return Client(self.address, credentials, ca_file=self.ca_file or None, token_address=self.token_address or None)
 
 
 NAMES: Final = tuple(field.name for field in fields(Settings))

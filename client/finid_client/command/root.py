@@ -21,6 +21,7 @@ from finid_client.errors import FinIdClientError
 @click.option("--profile", "profile_name", default="", help="A table of the profile file (or FINID_PROFILE).")
 @click.option("--address", help="https://host[:port] (or FINID_ADDRESS).")
 @click.option("--ca-file", help="PEM of the roots to trust instead of the system's (or FINID_CA_FILE).")
+@click.option("--token-address", help="Where access tokens are, if elsewhere (or FINID_TOKEN_ADDRESS).")
 @click.option("--client-id", help="The application's id (or FINID_CLIENT_ID).")
 @click.option("--client-secret-file", help="A file of mode 0600 with its secret (or FINID_CLIENT_SECRET_FILE).")
 @click.option("--redirect-uri", help="Registered for the application (or FINID_REDIRECT_URI).")
