@@ -61,7 +61,8 @@ def fill_portal(parts: Parts, database: Database) -> None:
         "FINID_OWNER_DATABASE_URL_FILE": str(_owner_url(parts.state, database)),
     }
     redirects = [f"--redirect-uri={uri}" for uri in (DEFAULT_REDIRECT_URI, parts.loopback_redirect_uri)]
-    _run("services.portal.sandbox", ["--secret-file", str(secret), "--policy", POLICY, *redirects], environment)
+    arguments = ["--secret-file", str(secret), "--policy", POLICY, "--webhook-uri", parts.webhook_uri]
+    _run("services.portal.sandbox", [*arguments, *redirects], environment)
 
 
 def _owner_url(state: State, database: Database) -> Path:

@@ -53,6 +53,11 @@ def receipt_keys(state: State) -> dict[str, Path]:
     return {issuer: state.secret(f"keys/receipts-{issuer}.pem", _new_ed25519_pem) for issuer in issuers}
 
 
+def gateway_key(state: State, use: str) -> Path:
+    """Return the Ed25519 key (PKCS#8 PEM) that the gateway signs with for one use. No pin names it."""
+    return state.secret(f"keys/gateway-{use}.pem", _new_ed25519_pem)
+
+
 def pins_file(state: State, keys: dict[str, Path], now: datetime) -> Path:
     """Return the pins of these keys, made anew when they are not of these keys or run out soon."""
     path = state.private("keys") / "pins.json"

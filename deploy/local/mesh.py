@@ -73,6 +73,7 @@ def prepare(settings: LocalSettings, state: State, display: Display) -> Prepared
         assets=assets.default_folder(),
         otlp_endpoint=settings.otlp_endpoint,
         log_level=settings.log_level,
+        webhook_uri=settings.webhook_uri,
     )
     server = None
     if not settings.database_url:

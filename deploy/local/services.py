@@ -34,6 +34,7 @@ class Parts:
     assets: Path
     otlp_endpoint: str = ""
     log_level: str = "info"
+    webhook_uri: str = ""
 
     @property
     def web_url(self) -> str:
@@ -105,6 +106,11 @@ def _auth_gateway(parts: Parts) -> dict[str, str]:
     spokes = [room for room in SERVICES if room != "auth_gateway"]
     return {
         "FINID_GATEWAY_KEY_FILE": parts.key("auth_gateway"),
+        "FINID_STATEMENT_KEY_FILE": str(keys.gateway_key(parts.state, "statement")),
+        "FINID_WEBHOOK_KEY_FILE": str(keys.gateway_key(parts.state, "webhook")),
+        # Receivers under development are on this machine, with a certificate of the mesh's own web root.
+        "FINID_WEBHOOK_NETWORKS": "127.0.0.0/8,::1/128",
+        "FINID_WEBHOOK_CA_FILE": str(parts.web.root),
         "FINID_PINS_FILE": str(parts.pins),
         "FINID_PAGE_URI": f"{parts.page_url}/capture",
         "FINID_TOKEN_ISSUER": parts.web_url,

@@ -20,10 +20,12 @@ class LocalSettings:
     # Where traces go (OTLP over gRPC); "" for nowhere.
     otlp_endpoint: str
     log_level: str
+    # Where the sandbox's application is told of state changes, https on loopback or outside; "" for nowhere.
+    webhook_uri: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "LocalSettings":
-        """Read FINID_STATE, FINID_PORT_BASE, DATABASE_URL, FINID_OTLP_ENDPOINT and FINID_LOG_LEVEL.
+        """Read FINID_STATE, FINID_PORT_BASE, DATABASE_URL, FINID_OTLP_ENDPOINT, FINID_LOG_LEVEL, FINID_WEBHOOK_URI.
 
         Raises LocalMeshError naming the setting that is wrong.
         """
@@ -36,4 +38,5 @@ class LocalSettings:
             database_url=environment.get("DATABASE_URL", ""),
             otlp_endpoint=environment.get("FINID_OTLP_ENDPOINT", ""),
             log_level=environment.get("FINID_LOG_LEVEL", "info"),
+            webhook_uri=environment.get("FINID_WEBHOOK_URI", ""),
         )

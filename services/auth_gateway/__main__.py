@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import random
 
 from finid.auth.v1 import auth_pb2, auth_pb2_grpc
 from finid.capture.v1 import capture_pb2, capture_pb2_grpc
@@ -31,8 +32,12 @@ from services.auth_gateway.servicer.esign import ESignServicer
 from services.auth_gateway.servicer.finid import FinIdServicer
 from services.auth_gateway.servicer.front import Front
 from services.auth_gateway.servicer.pki import PkiServicer
+from services.auth_gateway.servicer.webhooks import WebhookDesk
 from services.auth_gateway.settings import Settings
+from services.auth_gateway.statements import KeyUse, SigningKey, StatementKey
 from services.auth_gateway.store import Store
+from services.auth_gateway.webhook_store import WebhookStore
+from services.auth_gateway.webhooks import Webhooks
 
 # Twenty documents of 10 MiB would not fit: a signature's documents together stay below this.
 _MAX_MESSAGE_KIB = 32 * 1024
@@ -61,6 +66,19 @@ async def main() -> None:
     )
     portal = peers.PortalPeer(connect(settings, "portal", settings.peer_portal))
 
+    statement_key = StatementKey.from_pem(settings.statement_key_file.read_bytes())
+    webhook_key = SigningKey.from_pem(settings.webhook_key_file.read_bytes())
+    own_keys = {KeyUse.STATEMENT: statement_key, KeyUse.WEBHOOK: webhook_key}
+    webhook_store = WebhookStore(database)
+    webhooks = Webhooks(
+        outbox=webhook_store,
+        portal=portal,
+        key=webhook_key,
+        egress=settings.webhook_egress(),
+        now=_now,
+        chance=random.SystemRandom().random,
+    )
+    webhook_desk = WebhookDesk(webhook_store, Seal(derive(key, "webhook-page")))
     consents = ConsentBook(settings.consents_file)
     links = CaptureLinks(derive(key, "capture-link"), settings.page_uri)
     completion = Completion(store, Consumers(registry, otp, signer, ca, documents), _now)
@@ -84,7 +102,7 @@ async def main() -> None:
             pace=Pace(),
         ),
         flow=Flow(store, Spokes(liveness, facematch, otp), completion, _now, Pace()),
-        results=Results(store, _now),
+        results=Results(store, _now, statement_key),
         links=links,
         request_key=derive(key, "request-digest"),
     )
@@ -104,13 +122,13 @@ async def main() -> None:
         probes=[Probe("database", database.probe)],
         max_message_kib=_MAX_MESSAGE_KIB,
     )
-    auth_pb2_grpc.add_FinIdServiceServicer_to_server(FinIdServicer(desk), server.grpc)
+    auth_pb2_grpc.add_FinIdServiceServicer_to_server(FinIdServicer(desk, webhook_desk), server.grpc)
     capture_pb2_grpc.add_CaptureServiceServicer_to_server(CaptureServicer(desk, documents), server.grpc)
     esign_pb2_grpc.add_ESignServiceServicer_to_server(ESignServicer(desk, documents, ca), server.grpc)
-    pki_pb2_grpc.add_PkiServiceServicer_to_server(PkiServicer(ca, published, _now), server.grpc)
+    pki_pb2_grpc.add_PkiServiceServicer_to_server(PkiServicer(ca, published, own_keys, _now), server.grpc)
     server.reflect(*files)
     try:
-        await server.run(completion.resume)
+        await server.run(completion.resume, webhooks.run)
     finally:
         await database.close()
 

@@ -125,7 +125,8 @@ class Authentication:
 
     `subject` is a keyed pseudonym of the person, the same over all applications, for limits. `consents` are the texts
     that the transaction commits to, as they are shown. `person` is the released data of a successful IDENTIFY,
-    `outcome` the name of what was made.
+    `outcome` the name of what was made. `cross_device`: begun on another device than the page's; `number_due`: the
+    number shown there is still to be entered on the page. `notifies`: its application is told of its states.
     """
 
     name: str
@@ -150,6 +151,9 @@ class Authentication:
     person: Mapping[str, str] = field(default_factory=dict, repr=False)
     finished_at: datetime.datetime | None = None
     result_read_at: datetime.datetime | None = None
+    cross_device: bool = False
+    number_due: bool = False
+    notifies: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "transaction", transaction.parse(self.transaction_bytes))

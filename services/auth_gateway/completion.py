@@ -24,6 +24,7 @@ from services.auth_gateway.authentication import (
 )
 from services.auth_gateway.ports import Ca, Documents, Missing, Otp, Registry, Signer, Supplies
 from services.auth_gateway.records import Certificate, Records
+from services.auth_gateway.released import within
 
 # A run ends before its lease, so that no two ever work on one authentication.
 _LEASE_S = 20.0
@@ -233,7 +234,7 @@ class Completion:
 
     async def _identify(self, current: Authentication) -> Outcome:
         released = await self._consumers.registry.release(_request_id(current), _bundle(current))
-        return Outcome(person=released.person)
+        return Outcome(person=within(current.transaction.scopes, released.person))
 
     async def _issue(self, current: Authentication) -> Outcome:
         request_id, bundle = _request_id(current), _bundle(current)

@@ -365,6 +365,7 @@ class Creation:
             return_to=ask.return_to,
             created_at=now,
             expires_at=expires_at,
+            notifies=bool(application.webhook_uri),
         )
         resource, preparation = operation or ("", "")
         vouched = await self._vouch(preparation, transaction_bytes) if preparation else ""

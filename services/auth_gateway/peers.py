@@ -481,4 +481,5 @@ class PortalPeer:
             scopes=frozenset(auth_pb2.Scope.Name(item).removeprefix("SCOPE_").lower() for item in answer.scopes),
             redirect_uris=frozenset(answer.redirect_uris),
             policy=answer.policy,
+            webhook_uri=answer.webhook_uri,
         )

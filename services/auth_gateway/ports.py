@@ -431,6 +431,7 @@ class Application:
     scopes: frozenset[str]
     redirect_uris: frozenset[str]
     policy: str
+    webhook_uri: str = ""
 
 
 class Portal(Protocol):

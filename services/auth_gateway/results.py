@@ -16,6 +16,7 @@ from services.auth_gateway.authentication import (
     WrongStateError,
 )
 from services.auth_gateway.records import Records
+from services.auth_gateway.statements import RESULT_TYP, StatementKey, result_claims
 
 # An answer that got lost may be asked for again; later, a used code is worth nothing.
 _REPEAT = datetime.timedelta(minutes=5)
@@ -24,9 +25,10 @@ _REPEAT = datetime.timedelta(minutes=5)
 class Results:
     """Hands out verdicts: on the hosted channel only to who holds the person's one-time code and the PKCE verifier."""
 
-    def __init__(self, records: Records, now: Callable[[], datetime.datetime]) -> None:
+    def __init__(self, records: Records, now: Callable[[], datetime.datetime], statement_key: StatementKey) -> None:
         self._records = records
         self._now = now
+        self._statement_key = statement_key
 
     async def open_capture(self, token: str, session: str) -> str | None:
         """Exchange a link's token for a session, once; return the authentication's name, None if it is not valid."""
@@ -56,6 +58,10 @@ class Results:
         now = self._now()
         if not await self._records.read_result_by_code(current.name, capture.secret_sha256(code), now, now - _REPEAT):
             raise ResultCodeInvalidError("The one-time code is wrong or used.")
+
+    def statement(self, finished: Authentication) -> str:
+        """Return the signed result of a finished authentication, the same each time."""
+        return self._statement_key.sign(RESULT_TYP, result_claims(finished))
 
     def evidence(self, current: Authentication) -> Bundle:
         """Return the transaction, its openings and the receipts of a success, once its result has been read."""

@@ -29,16 +29,31 @@ from services.auth_gateway.records import (
     TooManyAuthenticationsError,
 )
 
+
+def _told(update: str) -> str:
+    """Return a statement that changes a state and, where its application is told of that, writes what is to be told.
+
+    Both or neither: there is no change without its message (webhooks.py), and no message without its change.
+    """
+    return f"""
+WITH changed AS ({update}RETURNING name, application, state, notifies), told AS (
+    INSERT INTO auth_gateway.webhook (authentication, state, application)
+    SELECT name, state, application FROM changed WHERE notifies
+)
+SELECT name FROM changed
+"""  # noqa: S608  statements are constants
+
+
 _COLUMNS = """name, application, state, language, subject, transaction, openings, redirect_uri, return_state,
     code_challenge, created_at, expires_at, preparation_receipt, state_record, liveness_receipt, face_match, sms_otp,
     key_attestation, consents, liveness_session, challenge, scores, verdict, reason, outcome, person, finished_at,
-    result_read_at"""
+    result_read_at, cross_device, number_due, notifies"""
 
 _INSERT = """
 INSERT INTO auth_gateway.authentication (name, application, state, language, subject, transaction, txn, openings,
     consents, redirect_uri, return_state, code_challenge, created_at, expires_at, preparation_receipt, state_record,
-    photo_jwe, capture_token_sha256)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18
+    photo_jwe, capture_token_sha256, cross_device, number_due, notifies)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $20, $20, $21
 WHERE (SELECT count(*) FROM auth_gateway.authentication AS other WHERE other.subject = $5 AND other.expires_at > $13
     AND other.state IN ('AWAITING_CONSENTS', 'AWAITING_LIVENESS', 'AWAITING_CODE')) < $19
 """
@@ -64,10 +79,10 @@ SELECT name, application, authentication, preparation FROM auth_gateway.operatio
 _GET = f"SELECT {_COLUMNS} FROM auth_gateway.authentication WHERE name = $1"  # noqa: S608  columns are a constant
 _OF_SESSION = f"{_GET} AND capture_session_sha256 = $2"
 _PHOTO = "SELECT photo_jwe FROM auth_gateway.authentication WHERE name = $1 AND state = 'AWAITING_LIVENESS'"
-_GIVE_CONSENTS = """
+_GIVE_CONSENTS = _told("""
 UPDATE auth_gateway.authentication SET state = 'AWAITING_LIVENESS', consented_at = $2
 WHERE name = $1 AND state = 'AWAITING_CONSENTS' AND expires_at > $2
-"""
+""")
 _START_LIVENESS = """
 UPDATE auth_gateway.authentication SET liveness_session = $2
 WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND expires_at > $3
@@ -76,28 +91,28 @@ _DROP_LIVENESS = """
 UPDATE auth_gateway.authentication SET liveness_session = ''
 WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND liveness_session = $2
 """
-_ACCEPT_BIOMETRICS = """
+_ACCEPT_BIOMETRICS = _told("""
 UPDATE auth_gateway.authentication
 SET state = 'AWAITING_CODE', liveness_receipt = $3, face_match = $4, scores = $5, photo_jwe = ''
 WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND liveness_session = $2 AND expires_at > $6
-"""
-_ACCEPT_BIOMETRICS_ALONE = """
+""")
+_ACCEPT_BIOMETRICS_ALONE = _told("""
 UPDATE auth_gateway.authentication
 SET state = 'COMPLETING', liveness_receipt = $3, face_match = $4, scores = $5, photo_jwe = '', lease_ends_at = $7
 WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND liveness_session = $2 AND expires_at > $6
-"""
+""")
 _SEND_CODE = """
 UPDATE auth_gateway.authentication SET challenge = $2 WHERE name = $1 AND state = 'AWAITING_CODE' AND expires_at > $3
 """
-_FAIL = """
+_FAIL = _told("""
 UPDATE auth_gateway.authentication
 SET state = 'FINISHED', verdict = 'FAILURE', reason = $3, finished_at = $4, photo_jwe = ''
 WHERE name = $1 AND state = $2 AND state IN ('AWAITING_LIVENESS', 'AWAITING_CODE')
-"""
-_ACCEPT_CODE = """
+""")
+_ACCEPT_CODE = _told("""
 UPDATE auth_gateway.authentication SET state = 'COMPLETING', sms_otp = $3, lease_ends_at = $5
 WHERE name = $1 AND state = 'AWAITING_CODE' AND challenge = $2 AND expires_at > $4
-"""
+""")
 _LEASE = """
 UPDATE auth_gateway.authentication SET lease_ends_at = $3
 WHERE name = $1 AND state = 'COMPLETING' AND lease_ends_at <= $2 AND $2 < $3
@@ -109,23 +124,23 @@ WHERE name = $1 AND state = 'COMPLETING' AND lease_ends_at = $2
 _ATTEST_KEY = """
 UPDATE auth_gateway.authentication SET key_attestation = $2 WHERE name = $1 AND state = 'COMPLETING'
 """
-_SUCCEED = """
+_SUCCEED = _told("""
 UPDATE auth_gateway.authentication
 SET state = 'FINISHED', verdict = 'SUCCESS', outcome = $3, person = $4, finished_at = $5
 WHERE name = $1 AND state = 'COMPLETING' AND lease_ends_at = $2
-"""
-_REFUSE = """
+""")
+_REFUSE = _told("""
 UPDATE auth_gateway.authentication SET state = 'FINISHED', verdict = 'FAILURE', reason = $3, finished_at = $4
 WHERE name = $1 AND state = 'COMPLETING' AND lease_ends_at = $2
-"""
-_CANCEL = """
+""")
+_CANCEL = _told("""
 UPDATE auth_gateway.authentication SET state = 'CANCELLED', photo_jwe = ''
 WHERE name = $1 AND state IN ('AWAITING_CONSENTS', 'AWAITING_LIVENESS', 'AWAITING_CODE')
-"""
-_EXPIRE = """
+""")
+_EXPIRE = _told("""
 UPDATE auth_gateway.authentication SET state = 'EXPIRED', photo_jwe = ''
 WHERE state IN ('AWAITING_CONSENTS', 'AWAITING_LIVENESS', 'AWAITING_CODE') AND expires_at <= $1
-"""
+""")
 _INTERRUPTED = """
 SELECT name FROM auth_gateway.authentication WHERE state = 'COMPLETING' AND lease_ends_at <= $1
 ORDER BY lease_ends_at LIMIT 20
@@ -228,7 +243,13 @@ class Store:
                 )
                 await transaction.run(_LOCK_SUBJECT, authentication.subject)
                 if not await transaction.run(
-                    _INSERT, *self._values(authentication), photo_jwe, capture_token_sha256, max_open
+                    _INSERT,
+                    *self._values(authentication),
+                    photo_jwe,
+                    capture_token_sha256,
+                    max_open,
+                    authentication.cross_device,
+                    authentication.notifies,
                 ):
                     raise TooManyAuthenticationsError(
                         "Too many authentications of this person are open.", retry_after_s=60.0
@@ -331,6 +352,9 @@ class Store:
             person=json.loads(self._seal.open(bytes(person), column="person", row=name)) if person else {},
             finished_at=row["finished_at"],
             result_read_at=row["result_read_at"],
+            cross_device=row["cross_device"],
+            number_due=row["number_due"],
+            notifies=row["notifies"],
         )
 
     async def give_consents(self, name: str, at: datetime.datetime) -> bool:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
+from mesh.egress import Egress
 from mesh.errors import FieldViolation, InvalidArgumentError
 from services.documents import digests
 from services.documents.digests import Digesting
-from services.documents.egress import Egress
 from services.documents.errors import ContentUnreadableError, DocumentNotFoundError
 from services.documents.fetching import MAX_ROUNDS, NOTHING, Fetching
 from services.documents.inspector import Inspector

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mesh import telemetry
-from services.documents.egress import Egress, EgressRefusedError
+from mesh.egress import Egress, EgressRefusedError
 from services.documents.wanted import Kind, Wanted
 
 MAX_FETCHES: Final = 12

@@ -8,8 +8,8 @@ from cryptography.x509 import load_pem_x509_certificates
 from obstore.store import LocalStore, ObjectStore, S3Store
 from pydantic import AfterValidator, Field, model_validator
 
+from mesh.egress import Egress, rule_of
 from mesh.settings import KeyFile, MeshSettings, PublicFile, SecretFile, read_secret
-from services.documents.egress import Egress, rule_of
 
 if TYPE_CHECKING:  # obstore has it for type checkers only
     from obstore.store import S3Config

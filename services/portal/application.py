@@ -23,7 +23,10 @@ class Service(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """An application as the Operator approved it. `scopes` are the personal data it may ask for."""
+    """An application as the Operator approved it. `scopes` are the personal data it may ask for.
+
+    `webhook_uri` is where it is told of state changes, "" for nowhere.
+    """
 
     name: str
     client_id: str
@@ -34,6 +37,7 @@ class Application:
     scopes: tuple[str, ...]
     redirect_uris: tuple[str, ...]
     policy: str
+    webhook_uri: str = ""
 
     @property
     def services(self) -> tuple[Service, ...]:

@@ -59,7 +59,9 @@ def ensure_secret(path: Path) -> str:
     return secret
 
 
-async def seed(settings: SandboxSettings, secret: str, redirect_uris: tuple[str, ...], policy: str) -> None:
+async def seed(
+    settings: SandboxSettings, secret: str, redirect_uris: tuple[str, ...], policy: str, webhook_uri: str
+) -> None:
     """Put participant, application and secret into the database."""
     application = Application(
         name=APPLICATION,
@@ -71,6 +73,7 @@ async def seed(settings: SandboxSettings, secret: str, redirect_uris: tuple[str,
         scopes=("name", "birth_date", "document"),
         redirect_uris=redirect_uris,
         policy=policy,
+        webhook_uri=webhook_uri,
     )
     secret_hmac = SecretHash(read_key(settings.client_secret_key_file)).of(CLIENT_ID, secret)
     database = await Database.open(read_secret(settings.owner_database_url_file), service="portal-sandbox")
@@ -81,6 +84,12 @@ async def seed(settings: SandboxSettings, secret: str, redirect_uris: tuple[str,
         await database.close()
 
 
+def _webhook_uri(text: str) -> str:
+    if text and not text.startswith("https://"):
+        raise argparse.ArgumentTypeError("must be https")
+    return text
+
+
 def main() -> None:
     """Make the sandbox's participant."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -89,11 +98,16 @@ def main() -> None:
     parser.add_argument(
         "--policy", default=DEFAULT_POLICY, choices=POLICIES, help="the biometric policy of its authentications"
     )
+    parser.add_argument(
+        "--webhook-uri", default="", type=_webhook_uri, help="https; is told of state changes, nobody is without it"
+    )
     arguments = parser.parse_args()
     redirect_uris = tuple(arguments.redirect_uri or (DEFAULT_REDIRECT_URI,))
     try:
         settings = SandboxSettings()
-        asyncio.run(seed(settings, ensure_secret(arguments.secret_file), redirect_uris, arguments.policy))
+        asyncio.run(
+            seed(settings, ensure_secret(arguments.secret_file), redirect_uris, arguments.policy, arguments.webhook_uri)
+        )
     except (OSError, ValueError, FinIdError) as error:
         sys.exit(f"the sandbox's participant was not made: {error}")
     sys.stdout.write(

@@ -45,4 +45,5 @@ class PortalServicer(rpc.PortalServiceServicer):
             scopes=[auth_pb2.Scope.Value(f"SCOPE_{scope.upper()}") for scope in found.scopes],
             redirect_uris=found.redirect_uris,
             policy=found.policy,
+            webhook_uri=found.webhook_uri,
         )

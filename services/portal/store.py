@@ -17,6 +17,7 @@ class ApplicationStore:
 
     _GET = """
         SELECT a.name, a.client_id, a.title, a.channels, a.purposes, a.scopes, a.redirect_uris, a.policy,
+               a.webhook_uri,
                CASE WHEN p.state = 'ACTIVE' THEN a.state ELSE 'SUSPENDED' END AS state
         FROM portal.applications AS a JOIN portal.participants AS p ON p.name = a.participant
         WHERE a.name = $1"""
@@ -41,6 +42,7 @@ class ClientStore:
 
     _FIND = """
         SELECT a.name, a.client_id, a.title, a.channels, a.purposes, a.scopes, a.redirect_uris, a.policy,
+               a.webhook_uri,
                CASE WHEN p.state = 'ACTIVE' THEN a.state ELSE 'SUSPENDED' END AS state,
                ARRAY(SELECT s.secret_hmac FROM portal.client_secrets AS s
                      WHERE s.client_id = a.client_id AND (s.retired_at IS NULL OR s.retired_at > $2)
@@ -95,11 +97,13 @@ class SandboxRegister:
         ON CONFLICT (name) DO NOTHING"""
     _PUT_APPLICATION = """
         INSERT INTO portal.applications (
-            name, participant, client_id, title, state, channels, purposes, scopes, redirect_uris, policy, created_at
-        ) VALUES ($1, $2, $3, $4, 'ACTIVE', $5, $6, $7, $8, $9, $10)
+            name, participant, client_id, title, state, channels, purposes, scopes, redirect_uris, policy, created_at,
+            webhook_uri
+        ) VALUES ($1, $2, $3, $4, 'ACTIVE', $5, $6, $7, $8, $9, $10, $11)
         ON CONFLICT (name) DO UPDATE SET
             title = EXCLUDED.title, channels = EXCLUDED.channels, purposes = EXCLUDED.purposes,
-            scopes = EXCLUDED.scopes, redirect_uris = EXCLUDED.redirect_uris, policy = EXCLUDED.policy"""
+            scopes = EXCLUDED.scopes, redirect_uris = EXCLUDED.redirect_uris, policy = EXCLUDED.policy,
+            webhook_uri = EXCLUDED.webhook_uri"""
     _ADD_CREDENTIAL = """
         INSERT INTO portal.client_secrets (secret_hmac, client_id, created_at) VALUES ($1, $2, $3)
         ON CONFLICT (secret_hmac) DO NOTHING"""
@@ -125,6 +129,7 @@ class SandboxRegister:
                 list(application.redirect_uris),
                 application.policy,
                 now,
+                application.webhook_uri,
             )
             await transaction.run(self._ADD_CREDENTIAL, secret_hmac, application.client_id, now)
             await transaction.run(self._RETIRE_OTHERS, secret_hmac, application.client_id, now)
@@ -141,4 +146,5 @@ def _application(row: Row) -> Application:
         scopes=tuple(row["scopes"]),
         redirect_uris=tuple(row["redirect_uris"]),
         policy=row["policy"],
+        webhook_uri=row["webhook_uri"],
     )

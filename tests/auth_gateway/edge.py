@@ -21,6 +21,7 @@ from mesh.server import Server, callers
 from mesh.settings import MeshSettings
 from mesh.status import PeerError
 from services.auth_gateway.servicer.pki import PkiServicer
+from services.auth_gateway.statements import KeyUse
 from services.portal.application import Service
 from tests.auth_gateway.fakes import APPLICATION
 from tests.auth_gateway.room import Room
@@ -76,8 +77,10 @@ async def running(room: Room, folder: Path) -> AsyncIterator[Edge]:
     auth_pb2_grpc.add_FinIdServiceServicer_to_server(api.finid, server.grpc)
     capture_pb2_grpc.add_CaptureServiceServicer_to_server(api.capture, server.grpc)
     esign_pb2_grpc.add_ESignServiceServicer_to_server(api.esign, server.grpc)
+    own_keys = {KeyUse.STATEMENT: room.statement_key, KeyUse.WEBHOOK: room.webhook_key}
     pki_pb2_grpc.add_PkiServiceServicer_to_server(
-        PkiServicer(room.ca, world.pins(), lambda: datetime.now(UTC)), server.grpc
+        PkiServicer(room.ca, world.pins(), own_keys, lambda: datetime.now(UTC)),
+        server.grpc,
     )
     task = asyncio.create_task(server.run())
     await _serving(settings.health_listen)

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 import services.auth_gateway
 from mesh import base64url
 from mesh.names import new_id
@@ -22,7 +24,9 @@ from services.auth_gateway.pace import Pace
 from services.auth_gateway.ports import DocumentFormat, NewDocument
 from services.auth_gateway.records import Certificate, Request
 from services.auth_gateway.results import Results
+from services.auth_gateway.statements import SigningKey, StatementKey
 from services.auth_gateway.store import Store
+from services.auth_gateway.webhook_store import WebhookStore
 from tests.auth_gateway.fakes import (
     APPLICATION,
     CODE,
@@ -84,7 +88,10 @@ class Room:
             self.clock.now,
             self.pace,
         )
-        self.results = Results(self.store, self.clock.now)
+        self.webhook_store = WebhookStore(self.store._database)
+        self.webhook_key = SigningKey(Ed25519PrivateKey.from_private_bytes(digest_of("webhook key")))
+        self.statement_key = StatementKey(Ed25519PrivateKey.from_private_bytes(digest_of("statement key")))
+        self.results = Results(self.store, self.clock.now, self.statement_key)
         self.creation = Creation(
             env=Env.SANDBOX,
             key=self.key,
@@ -113,7 +120,9 @@ class Room:
         assert found is not None
         return found
 
-    async def identify(self, ask: Ask | None = None, scopes: tuple[str, ...] = ("name",)) -> Authentication:
+    async def identify(
+        self, ask: Ask | None = None, scopes: tuple[str, ...] = ("name", "birth_date")
+    ) -> Authentication:
         """A new authentication."""
         return await self.get(await self.creation.identify(ask or ask_of(), scopes))
 

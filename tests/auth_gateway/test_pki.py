@@ -144,13 +144,24 @@ async def test_the_keys_of_receipts_are_published_with_what_they_are_pinned_for(
     body = await edge.pki().GetReceiptKeys(pki.GetReceiptKeysRequest())
     assert body.content_type == "application/jwk-set+json"
     keys = json.loads(body.data)["keys"]
-    assert {(key["finid_factor"], key["finid_issuer"]) for key in keys} >= {
+    assert {(key.get("finid_factor"), key["finid_issuer"]) for key in keys} >= {
         ("STATE_RECORD", "registry"),
         ("KEY_ATTESTATION", "signer"),
     }
     pins = {(pin.kid, pin.factor.value) for pin in edge.world.pins().pins}
-    assert {(key["kid"], key["finid_factor"]) for key in keys} == pins
+    assert {(key["kid"], key["finid_factor"]) for key in keys if key["finid_use"] == "receipt"} == pins
     assert {(key["kty"], key["crv"], key["alg"], key["finid_env"]) for key in keys} == {
         ("OKP", "Ed25519", "EdDSA", "sandbox")
     }
     assert not any("d" in key for key in keys)
+
+
+async def test_the_gateways_own_keys_are_published_for_their_use_and_for_no_factor(edge: Edge) -> None:
+    keys = json.loads((await edge.pki().GetReceiptKeys(pki.GetReceiptKeysRequest())).data)["keys"]
+    own = {key["finid_use"]: key for key in keys if key["finid_use"] != "receipt"}
+    assert {use: key["kid"] for use, key in own.items()} == {
+        "statement": edge.room.statement_key.kid,
+        "webhook": edge.room.webhook_key.kid,
+    }
+    assert not any("finid_factor" in key for key in own.values())
+    assert {key["finid_issuer"] for key in own.values()} == {"auth_gateway"}

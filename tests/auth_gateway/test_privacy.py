@@ -149,6 +149,7 @@ async def test_a_day_leaves_nothing_personal_in_logs_spans_errors_and_tables(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    edge.room.portal.becomes(webhook_uri="https://bank.example/events")
     day = Day(edge)
     with structlog.testing.capture_logs() as lines:  # as they were written, before telemetry filters them
         await day.pass_by()
@@ -156,7 +157,7 @@ async def test_a_day_leaves_nothing_personal_in_logs_spans_errors_and_tables(
     with psycopg.connect(made.owner_url) as owner:
         tables = [
             owner.execute(f"SELECT t::text FROM auth_gateway.{table} AS t").fetchall()  # noqa: S608  a constant
-            for table in ("authentication", "certificate", "operation", "request", "journal")
+            for table in ("authentication", "certificate", "operation", "request", "journal", "webhook")
         ]
     assert len(lines) > 20
     assert len(spans.texts) > 20

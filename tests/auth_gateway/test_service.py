@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from finid.auth.v1 import auth_pb2, auth_pb2_grpc
 from finid.capture.v1 import capture_pb2, capture_pb2_grpc
 from finid.esign.v1 import esign_pb2, esign_pb2_grpc
@@ -23,14 +25,27 @@ from tests.mtls import Authority, free_port
 SPOKES = ("liveness", "facematch", "otp", "registry", "documents", "ca", "signer", "portal")
 
 
+def ed25519_pem() -> str:
+    key = Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
 def environment(folder: Path, database_url: str) -> dict[str, str]:
     World().write_files(folder)
-    for name, content in {"gateway.key": base64url.encode(digest_of("key")), "database.url": database_url}.items():
+    files = {
+        "gateway.key": base64url.encode(digest_of("key")),
+        "database.url": database_url,
+        "statement.pem": ed25519_pem(),
+        "webhook.pem": ed25519_pem(),
+    }
+    for name, content in files.items():
         (folder / name).write_text(content)
         (folder / name).chmod(0o400)
     return {
         "FINID_DATABASE_URL_FILE": str(folder / "database.url"),
         "FINID_GATEWAY_KEY_FILE": str(folder / "gateway.key"),
+        "FINID_STATEMENT_KEY_FILE": str(folder / "statement.pem"),
+        "FINID_WEBHOOK_KEY_FILE": str(folder / "webhook.pem"),
         "FINID_PINS_FILE": str(folder / "pins.json"),
         "FINID_PAGE_URI": "https://id.example/capture",
         "FINID_TOKEN_ISSUER": "https://id.example",
@@ -67,6 +82,7 @@ async def test_it_serves_without_its_spokes_says_so_and_notices_the_loss_of_its_
     assert told(await refused(pki.GetRootCrl(pki_pb2.GetRootCrlRequest(), timeout=5))) == away
     keys = await pki.GetReceiptKeys(pki_pb2.GetReceiptKeysRequest(), timeout=5)
     assert b'"finid_factor": "SMS_OTP"' in keys.data
+    assert b'"finid_use": "statement"' in keys.data
     opened = page.OpenCapture(capture_pb2.OpenCaptureRequest(token="x" * 43), timeout=5)
     assert told(await refused(opened)) == ("UNAUTHENTICATED", "CAPTURE_TOKEN_INVALID")
 
@@ -99,6 +115,10 @@ async def test_it_serves_without_its_spokes_says_so_and_notices_the_loss_of_its_
         ("FINID_PEER_LIVENESS", ""),
         ("FINID_GATEWAY_KEY_FILE", "short"),
         ("FINID_PINS_FILE", "/nowhere"),
+        ("FINID_STATEMENT_KEY_FILE", "/nowhere"),
+        ("FINID_WEBHOOK_KEY_FILE", "/nowhere"),
+        ("FINID_WEBHOOK_NETWORKS", "10.0.0.1/8"),
+        ("FINID_WEBHOOK_CA_FILE", "/nowhere"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(
@@ -125,3 +145,27 @@ def test_wrong_settings_are_refused_by_name(
         Settings.load()
     assert stopped.value.code == 78
     assert name in capsys.readouterr().err
+
+
+def test_webhooks_reach_private_networks_in_development_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certificate, key = Authority(tmp_path).issue("auth_gateway")
+    for setting, text in (
+        environment(tmp_path, "postgresql://x")
+        | {
+            "FINID_ENV": "production",
+            "FINID_LISTEN": "127.0.0.1:1",
+            "FINID_HEALTH_LISTEN": "127.0.0.1:2",
+            "FINID_TLS_CERTIFICATE_FILE": str(certificate),
+            "FINID_TLS_KEY_FILE": str(key),
+            "FINID_TLS_CA_FILE": str(tmp_path / "root.pem"),
+            "FINID_WEBHOOK_CA_FILE": str(tmp_path / "root.pem"),
+        }
+    ).items():
+        monkeypatch.setenv(setting, text)
+    assert Settings.load().webhook_egress() is not None
+    monkeypatch.setenv("FINID_WEBHOOK_NETWORKS", "127.0.0.0/8")
+    with pytest.raises(SystemExit):
+        Settings.load()
+    assert "FINID_WEBHOOK_NETWORKS is for development; production refuses it" in capsys.readouterr().err

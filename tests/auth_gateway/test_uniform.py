@@ -16,6 +16,7 @@ from mesh.transaction import Channel
 from services.auth_gateway.authentication import Authentication
 from services.auth_gateway.ports import Frame
 from services.auth_gateway.servicer import answers
+from services.auth_gateway.statements import result_claims
 from services.auth_gateway.store import Store
 from tests.auth_gateway.fakes import (
     CODE,
@@ -97,6 +98,7 @@ class Prober:
             await self.sees("code", room.flow.send_code(await room.get(name)))
             await self.sees("verify", room.flow.verify_code(await room.get(name), CODE))
         await self.sees("read", self._read(name))
+        await self.sees("statement", self._statement(name))
         await self.sees("evidence", self._evidence(name))
         await self.sees("cancel", room.flow.cancel(await room.get(name)))
         await self.sees("issue", room.creation.issue(ask_of(iin=self.iin), "individual-sign"))
@@ -108,7 +110,12 @@ class Prober:
     async def _read(self, name: str) -> object:
         item = await self.room.get(name)
         await self.room.results.read(item, "", "")
-        return answers.result(await self.room.get(name))
+        return answers.result(await self.room.get(name), "")
+
+    async def _statement(self, name: str) -> object:
+        claims = result_claims(await self.room.get(name))
+        named_or_timed = {"sub", "jti", "txn", "created_at", "finished_at", "iat"}
+        return [(claim, value) for claim, value in claims.items() if claim not in named_or_timed]
 
     async def _evidence(self, name: str) -> object:
         return list(self.room.results.evidence(await self.room.get(name)).receipts)

@@ -129,6 +129,7 @@ def test_every_refusal_of_the_precondition_stands_on_the_page_and_no_other() -> 
 
 def test_every_reason_of_a_failed_verdict_stands_on_the_page_and_no_other() -> None:
     assert [words(row)[0] for row in PAGE["Verdicts"]] == [reason.value for reason in FailureReason]
+    assert [row for row in PAGE["Verdicts"] if not all(cell.strip() for cell in row)] == []  # each says what to do
 
 
 def test_every_error_of_the_token_endpoint_stands_on_the_page_and_no_other() -> None:

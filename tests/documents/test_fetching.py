@@ -17,8 +17,8 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID as Access
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from mesh.egress import Egress, Rule
 from mesh.worker.pool import WorkerPool
-from services.documents.egress import Egress, Rule
 from services.documents.fetching import MAX_FETCHES, Fetching
 from services.documents.inspector import InspectionFailedError, Inspector
 from services.documents.preparation import Format, NewDocument

@@ -99,6 +99,7 @@ CASES = {
     "the repeat of a create": Case(CREATE, lambda scene: scene.create, "OK"),
     "an empty list of documents": Case("ESignService.ListDocuments", fixed(), "OK"),
     "a page of one document": Case("ESignService.ListDocuments", fixed(pageSize=1), "OK"),
+    "an empty list of webhooks": Case("FinIdService.ListWebhookDeliveries", fixed(), "OK"),
     "the issuing CA's list": Case("PkiService.GetIssuingCrl", fixed(), "OK", token=nobody),
     "the root's list": Case("PkiService.GetRootCrl", fixed(), "OK", token=nobody),
     "the issuing CA": Case("PkiService.GetIssuingCertificate", fixed(), "OK", token=nobody),
@@ -138,6 +139,12 @@ CASES = {
     ),
     "an unknown document": Case(
         "ESignService.DownloadDocument", fixed(name=f"documents/{NOBODYS}"), "NOT_FOUND", "DOCUMENT_NOT_FOUND"
+    ),
+    "an unknown webhook": Case(
+        "FinIdService.RedeliverWebhook",
+        fixed(name=f"webhookDeliveries/{NOBODYS}-FINISHED"),
+        "NOT_FOUND",
+        "WEBHOOK_DELIVERY_NOT_FOUND",
     ),
     "a signature with a certificate that nobody has": Case(
         SIGN,
@@ -190,6 +197,9 @@ CASES = {
     ),
     "a page token of nobody's": Case(
         "ESignService.ListDocuments", fixed(pageToken="AAAA"), "INVALID_ARGUMENT", "PAGE_TOKEN_INVALID"
+    ),
+    "a page token of nobody's, for webhooks": Case(
+        "FinIdService.ListWebhookDeliveries", fixed(pageToken="AAAA"), "INVALID_ARGUMENT", "INVALID_REQUEST"
     ),
     "a profile that is none": Case(ISSUE, esign(profile="Not A Profile"), "INVALID_ARGUMENT", "INVALID_REQUEST"),
     "no documents to sign": Case(

@@ -30,6 +30,8 @@ from tests.mtls import Authority, free_port
 
 pytestmark = pytest.mark.postgres
 
+WEBHOOK_URI = "https://bank.example/finid/events"
+
 
 @dataclass(frozen=True)
 class Running:
@@ -63,6 +65,7 @@ def seed(folder: Path, database: Database) -> subprocess.CompletedProcess[str]:
         "FINID_OWNER_DATABASE_URL_FILE": str(folder / "owner.url"),
     }
     command = [sys.executable, "-m", "services.portal.sandbox", "--secret-file", str(folder / "client.secret")]
+    command += ["--webhook-uri", WEBHOOK_URI]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
 
 
@@ -73,6 +76,16 @@ def test_policy_that_nobody_judges_by_is_refused_before_anything_is_made(tmp_pat
     )
     assert refused.returncode == 2
     assert "invalid choice: 'sandbox-lenient'" in refused.stderr
+    assert not (tmp_path / "client.secret").exists()
+
+
+def test_a_webhook_that_is_not_https_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "services.portal.sandbox", "--secret-file", str(tmp_path / "client.secret")]
+    refused = subprocess.run(
+        [*command, "--webhook-uri", "http://bank.example/"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert refused.returncode == 2
+    assert "must be https" in refused.stderr
     assert not (tmp_path / "client.secret").exists()
 
 
@@ -130,6 +143,7 @@ async def test_grants_tokens_tells_the_hub_and_notices_the_loss_of_its_database(
     assert json.loads(keys.jwks_json) == announced
     application = await stub.GetApplication(pb.GetApplicationRequest(name=APPLICATION), timeout=5)
     assert (application.title, application.state) == ("Demo Bank", pb.APPLICATION_STATE_ACTIVE)
+    assert application.webhook_uri == WEBHOOK_URI
     assert list(application.scopes) == [auth_pb2.SCOPE_NAME, auth_pb2.SCOPE_BIRTH_DATE, auth_pb2.SCOPE_DOCUMENT]
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stub.GetApplication(pb.GetApplicationRequest(name="applications/" + "z" * 26), timeout=5)

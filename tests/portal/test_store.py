@@ -58,6 +58,14 @@ async def test_an_application_is_found_by_name_and_by_client(made: local.Databas
     assert await client_store(room).find(application.client_id, NOW) == expected
 
 
+async def test_the_webhook_of_an_application_is_https_or_none(made: local.Database, room: postgres.Database) -> None:
+    application, _ = await put(made, webhook_uri="https://bank.example/events")
+    assert (await ApplicationStore(room).get(application.name)).webhook_uri == "https://bank.example/events"
+    for wrong in ("http://bank.example/", "https://", "https://bank.example/a b", "https://x/" + "a" * 2048):
+        with pytest.raises(postgres.CheckViolationError):
+            await put(made, webhook_uri=wrong)
+
+
 async def test_what_does_not_exist_is_not_found(room: postgres.Database) -> None:
     with pytest.raises(ApplicationNotFoundError):
         await ApplicationStore(room).get("applications/" + "z" * 26)

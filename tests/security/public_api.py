@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field, replace
 
+from mesh.sealing import Seal
 from services.auth_gateway.access import AccessTokens
 from services.auth_gateway.servicer.capture import CaptureServicer
 from services.auth_gateway.servicer.desk import Desk
 from services.auth_gateway.servicer.esign import ESignServicer
 from services.auth_gateway.servicer.finid import FinIdServicer
 from services.auth_gateway.servicer.front import Front
+from services.auth_gateway.servicer.webhooks import WebhookDesk
 from services.portal import access_token
 from services.portal.access_token import TokenKeys
 from services.portal.application import Service
@@ -50,7 +52,7 @@ class PublicApi:
             links=self.room.links,
             request_key=digest_of("requests"),
         )
-        self.finid = FinIdServicer(desk)
+        self.finid = FinIdServicer(desk, WebhookDesk(self.room.webhook_store, Seal(digest_of("pages"))))
         self.esign = ESignServicer(desk, self.room.documents, self.room.ca)
         self.capture = CaptureServicer(desk, self.room.documents)
 

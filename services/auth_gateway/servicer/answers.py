@@ -95,8 +95,8 @@ def code_sent(sent: CodeSent) -> pb.CodeSent:
     )
 
 
-def result(item: Authentication) -> pb.AuthenticationResult:
-    """Return the verdict and, on success, what was released or made."""
+def result(item: Authentication, result_jws: str) -> pb.AuthenticationResult:
+    """Return the verdict and, on success, what was released or made; `result_jws` says it, signed."""
     transaction = item.transaction
     success = item.verdict is Verdict.SUCCESS
     return pb.AuthenticationResult(
@@ -115,4 +115,6 @@ def result(item: Authentication) -> pb.AuthenticationResult:
         finish_time=timestamp(item.finished_at),
         consents=[pb.Consent(id=consent.id, version=consent.version) for consent in transaction.consents],
         outcome=item.outcome,
+        result_jws=result_jws,
+        cross_device=item.cross_device,
     )

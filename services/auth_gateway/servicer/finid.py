@@ -21,6 +21,7 @@ from services.auth_gateway.creation import Ask
 from services.auth_gateway.servicer import answers
 from services.auth_gateway.servicer.desk import Desk
 from services.auth_gateway.servicer.front import Call
+from services.auth_gateway.servicer.webhooks import WebhookDesk
 
 
 class OutOfOrderError(InvalidArgumentError):
@@ -32,8 +33,9 @@ class OutOfOrderError(InvalidArgumentError):
 class FinIdServicer(rpc.FinIdServiceServicer):
     """Proto to domain and back; see proto/finid/auth/v1/auth.proto."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, webhooks: WebhookDesk) -> None:
         self._desk = desk
+        self._webhooks = webhooks
 
     async def CreateAuthentication(self, request: pb.CreateAuthenticationRequest, context: Any) -> pb.Authentication:
         """See the proto."""
@@ -106,7 +108,7 @@ class FinIdServicer(rpc.FinIdServiceServicer):
         async with self._desk.front.participant(context, "FinIdService.ReadResult") as call:
             current = await self._desk.find(call, request.name)
             await self._desk.results.read(current, request.result_code, request.code_verifier)
-            return answers.result(current)
+            return answers.result(current, self._desk.results.statement(current))
 
     async def GetEvidence(self, request: pb.GetEvidenceRequest, context: Any) -> pb.Evidence:
         """See the proto."""
@@ -144,7 +146,8 @@ class FinIdServicer(rpc.FinIdServiceServicer):
                 current = await self._desk.flow.wait_for_verdict(await self._desk.find(call, name))
                 if current.state is State.FINISHED:
                     await self._desk.results.read(current, "", "")
-                    yield pb.AuthenticateResponse(result=answers.result(current))
+                    result = answers.result(current, self._desk.results.statement(current))
+                    yield pb.AuthenticateResponse(result=result)
                     return
 
     async def _open(self, call: Call, request: pb.CreateAuthenticationRequest) -> Authentication:
@@ -175,3 +178,15 @@ class FinIdServicer(rpc.FinIdServiceServicer):
                 return pb.AuthenticateResponse(authentication=self._desk.shown(verified))
             case _:
                 raise WrongStateError(current.state)
+
+    async def ListWebhookDeliveries(
+        self, request: pb.ListWebhookDeliveriesRequest, context: Any
+    ) -> pb.ListWebhookDeliveriesResponse:
+        """See the proto."""
+        async with self._desk.front.participant(context, "FinIdService.ListWebhookDeliveries") as call:
+            return await self._webhooks.page(call, request)
+
+    async def RedeliverWebhook(self, request: pb.RedeliverWebhookRequest, context: Any) -> pb.WebhookDelivery:
+        """See the proto."""
+        async with self._desk.front.participant(context, "FinIdService.RedeliverWebhook") as call:
+            return await self._webhooks.again(call, request)

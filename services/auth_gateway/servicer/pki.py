@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
@@ -17,12 +17,15 @@ from mesh import base64url
 from mesh.errors import Code, FinIdError
 from mesh.pins import Pin, Pins
 from mesh.status import PeerError
+from mesh.transaction import Env
 from services.auth_gateway.flow import step_error
 from services.auth_gateway.ports import Ca
 from services.auth_gateway.servicer import pki_caching
+from services.auth_gateway.statements import ISSUER, KeyUse, SigningKey
 
 _MAX_REQUEST_BYTES = 4096
 _QUADRUPLE = 4
+_RECEIPT = "receipt"
 
 
 class PkiRequestInvalidError(FinIdError):
@@ -35,10 +38,11 @@ class PkiRequestInvalidError(FinIdError):
 class PkiServicer(rpc.PkiServiceServicer):
     """Proto to domain and back; see proto/finid/pki/v1/pki.proto."""
 
-    def __init__(self, ca: Ca, pins: Pins, now: Callable[[], datetime]) -> None:
+    def __init__(self, ca: Ca, pins: Pins, own_keys: Mapping[KeyUse, SigningKey], now: Callable[[], datetime]) -> None:
         self._ca = ca
         self._now = now
-        self._keys = json.dumps({"keys": [_jwk(pin) for pin in pins.pins]}).encode()
+        own = [_own_jwk(use, key, pins.env) for use, key in own_keys.items()]
+        self._keys = json.dumps({"keys": [*(_jwk(pin) for pin in pins.pins), *own]}).encode()
 
     async def GetIssuingCrl(self, request: pb.GetIssuingCrlRequest, context: Any) -> HttpBody:
         """See the proto."""
@@ -128,16 +132,31 @@ def _from_path(text: str) -> bytes:
 
 def _jwk(pin: Pin) -> dict[str, str | int]:
     """A pinned receipt key as JWK (RFC 8037), with the factor, issuer and validity that it is pinned for."""
-    return {
-        "kty": "OKP",
-        "crv": "Ed25519",
-        "x": base64url.encode(pin.public_key),
-        "kid": pin.kid,
-        "use": "sig",
-        "alg": "EdDSA",
+    return _ed25519(pin.public_key, pin.kid) | {
+        "finid_use": _RECEIPT,
         "finid_factor": pin.factor.value,
         "finid_issuer": pin.issuer,
         "finid_env": pin.env.value,
         "nbf": pin.not_before,
         "exp": pin.not_after,
+    }
+
+
+def _own_jwk(use: KeyUse, key: SigningKey, env: Env) -> dict[str, str | int]:
+    """A key of the gateway's, with what it signs: nobody pins it, and it confirms no factor."""
+    return _ed25519(key.public_key, key.kid) | {
+        "finid_use": use.value,
+        "finid_issuer": ISSUER,
+        "finid_env": env.value,
+    }
+
+
+def _ed25519(public_key: bytes, kid: str) -> dict[str, str | int]:
+    return {
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "x": base64url.encode(public_key),
+        "kid": kid,
+        "use": "sig",
+        "alg": "EdDSA",
     }

@@ -185,6 +185,32 @@ VERDICT_SUCCESS: Verdict.ValueType  # 1
 VERDICT_FAILURE: Verdict.ValueType  # 2
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
+class _WebhookDeliveryState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WebhookDeliveryStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WebhookDeliveryState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WEBHOOK_DELIVERY_STATE_UNSPECIFIED: _WebhookDeliveryState.ValueType  # 0
+    WEBHOOK_DELIVERY_STATE_PENDING: _WebhookDeliveryState.ValueType  # 1
+    """It is sent, or will be sent again."""
+    WEBHOOK_DELIVERY_STATE_DELIVERED: _WebhookDeliveryState.ValueType  # 2
+    """It was answered with a status of 2xx."""
+    WEBHOOK_DELIVERY_STATE_GIVEN_UP: _WebhookDeliveryState.ValueType  # 3
+    """It is not sent any more: it was answered with 410, three days are over, or the application has no webhook."""
+
+class WebhookDeliveryState(_WebhookDeliveryState, metaclass=_WebhookDeliveryStateEnumTypeWrapper):
+    """Where a webhook stands."""
+
+WEBHOOK_DELIVERY_STATE_UNSPECIFIED: WebhookDeliveryState.ValueType  # 0
+WEBHOOK_DELIVERY_STATE_PENDING: WebhookDeliveryState.ValueType  # 1
+"""It is sent, or will be sent again."""
+WEBHOOK_DELIVERY_STATE_DELIVERED: WebhookDeliveryState.ValueType  # 2
+"""It was answered with a status of 2xx."""
+WEBHOOK_DELIVERY_STATE_GIVEN_UP: WebhookDeliveryState.ValueType  # 3
+"""It is not sent any more: it was answered with 410, three days are over, or the application has no webhook."""
+Global___WebhookDeliveryState: _TypeAlias = WebhookDeliveryState  # noqa: Y015
+
 @_typing.final
 class Consent(_message.Message):
     """A consent document that the person is asked to agree to."""
@@ -726,6 +752,8 @@ class AuthenticationResult(_message.Message):
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     CONSENTS_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    RESULT_JWS_FIELD_NUMBER: _builtins.int
+    CROSS_DEVICE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     purpose: Global___Purpose.ValueType
     verdict: Global___Verdict.ValueType
@@ -733,6 +761,14 @@ class AuthenticationResult(_message.Message):
     """On failure: a reason of docs/errors.md, for example IDENTITY_NOT_CONFIRMED."""
     outcome: _builtins.str
     """What was made: certificates/{serial} or signatures/{id}."""
+    result_jws: _builtins.str
+    """This result as a compact JWS (EdDSA, typ "finid-result+jwt"), to be kept and verified offline with the key of
+    /pki/receipt-keys.json that is marked `finid_use: "statement"`; the same each time. It names the person by digest only:
+    `person_sha256` is the SHA-256 in hex of the RFC 8785 JSON of `person`, under the names of this proto, without empty
+    fields. It is FinID's word for the verdict; what proves the factors are the receipts of GetEvidence.
+    """
+    cross_device: _builtins.bool
+    """The person was on another device than the participant's site, and matched the number that the site showed."""
     @_builtins.property
     def person(self) -> Global___Person:
         """On success of PURPOSE_IDENTIFY."""
@@ -758,10 +794,12 @@ class AuthenticationResult(_message.Message):
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         consents: _abc.Iterable[Global___Consent] | None = ...,
         outcome: _builtins.str = ...,
+        result_jws: _builtins.str = ...,
+        cross_device: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "finish_time", b"finish_time", "person", b"person", "scores", b"scores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "create_time", b"create_time", "finish_time", b"finish_time", "name", b"name", "outcome", b"outcome", "person", b"person", "purpose", b"purpose", "reason", b"reason", "scores", b"scores", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "create_time", b"create_time", "cross_device", b"cross_device", "finish_time", b"finish_time", "name", b"name", "outcome", b"outcome", "person", b"person", "purpose", b"purpose", "reason", b"reason", "result_jws", b"result_jws", "scores", b"scores", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -980,3 +1018,132 @@ class AuthenticateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_step) -> _WhichOneofReturnType_step | None: ...
 
 Global___AuthenticateResponse: _TypeAlias = AuthenticateResponse  # noqa: Y015
+
+@_typing.final
+class WebhookDelivery(_message.Message):
+    """One webhook: that an authentication has entered a state. Of answers nothing but the status is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    AUTHENTICATION_FIELD_NUMBER: _builtins.int
+    AUTHENTICATION_STATE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    LAST_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
+    LAST_STATUS_CODE_FIELD_NUMBER: _builtins.int
+    LAST_PROBLEM_FIELD_NUMBER: _builtins.int
+    NEXT_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
+    DELIVERED_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """webhookDeliveries/{webhook-id}"""
+    authentication: _builtins.str
+    """authentications/{id}"""
+    authentication_state: Global___AuthenticationState.ValueType
+    """The state that it tells of."""
+    state: Global___WebhookDeliveryState.ValueType
+    attempts: _builtins.int
+    last_status_code: _builtins.int
+    """Of the last attempt; 0 when there was no answer."""
+    last_problem: _builtins.str
+    """Why there was no answer: NO_ANSWER, ADDRESS_REFUSED, NO_ADDRESS or NOT_SENT (docs/webhooks.md)."""
+    @_builtins.property
+    def change_time(self) -> _timestamp_pb2.Timestamp:
+        """When the state was entered."""
+
+    @_builtins.property
+    def last_attempt_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is sent again."""
+
+    @_builtins.property
+    def delivered_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        authentication: _builtins.str = ...,
+        authentication_state: Global___AuthenticationState.ValueType = ...,
+        state: Global___WebhookDeliveryState.ValueType = ...,
+        change_time: _timestamp_pb2.Timestamp | None = ...,
+        attempts: _builtins.int = ...,
+        last_attempt_time: _timestamp_pb2.Timestamp | None = ...,
+        last_status_code: _builtins.int = ...,
+        last_problem: _builtins.str = ...,
+        next_attempt_time: _timestamp_pb2.Timestamp | None = ...,
+        delivered_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "delivered_time", b"delivered_time", "last_attempt_time", b"last_attempt_time", "next_attempt_time", b"next_attempt_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "authentication", b"authentication", "authentication_state", b"authentication_state", "change_time", b"change_time", "delivered_time", b"delivered_time", "last_attempt_time", b"last_attempt_time", "last_problem", b"last_problem", "last_status_code", b"last_status_code", "name", b"name", "next_attempt_time", b"next_attempt_time", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WebhookDelivery: _TypeAlias = WebhookDelivery  # noqa: Y015
+
+@_typing.final
+class ListWebhookDeliveriesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """20 when left out."""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWebhookDeliveriesRequest: _TypeAlias = ListWebhookDeliveriesRequest  # noqa: Y015
+
+@_typing.final
+class ListWebhookDeliveriesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEBHOOK_DELIVERIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def webhook_deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___WebhookDelivery]: ...
+    def __init__(
+        self,
+        *,
+        webhook_deliveries: _abc.Iterable[Global___WebhookDelivery] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "webhook_deliveries", b"webhook_deliveries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWebhookDeliveriesResponse: _TypeAlias = ListWebhookDeliveriesResponse  # noqa: Y015
+
+@_typing.final
+class RedeliverWebhookRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RedeliverWebhookRequest: _TypeAlias = RedeliverWebhookRequest  # noqa: Y015

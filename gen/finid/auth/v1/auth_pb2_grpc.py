@@ -94,6 +94,16 @@ class FinIdServiceStub:
                 request_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.AuthenticateRequest.SerializeToString,
                 response_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.AuthenticateResponse.FromString,
                 _registered_method=True)
+        self.ListWebhookDeliveries = channel.unary_unary(
+                '/finid.auth.v1.FinIdService/ListWebhookDeliveries',
+                request_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.ListWebhookDeliveriesRequest.SerializeToString,
+                response_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.ListWebhookDeliveriesResponse.FromString,
+                _registered_method=True)
+        self.RedeliverWebhook = channel.unary_unary(
+                '/finid.auth.v1.FinIdService/RedeliverWebhook',
+                request_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.RedeliverWebhookRequest.SerializeToString,
+                response_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.WebhookDelivery.FromString,
+                _registered_method=True)
 
 
 class FinIdServiceServicer:
@@ -187,6 +197,21 @@ class FinIdServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListWebhookDeliveries(self, request, context):
+        """What became of the webhooks of the application, newest change first, for 30 days (docs/webhooks.md).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RedeliverWebhook(self, request, context):
+        """Sends a webhook again, at once and for as long as a new one, whatever became of it: the same message under the same
+        webhook-id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FinIdServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -244,6 +269,16 @@ def add_FinIdServiceServicer_to_server(servicer, server):
                     servicer.Authenticate,
                     request_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.AuthenticateRequest.FromString,
                     response_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.AuthenticateResponse.SerializeToString,
+            ),
+            'ListWebhookDeliveries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWebhookDeliveries,
+                    request_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.ListWebhookDeliveriesRequest.FromString,
+                    response_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.ListWebhookDeliveriesResponse.SerializeToString,
+            ),
+            'RedeliverWebhook': grpc.unary_unary_rpc_method_handler(
+                    servicer.RedeliverWebhook,
+                    request_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.RedeliverWebhookRequest.FromString,
+                    response_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.WebhookDelivery.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -547,6 +582,60 @@ class FinIdService:
             '/finid.auth.v1.FinIdService/Authenticate',
             finid_dot_auth_dot_v1_dot_auth__pb2.AuthenticateRequest.SerializeToString,
             finid_dot_auth_dot_v1_dot_auth__pb2.AuthenticateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWebhookDeliveries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.auth.v1.FinIdService/ListWebhookDeliveries',
+            finid_dot_auth_dot_v1_dot_auth__pb2.ListWebhookDeliveriesRequest.SerializeToString,
+            finid_dot_auth_dot_v1_dot_auth__pb2.ListWebhookDeliveriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RedeliverWebhook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.auth.v1.FinIdService/RedeliverWebhook',
+            finid_dot_auth_dot_v1_dot_auth__pb2.RedeliverWebhookRequest.SerializeToString,
+            finid_dot_auth_dot_v1_dot_auth__pb2.WebhookDelivery.FromString,
             options,
             channel_credentials,
             insecure,

@@ -72,6 +72,12 @@ class FinIdServiceStub:
     server answers each message with what to do next and ends with `result`. A refused step ends the stream with its error;
     a new stream that begins with the same `create` goes on where the earlier one stood.
     """
+    ListWebhookDeliveries: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListWebhookDeliveriesRequest, _auth_pb2.ListWebhookDeliveriesResponse]
+    """What became of the webhooks of the application, newest change first, for 30 days (docs/webhooks.md)."""
+    RedeliverWebhook: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RedeliverWebhookRequest, _auth_pb2.WebhookDelivery]
+    """Sends a webhook again, at once and for as long as a new one, whatever became of it: the same message under the same
+    webhook-id.
+    """
 
 @_typing.type_check_only
 class FinIdServiceAsyncStub(FinIdServiceStub):
@@ -115,6 +121,12 @@ class FinIdServiceAsyncStub(FinIdServiceStub):
     """A whole authentication in one stream, for a trusted device client (CHANNEL_STREAM). The first message is `create`; the
     server answers each message with what to do next and ends with `result`. A refused step ends the stream with its error;
     a new stream that begins with the same `create` goes on where the earlier one stood.
+    """
+    ListWebhookDeliveries: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListWebhookDeliveriesRequest, _auth_pb2.ListWebhookDeliveriesResponse]  # type: ignore[assignment]
+    """What became of the webhooks of the application, newest change first, for 30 days (docs/webhooks.md)."""
+    RedeliverWebhook: _aio.UnaryUnaryMultiCallable[_auth_pb2.RedeliverWebhookRequest, _auth_pb2.WebhookDelivery]  # type: ignore[assignment]
+    """Sends a webhook again, at once and for as long as a new one, whatever became of it: the same message under the same
+    webhook-id.
     """
 
 class FinIdServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -222,6 +234,24 @@ class FinIdServiceServicer(metaclass=_abc_1.ABCMeta):
         """A whole authentication in one stream, for a trusted device client (CHANNEL_STREAM). The first message is `create`; the
         server answers each message with what to do next and ends with `result`. A refused step ends the stream with its error;
         a new stream that begins with the same `create` goes on where the earlier one stood.
+        """
+
+    @_abc_1.abstractmethod
+    def ListWebhookDeliveries(
+        self,
+        request: _auth_pb2.ListWebhookDeliveriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ListWebhookDeliveriesResponse, _abc.Awaitable[_auth_pb2.ListWebhookDeliveriesResponse]]:
+        """What became of the webhooks of the application, newest change first, for 30 days (docs/webhooks.md)."""
+
+    @_abc_1.abstractmethod
+    def RedeliverWebhook(
+        self,
+        request: _auth_pb2.RedeliverWebhookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.WebhookDelivery, _abc.Awaitable[_auth_pb2.WebhookDelivery]]:
+        """Sends a webhook again, at once and for as long as a new one, whatever became of it: the same message under the same
+        webhook-id.
         """
 
 def add_FinIdServiceServicer_to_server(servicer: FinIdServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from finid.auth.v1 import auth_pb2 as finid_dot_auth_dot_v1_dot_auth__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66inid/portal/v1/portal.proto\x12\x0f\x66inid.portal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x18\x66inid/auth/v1/auth.proto\"\x15\n\x13GetTokenKeysRequest\")\n\x14GetTokenKeysResponse\x12\x11\n\tjwks_json\x18\x01 \x01(\t\"I\n\x15GetApplicationRequest\x12\x30\n\x04name\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^applications/[a-z2-7]{26}$\"\xfd\x01\n\x0b\x41pplication\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.finid.portal.v1.ApplicationState\x12(\n\x08\x63hannels\x18\x04 \x03(\x0e\x32\x16.finid.auth.v1.Channel\x12(\n\x08purposes\x18\x05 \x03(\x0e\x32\x16.finid.auth.v1.Purpose\x12$\n\x06scopes\x18\x06 \x03(\x0e\x32\x14.finid.auth.v1.Scope\x12\x15\n\rredirect_uris\x18\x07 \x03(\t\x12\x0e\n\x06policy\x18\x08 \x01(\t*t\n\x10\x41pplicationState\x12!\n\x1d\x41PPLICATION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41PPLICATION_STATE_ACTIVE\x10\x01\x12\x1f\n\x1b\x41PPLICATION_STATE_SUSPENDED\x10\x02\x32\xc4\x01\n\rPortalService\x12[\n\x0cGetTokenKeys\x12$.finid.portal.v1.GetTokenKeysRequest\x1a%.finid.portal.v1.GetTokenKeysResponse\x12V\n\x0eGetApplication\x12&.finid.portal.v1.GetApplicationRequest\x1a\x1c.finid.portal.v1.Applicationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66inid/portal/v1/portal.proto\x12\x0f\x66inid.portal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x18\x66inid/auth/v1/auth.proto\"\x15\n\x13GetTokenKeysRequest\")\n\x14GetTokenKeysResponse\x12\x11\n\tjwks_json\x18\x01 \x01(\t\"I\n\x15GetApplicationRequest\x12\x30\n\x04name\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^applications/[a-z2-7]{26}$\"\x92\x02\n\x0b\x41pplication\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.finid.portal.v1.ApplicationState\x12(\n\x08\x63hannels\x18\x04 \x03(\x0e\x32\x16.finid.auth.v1.Channel\x12(\n\x08purposes\x18\x05 \x03(\x0e\x32\x16.finid.auth.v1.Purpose\x12$\n\x06scopes\x18\x06 \x03(\x0e\x32\x14.finid.auth.v1.Scope\x12\x15\n\rredirect_uris\x18\x07 \x03(\t\x12\x0e\n\x06policy\x18\x08 \x01(\t\x12\x13\n\x0bwebhook_uri\x18\t \x01(\t*t\n\x10\x41pplicationState\x12!\n\x1d\x41PPLICATION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41PPLICATION_STATE_ACTIVE\x10\x01\x12\x1f\n\x1b\x41PPLICATION_STATE_SUSPENDED\x10\x02\x32\xc4\x01\n\rPortalService\x12[\n\x0cGetTokenKeys\x12$.finid.portal.v1.GetTokenKeysRequest\x1a%.finid.portal.v1.GetTokenKeysResponse\x12V\n\x0eGetApplication\x12&.finid.portal.v1.GetApplicationRequest\x1a\x1c.finid.portal.v1.Applicationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETAPPLICATIONREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETAPPLICATIONREQUEST'].fields_by_name['name']._serialized_options = b'\272H\037r\0352\033^applications/[a-z2-7]{26}$'
-  _globals['_APPLICATIONSTATE']._serialized_start=501
-  _globals['_APPLICATIONSTATE']._serialized_end=617
+  _globals['_APPLICATIONSTATE']._serialized_start=522
+  _globals['_APPLICATIONSTATE']._serialized_end=638
   _globals['_GETTOKENKEYSREQUEST']._serialized_start=104
   _globals['_GETTOKENKEYSREQUEST']._serialized_end=125
   _globals['_GETTOKENKEYSRESPONSE']._serialized_start=127
@@ -44,7 +44,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETAPPLICATIONREQUEST']._serialized_start=170
   _globals['_GETAPPLICATIONREQUEST']._serialized_end=243
   _globals['_APPLICATION']._serialized_start=246
-  _globals['_APPLICATION']._serialized_end=499
-  _globals['_PORTALSERVICE']._serialized_start=620
-  _globals['_PORTALSERVICE']._serialized_end=816
+  _globals['_APPLICATION']._serialized_end=520
+  _globals['_PORTALSERVICE']._serialized_start=641
+  _globals['_PORTALSERVICE']._serialized_end=837
 # @@protoc_insertion_point(module_scope)

@@ -102,12 +102,15 @@ class Application(_message.Message):
     SCOPES_FIELD_NUMBER: _builtins.int
     REDIRECT_URIS_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    WEBHOOK_URI_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     title: _builtins.str
     """What a person sees."""
     state: Global___ApplicationState.ValueType
     policy: _builtins.str
     """The biometric policy its authentications run under."""
+    webhook_uri: _builtins.str
+    """Where it is told of state changes: https, "" for nowhere."""
     @_builtins.property
     def channels(self) -> _containers.RepeatedScalarFieldContainer[_auth_pb2.Channel.ValueType]: ...
     @_builtins.property
@@ -127,10 +130,11 @@ class Application(_message.Message):
         scopes: _abc.Iterable[_auth_pb2.Scope.ValueType] | None = ...,
         redirect_uris: _abc.Iterable[_builtins.str] | None = ...,
         policy: _builtins.str = ...,
+        webhook_uri: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "name", b"name", "policy", b"policy", "purposes", b"purposes", "redirect_uris", b"redirect_uris", "scopes", b"scopes", "state", b"state", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "name", b"name", "policy", b"policy", "purposes", b"purposes", "redirect_uris", b"redirect_uris", "scopes", b"scopes", "state", b"state", "title", b"title", "webhook_uri", b"webhook_uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

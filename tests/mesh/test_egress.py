@@ -1,4 +1,4 @@
-"""Addresses out of uploaded documents: where nothing is fetched from, and how little a hostile server can do."""
+"""Addresses that others name: where nothing is asked, and how little a hostile server can do."""
 
 import asyncio
 import gzip
@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from services.documents.egress import Egress, EgressRefusedError, Rule, is_public, rule_of
+from mesh.egress import AddressRefusedError, Egress, EgressRefusedError, Rule, is_public, rule_of
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 ANY = Rule()
@@ -291,3 +291,36 @@ def test_rule_is_none_any_host_or_those_named() -> None:
             rule_of(wrong)
     with pytest.raises(ValueError, match="host bits"):
         rule_of("*", "10.0.0.1/8")
+
+
+@pytest.mark.parametrize("status", [200, 202, 302, 410, 500])
+async def test_of_a_posted_answer_only_the_status_is_read(status: int) -> None:
+    seen: list[bytes] = []
+    head = f"HTTP/1.1 {status} X\nLocation: http://169.254.169.254/\nContent-Length: 100000000"
+    async with serving(answering(head, bytes(100_000), seen=seen)) as url:
+        assert await at().post(url, b"{}", {"Content-Type": "application/json", "webhook-id": "one"}) == status
+    (asked,) = seen  # no redirect was followed
+    assert asked.startswith(b"POST /crl HTTP/1.1\r\n")
+    assert b"webhook-id: one\r\n" in asked
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://authority.example/", "https://authority.example:80/", "https://authority.example:8443/"],
+)
+async def test_where_https_alone_is_allowed_nothing_else_is_asked(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", _never)
+    egress = Egress(Rule(schemes=frozenset({"https"})), resolve=resolving("8.8.8.8"))
+    with pytest.raises(AddressRefusedError):
+        await egress.post(url, b"{}", {})
+    with pytest.raises(AssertionError, match="connected"):
+        await egress.post("https://authority.example/", b"{}", {})
+
+
+async def test_an_address_that_is_refused_is_told_from_a_server_that_does_not_answer() -> None:
+    with pytest.raises(AddressRefusedError):
+        await Egress(ANY, resolve=resolving("10.0.0.1")).post("https://authority.example/", b"{}", {})
+    async with serving(_silent) as url:
+        with pytest.raises(EgressRefusedError) as refused:
+            await at(timeout_s=0.2).post(url, b"{}", {})
+    assert not isinstance(refused.value, AddressRefusedError)

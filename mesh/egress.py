@@ -1,15 +1,15 @@
-"""Fetching from addresses that stand in other people's certificates: the one way out of this room, off by default.
+"""The one way out of the mesh to addresses that others name: in certificates of uploaded documents, for webhooks.
 
-An uploaded document names the addresses, so each is hostile until shown otherwise: its host is resolved once, every
-address that it has must be a public one, and the connection goes to just those; no redirect is followed, no proxy,
-cookie or compression is used, and length, time and number are bounded. What comes back proves nothing by itself: a
-worker reads it, and only what an authority signed counts.
+Each is hostile until shown otherwise: its host is resolved once, every address that it has must be a public one, and
+the connection goes to just those; no redirect is followed, no proxy, cookie or compression is used, and length and time
+are bounded. What comes back proves nothing by itself.
 """
 
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
@@ -25,6 +25,7 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 MAX_URL: Final = 2048
 _PORTS: Final = {"http": 80, "https": 443}
 _MAX_HEADER_BYTES: Final = 8190
+_FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, UnicodeError, ValueError)
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 # In what `ipaddress` holds for global, or holds for global in some versions: addresses that stand for other ones.
 _NOT_PUBLIC: Final[tuple[Network, ...]] = tuple(
@@ -43,15 +44,23 @@ _NOT_PUBLIC: Final[tuple[Network, ...]] = tuple(
 
 
 class EgressRefusedError(Exception):
-    """An address that is not fetched from, or an answer that is not taken; the message names no address."""
+    """An address that is not asked, or an answer that is not taken; the message names no address."""
+
+
+class AddressRefusedError(EgressRefusedError):
+    """An address that is not asked at all: no connection was made."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Where may be fetched from: any public host, or those named (lower case). `networks` besides are for tests."""
+    """What may be asked: any public host, or those named (lower case). `networks` besides are for tests.
+
+    `schemes` are those of URLs; their own ports are the only ones, but in `networks`.
+    """
 
     hosts: frozenset[str] | None = None
     networks: tuple[Network, ...] = field(default=())
+    schemes: frozenset[str] = frozenset(_PORTS)
 
     def allows(self, host: str) -> bool:
         """Tell whether the host may be asked at all."""
@@ -98,51 +107,72 @@ class Egress:
         """Return what is behind an address: by GET, or by POST of a body. Raises EgressRefusedError."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                parts, host, port = self._checked(url)
-                pinned = await self._pinned(host, port)
-                return await self._exchange(parts, pinned, max_bytes, body, media_type)
-        except (aiohttp.ClientError, OSError, TimeoutError, UnicodeError, ValueError) as error:
+                headers = {} if body is None else {"Content-Type": media_type}
+                async with self._asked(url, body, headers) as answer:
+                    return await _read(answer, max_bytes)
+        except _FAILURES as error:
+            raise EgressRefusedError(
+                f"no answer in time, or none that is understood: {type(error).__name__}"
+            ) from error
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Post a body and return the status of the answer, of which nothing else is read. Raises EgressRefusedError."""
+        try:
+            async with asyncio.timeout(self._timeout_s), self._asked(url, body, headers) as answer:
+                return answer.status
+        except _FAILURES as error:
             raise EgressRefusedError(
                 f"no answer in time, or none that is understood: {type(error).__name__}"
             ) from error
 
     def _checked(self, url: str) -> tuple[SplitResult, str, int]:
-        """Take an address apart. Raises EgressRefusedError, ValueError."""
+        """Take an address apart. Raises AddressRefusedError."""
         if len(url) > MAX_URL or not url.isascii() or any(not "!" <= letter <= "~" for letter in url):
-            raise EgressRefusedError("an address too long, or of letters that none has")
-        parts = urlsplit(url)
-        if parts.scheme not in _PORTS or parts.username is not None or parts.password is not None or "\\" in url:
-            raise EgressRefusedError("neither http nor https, or with a user's name")
+            raise AddressRefusedError("an address too long, or of letters that none has")
+        try:
+            parts = urlsplit(url)
+            port = parts.port or _PORTS.get(parts.scheme, 0)
+        except ValueError as error:
+            raise AddressRefusedError("an address that is none") from error
+        if parts.scheme not in self._rule.schemes or parts.username is not None or parts.password is not None:
+            raise AddressRefusedError("a scheme that is not allowed, or with a user's name")
         host = (parts.hostname or "").rstrip(".")
-        if not host or not self._rule.allows(host):
-            raise EgressRefusedError("a host that is not allowed")
-        port = parts.port or _PORTS[parts.scheme]
-        if port not in _PORTS.values() and not self._rule.networks:
-            raise EgressRefusedError("another port than those of http and https")
+        if not host or "\\" in url or not self._rule.allows(host):
+            raise AddressRefusedError("a host that is not allowed")
+        if port not in self._ports and not self._rule.networks:
+            raise AddressRefusedError("another port than those of the schemes allowed")
         return parts, host, port
 
+    @property
+    def _ports(self) -> frozenset[int]:
+        return frozenset(_PORTS[scheme] for scheme in self._rule.schemes)
+
     async def _pinned(self, host: str, port: int) -> Sequence[Address]:
-        """Resolve a host, once. Raises EgressRefusedError when any of its addresses is not to be reached."""
+        """Resolve a host, once. Raises AddressRefusedError when any of its addresses is not to be reached."""
         try:
             addresses: Sequence[Address] = [ip_address(host)]
         except ValueError:
             if ":" in host or host.replace(".", "").isdigit():
                 # What aiohttp takes for an address, it does not ask the resolver for.
-                raise EgressRefusedError("an address in another form than its own") from None
+                raise AddressRefusedError("an address in another form than its own") from None
             # Whoever mixes public with other addresses means the others.
             addresses = [ip_address(text) for text in await self._resolve(host, port)]
         if not addresses:
-            raise EgressRefusedError("a host without an address")
+            raise AddressRefusedError("a host without an address")
         for address in addresses:
             if self._rule.is_inside(address):
                 continue
-            if port not in _PORTS.values() or not is_public(address):
-                raise EgressRefusedError("a host whose address is not public")
+            if port not in self._ports or not is_public(address):
+                raise AddressRefusedError("a host whose address is not public")
         return addresses
 
-    async def _exchange(
-        self, parts: SplitResult, pinned: Sequence[Address], max_bytes: int, body: bytes | None, media_type: str
-    ) -> bytes:
+    @asynccontextmanager
+    async def _asked(
+        self, url: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask, by GET or by POST of a body; the connection ends with the answer, read or not."""
+        parts, host, port = self._checked(url)
+        pinned = await self._pinned(host, port)
         connector = aiohttp.TCPConnector(
             resolver=_Pinned(pinned), use_dns_cache=False, force_close=True, limit=1, ssl=self._trusted
         )
@@ -159,24 +189,24 @@ class Egress:
                 "GET" if body is None else "POST",
                 parts._replace(fragment="").geturl(),
                 data=body,
-                headers={
-                    "User-Agent": "FinID",
-                    "Accept-Encoding": "identity",
-                    **({} if body is None else {"Content-Type": media_type}),
-                },
+                headers={"User-Agent": "FinID", "Accept-Encoding": "identity", **headers},
                 allow_redirects=False,
             ) as answer,
         ):
-            if answer.status != 200:  # noqa: PLR2004
-                raise EgressRefusedError("an answer that is none: another status than 200")
-            if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-                raise EgressRefusedError("a compressed answer, which nobody asked for")
-            found = bytearray()
-            async for piece in answer.content.iter_chunked(65536):
-                found += piece
-                if len(found) > max_bytes:
-                    raise EgressRefusedError(f"an answer of more than {max_bytes} bytes")
-            return bytes(found)
+            yield answer
+
+
+async def _read(answer: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    if answer.status != 200:  # noqa: PLR2004
+        raise EgressRefusedError("an answer that is none: another status than 200")
+    if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise EgressRefusedError("a compressed answer, which nobody asked for")
+    found = bytearray()
+    async for piece in answer.content.iter_chunked(65536):
+        found += piece
+        if len(found) > max_bytes:
+            raise EgressRefusedError(f"an answer of more than {max_bytes} bytes")
+    return bytes(found)
 
 
 class _Pinned(AbstractResolver):
@@ -204,12 +234,17 @@ class _Pinned(AbstractResolver):
         """Nothing is open."""
 
 
+def networks_of(text: str) -> tuple[Network, ...]:
+    """Read networks with commas between them. Raises ValueError."""
+    return tuple(ip_network(network.strip()) for network in text.split(",") if network.strip())
+
+
 def rule_of(hosts: str, networks: str = "") -> Rule | None:
     """Read a rule from settings: "" for none, "*" for any public host, or hosts with commas between them.
 
     Raises ValueError.
     """
-    allowed = tuple(ip_network(text.strip()) for text in networks.split(",") if text.strip())
+    allowed = networks_of(networks)
     if not hosts.strip():
         return None
     if hosts.strip() == "*":
