@@ -246,6 +246,24 @@ class AsyncDocuments(AsyncGroup):
                 return
 
 
+class AsyncWebhookDeliveries(AsyncGroup):
+    """What became of webhooks; `verify_webhook` is for those that come."""
+
+    list_page = _sends(calls.list_deliveries)
+    redeliver = _sends(calls.redeliver)
+
+    async def list(self, page_size: int = 0) -> AsyncIterator[auth.WebhookDelivery]:
+        """Yield the application's webhooks, newest first, asking for pages as they are needed."""
+        token = ""
+        while True:
+            page = await self.list_page(page_size, token)
+            for delivery in page.webhook_deliveries:
+                yield delivery
+            token = page.next_page_token
+            if not token:
+                return
+
+
 class AsyncClient:
     """FinID as an application uses it.
 
@@ -269,6 +287,7 @@ class AsyncClient:
         self.certificates = AsyncCertificates(self._transport)
         self.signatures = AsyncSignatures(self._transport)
         self.documents = AsyncDocuments(self._transport)
+        self.webhook_deliveries = AsyncWebhookDeliveries(self._transport)
 
     async def send(self, call: Call[A]) -> A:
         """Send a call that `finid_client.calls` built, or a changed one. Raises CallError."""

@@ -383,6 +383,20 @@ def verify(
     return Call(_ESIGN + "VerifyDocument", request, esign.VerifyDocumentResponse, _DOCUMENTS_S)
 
 
+# Webhooks -------------------------------------------------------------------------------------------------------------
+
+
+def list_deliveries(page_size: int = 0, page_token: str = "") -> Call[auth.ListWebhookDeliveriesResponse]:
+    """Return a page of the application's webhooks and what became of them, newest first."""
+    request = auth.ListWebhookDeliveriesRequest(page_size=page_size, page_token=page_token)
+    return Call(_FINID + "ListWebhookDeliveries", request, auth.ListWebhookDeliveriesResponse)
+
+
+def redeliver(name: str) -> Call[auth.WebhookDelivery]:
+    """Send a webhook again (webhookDeliveries/{webhook-id}), under the same id: who has handled it ignores it."""
+    return Call(_FINID + "RedeliverWebhook", auth.RedeliverWebhookRequest(name=name), auth.WebhookDelivery)
+
+
 # What is open to everybody --------------------------------------------------------------------------------------------
 
 

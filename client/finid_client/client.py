@@ -223,6 +223,23 @@ class Documents(Group):
                 return
 
 
+class WebhookDeliveries(Group):
+    """What became of webhooks; `verify_webhook` is for those that come."""
+
+    list_page = _sends(calls.list_deliveries)
+    redeliver = _sends(calls.redeliver)
+
+    def list(self, page_size: int = 0) -> Iterator[auth.WebhookDelivery]:
+        """Yield the application's webhooks, newest first, asking for pages as they are needed."""
+        token = ""
+        while True:
+            page = self.list_page(page_size, token)
+            yield from page.webhook_deliveries
+            token = page.next_page_token
+            if not token:
+                return
+
+
 class Client:
     """FinID as an application uses it.
 
@@ -246,6 +263,7 @@ class Client:
         self.certificates = Certificates(self._transport)
         self.signatures = Signatures(self._transport)
         self.documents = Documents(self._transport)
+        self.webhook_deliveries = WebhookDeliveries(self._transport)
 
     def send(self, call: Call[A]) -> A:
         """Send a call that `finid_client.calls` built, or a changed one. Raises CallError."""

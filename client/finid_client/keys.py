@@ -45,7 +45,7 @@ class KeySet:
             ed25519 = _ed25519_keys(jwks.encode() if isinstance(jwks, str) else jwks)
             return cls(
                 receipt_pins=tuple(_pin(key) for key in ed25519 if "finid_factor" in key),
-                others=tuple(_other(key) for key in ed25519 if "finid_use" in key),
+                others=tuple(_other(key) for key in ed25519 if key.get("finid_use") in {STATEMENT, WEBHOOK}),
             )
         except ValueError as error:  # StrictJsonError, PinsError, and of a key that is no key
             raise ProofRefusedError("KEYS_MALFORMED", str(error)) from error

@@ -4,7 +4,7 @@ She calls the page's own endpoints as a browser does, is filmed as the sample cl
 sandbox's outbox, and is sent back. Where that is on loopback she follows, as a browser would; otherwise the address is
 printed: it holds the one-time code. In the environment as `BROWSER` she opens what a program would open in a browser:
 
-    export BROWSER="python -m deploy.demo.sandbox_person %s"
+    export BROWSER="python -m deploy.demo.sandbox_person %s &"
 
 She is the first of services/registry/sandbox_people.json; a link for somebody else ends as an impostor's would.
 """

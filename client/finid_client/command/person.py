@@ -100,12 +100,12 @@ def _given_up_when_interrupted(client: Client, pending: Pending) -> Iterator[Non
 
 
 def _open(link: str) -> None:
-    """Open the link: with the command in BROWSER (`%s` is the link), or else the system's browser.
+    """Open the link: with the command in BROWSER (`%s` is the link, `&` at its end is meant), or the system's browser.
 
     The link is a secret for one use. A browser gets it as an argument, as every program that opens links does.
     """
     if command := os.environ.get("BROWSER"):
-        words = [word.replace("%s", link) for word in shlex.split(command)]
+        words = [word.replace("%s", link) for word in shlex.split(command.removesuffix("&"))]
         if link not in words:
             words.append(link)
         try:
