@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := mesh services deploy tests proto bench
+SOURCES := mesh services deploy client/finid_client tests proto bench
 
 .PHONY: help
 help: ## List the targets

@@ -1,6 +1,8 @@
-"""The document that the demonstration signs."""
+"""The document that the demonstration signs; `python -m deploy.demo.contract FILE` writes it."""
 
 import io
+import sys
+from pathlib import Path
 
 from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
@@ -29,3 +31,7 @@ def contract_pdf() -> bytes:
     canvas.showPage()
     canvas.save()
     return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_bytes(contract_pdf())

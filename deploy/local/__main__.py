@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from deploy.local.mesh import Mesh, running_mesh
 from deploy.local.settings import LocalSettings
 from deploy.local.state import CHECKOUT, READY_FILE, LocalMeshError
 from mesh.errors import leaves
-from services.portal.sandbox import CLIENT_ID, DEFAULT_REDIRECT_URI
+from services.portal.sandbox import APPLICATION, CLIENT_ID, DEFAULT_REDIRECT_URI
 
 _MIB = 1024 * 1024
 # The first of services/registry/sandbox_people.json, and the challenge of RFC 7636 appendix B.
@@ -29,7 +30,8 @@ async def run(settings: LocalSettings, display: Display) -> None:
     try:
         async with running_mesh(settings, display) as mesh:
             mesh.parts.state.write(f"run/{READY_FILE}", json.dumps(addresses(mesh)), mode=0o600)
-            display.say(_summary(mesh))
+            client_env = mesh.parts.state.write("run/client.env", _client_environment(mesh), mode=0o600)
+            display.say(_summary(mesh, client_env))
             await asyncio.Event().wait()
     except asyncio.CancelledError:
         display.say("stopped; nothing is left running")
@@ -60,11 +62,29 @@ def addresses(mesh: Mesh) -> dict[str, Any]:
         "pki_url": parts.pki_url,
         "client_id": CLIENT_ID,
         "client_secret_file": str(mesh.client_secret_file),
+        "redirect_uri": parts.loopback_redirect_uri,
         "outbox": str(parts.outbox),
         "ports": dict(parts.ports),
         "ready_after_s": round(mesh.ready_after_s, 1),
         "resident_mib": mesh.resident_bytes // _MIB,
     }
+
+
+def _client_environment(mesh: Mesh) -> str:
+    """What a shell sources before it uses FinID as the sandbox's participant; docs/quickstart.md begins with it."""
+    parts = mesh.parts
+    settings = {
+        "FINID_ADDRESS": parts.web_url,
+        "FINID_CA_FILE": parts.web.root,
+        "FINID_CLIENT_ID": CLIENT_ID,
+        "FINID_CLIENT_SECRET_FILE": mesh.client_secret_file,
+        "FINID_REDIRECT_URI": parts.loopback_redirect_uri,
+        "FINID_APPLICATION": APPLICATION,
+        "FINID_STATE": parts.state.folder,
+        "FINID_SCHEMA": CHECKOUT / "gen" / "descriptors.binpb",
+    }
+    lines = [f"export {name}={shlex.quote(str(value))}" for name, value in settings.items()]
+    return "\n".join([*lines, f"export PATH={shlex.quote(str(CHECKOUT / '.venv' / 'bin'))}:$PATH", ""])
 
 
 def _link_line(root: Path, web_url: str) -> str:
@@ -83,7 +103,7 @@ def _link_line(root: Path, web_url: str) -> str:
     )
 
 
-def _summary(mesh: Mesh) -> str:
+def _summary(mesh: Mesh, client_env: Path) -> str:
     parts, root = mesh.parts, mesh.parts.web.root
     token = (
         f"TOKEN=$(curl -s --cacert {root} -u {CLIENT_ID}:$(cat {mesh.client_secret_file})"
@@ -108,8 +128,10 @@ All are ready after {mesh.ready_after_s:.1f} s; resident memory {mesh.resident_b
   SMS               {parts.outbox}
   logs              {mesh.log_of("auth_gateway").parent}
 
-Lines to paste into another terminal: a token, a REST call, a gRPC call, a link to the hosted page.
+Lines to paste into another terminal: what docs/quickstart.md and the command `finid` need; a token, a REST call, a gRPC
+call, a link to the hosted page.
 
+. {client_env}
 {token}
 {curl}
 {grpc}

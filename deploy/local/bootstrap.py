@@ -118,7 +118,7 @@ def _install_environment() -> bool:
     content = _digest(
         str(ENVIRONMENT).encode(),  # programs in .venv name their interpreter by its full path
         python.encode(),
-        *((CHECKOUT / name).read_bytes() for name in ("uv.lock", "pyproject.toml")),
+        *((CHECKOUT / name).read_bytes() for name in ("uv.lock", "pyproject.toml", "client/pyproject.toml")),
         INSTALLER_PIN.read_bytes(),
     )
     if stamp.exists() and stamp.read_text() == content and (ENVIRONMENT / "bin" / "python").exists():

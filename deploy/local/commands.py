@@ -11,6 +11,7 @@ from deploy.local.floors import POLICY
 from deploy.local.services import Parts, pki_url
 from deploy.local.state import CHECKOUT, LocalMeshError, State
 from deploy.local.tokens import DevelopmentToken, inserted
+from services.portal.sandbox import DEFAULT_REDIRECT_URI
 
 _TIMEOUT_S = 120.0
 
@@ -59,8 +60,9 @@ def fill_portal(parts: Parts, database: Database) -> None:
         "FINID_CLIENT_SECRET_KEY_FILE": parts.key("portal"),
         "FINID_OWNER_DATABASE_URL_FILE": str(_owner_url(parts.state, database)),
     }
+    redirects = [f"--redirect-uri={uri}" for uri in (DEFAULT_REDIRECT_URI, parts.loopback_redirect_uri)]
     arguments = ["--secret-file", str(secret), "--policy", POLICY, "--webhook-uri", parts.webhook_uri]
-    _run("services.portal.sandbox", arguments, environment)
+    _run("services.portal.sandbox", [*arguments, *redirects], environment)
 
 
 def _owner_url(state: State, database: Database) -> Path:

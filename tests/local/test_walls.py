@@ -18,6 +18,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("house")
     for package in ("mesh", "services", "deploy"):
         shutil.copytree(CHECKOUT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(CHECKOUT / "client" / "finid_client", folder / "finid_client")
     shutil.copy(CHECKOUT / "pyproject.toml", folder)
     return folder
 
@@ -51,6 +52,10 @@ def test_the_contracts_are_kept(house: Path) -> None:
         ("services/signer/signing.py", "import grpc", "neither gRPC"),
         ("services/signer/signing.py", "from finid.signer.v1 import signer_pb2", "neither gRPC"),
         ("mesh/transaction.py", "import mesh.postgres", "precondition is pure"),
+        ("finid_client/evidence.py", "import services.signer.signing", "pure modules of the mesh alone"),
+        ("finid_client/evidence.py", "import mesh.status", "pure modules of the mesh alone"),
+        ("finid_client/client.py", "import click", "the command alone imports click"),
+        ("deploy/demo/walk.py", "import finid_client", "Nothing of FinID imports the client"),
         ("services/registry/release.py", "from google.protobuf import any_pb2", "neither gRPC"),
     ],
 )
