@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any, Final, Self
 
 import structlog
+from opentelemetry import context, trace
 
 from mesh.errors import Code, DependencyUnavailableError, FinIdError
 from mesh.worker import frames
@@ -15,6 +16,7 @@ from mesh.worker.frames import Frame, FrameError
 from mesh.worker.process import WorkerGoneError, WorkerProcess
 
 _log = structlog.stdlib.get_logger()
+_tracer = trace.get_tracer(__name__)
 
 _RESTART_DELAY_S: Final = 0.2
 _MAX_RESTART_DELAY_S: Final = 5.0
@@ -51,6 +53,8 @@ class _Call:
     header: Mapping[str, Any] = field(compare=False)
     blobs: Sequence[bytes] = field(compare=False)
     reply: "asyncio.Future[Frame]" = field(compare=False)
+    asked_in: context.Context = field(compare=False)
+    """The trace that the time in the worker belongs to."""
 
 
 class WorkerPool:
@@ -160,7 +164,8 @@ class WorkerPool:
             wait_s = max(0.1, self._queue.qsize() * self._usual_call_s / self._processes)
             raise WorkersBusyError("all workers are busy", retry_after_s=round(wait_s, 1))
         reply: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(_Call(not continues, next(self._numbers), method, header, blobs, reply))
+        asked_in = context.get_current()
+        self._queue.put_nowait(_Call(not continues, next(self._numbers), method, header, blobs, reply, asked_in))
         self._unanswered.add(reply)
         try:
             frame = await reply
@@ -228,7 +233,11 @@ class WorkerPool:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
         try:
-            frame = await worker.call(call.method, call.header, call.blobs, self._call_timeout_s)
+            # The worker alone: the caller's span has the wait in the queue, too. What an error says is for no trace.
+            with _tracer.start_as_current_span(
+                f"worker {call.method}", call.asked_in, record_exception=False, set_status_on_exception=False
+            ):
+                frame = await worker.call(call.method, call.header, call.blobs, self._call_timeout_s)
         except FrameError:
             _fail(call, WorkerCallFailedError("the call is larger than a worker takes"))
             return True

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-INPUT_PX: Final = 640  # the longer side of what the detector is given
+INPUT_PX: Final = 640  # the longer side of what the detector is given, at most
 CELL_PX: Final = 32  # its largest stride: both sides are multiples of it
 _STRIDES_PX: Final = (8, 16, 32)
 # OpenCV's default for FaceDetectorYN: boxes whose intersection over union is larger are one face.

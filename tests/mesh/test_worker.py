@@ -12,6 +12,10 @@ from pathlib import Path
 import pyseccomp
 import pytest
 import pytest_asyncio
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from structlog.testing import capture_logs
 
 from mesh.worker import WorkerCallFailedError, WorkerLostError, WorkerPool, WorkersBusyError, sandbox
@@ -65,6 +69,23 @@ async def test_call_carries_json_and_bytes_both_ways(confined: WorkerPool) -> No
     assert result["header"] == {"number": 1.5, "text": "тіл"}
     assert result["arguments"] == {"greeting": "hello"}
     assert blobs == [b"\x00\xff" * 500_000, b""]
+
+
+async def test_time_in_the_worker_is_a_span_of_the_trace_that_asked_for_it(confined: WorkerPool) -> None:
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        provider = TracerProvider()
+        trace.set_tracer_provider(provider)
+    exported = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exported))
+    with trace.get_tracer("test").start_as_current_span("asking") as asking:
+        await confined.call("echo", {"text": "тіл"})
+    provider.force_flush()
+    exported.shutdown()
+    (span,) = (item for item in exported.get_finished_spans() if item.name == "worker echo")
+    assert span.parent is not None
+    assert span.parent.span_id == asking.get_span_context().span_id
+    assert not span.attributes
 
 
 async def test_prints_of_libraries_do_not_disturb_the_protocol(confined: WorkerPool) -> None:
