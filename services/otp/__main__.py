@@ -9,7 +9,7 @@ from mesh import telemetry
 from mesh.health import Probe
 from mesh.postgres import Database
 from mesh.receipts import ReceiptSigner
-from mesh.sealing import read_key
+from mesh.sealing import Seal, derive, read_key
 from mesh.server import Server, callers
 from mesh.settings import read_secret
 from mesh.transaction import Env
@@ -18,10 +18,11 @@ from services.otp.codes import Codes
 from services.otp.delivery import SmsProvider
 from services.otp.notices import Notices
 from services.otp.outbox import Outbox
+from services.otp.sending import Sending
 from services.otp.servicer import OtpServicer
 from services.otp.settings import OtpSettings
 from services.otp.sms import TwilioSms
-from services.otp.store import ChallengeStore, NoticeStore
+from services.otp.store import ChallengeStore, NoticeStore, SendStore
 
 
 def _now() -> datetime:
@@ -49,16 +50,19 @@ async def serve(settings: OtpSettings) -> None:
     env = Env(settings.env)
     database = await Database.open(read_secret(settings.database_url_file), service="otp")
     provider = _provider(settings)
-    keyed_hash = KeyedHash(read_key(settings.otp_hmac_key_file))
+    key = read_key(settings.otp_hmac_key_file)
+    keyed_hash = KeyedHash(key, [read_key(file) for file in settings.otp_earlier_hmac_key_files])
+    sending = Sending(sends=SendStore(database), provider=provider, seal=Seal(derive(key, "otp-outbox")), now=_now)
     codes = Codes(
         env=env,
         challenges=ChallengeStore(database),
-        provider=provider,
+        sending=sending,
         keyed_hash=keyed_hash,
         signer=ReceiptSigner.from_pem(settings.receipt_key_file.read_bytes(), env),
         limits=settings.limits,
         allowed_prefixes=settings.otp_allowed_prefixes,
         origin=settings.otp_origin,
+        max_segments=settings.otp_max_segments,
         now=_now,
     )
     notices = Notices(
@@ -75,7 +79,7 @@ async def serve(settings: OtpSettings) -> None:
     otp_pb2_grpc.add_OtpServiceServicer_to_server(OtpServicer(codes, notices), server.grpc)
     server.reflect(file)
     try:
-        await server.run()
+        await server.run(sending.run)
     finally:
         await provider.close()
         await database.close()

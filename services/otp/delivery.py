@@ -26,9 +26,10 @@ class DeliveryUnknownError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider took the SMS; `reference` is its own name for it."""
+    """The provider took the SMS; `reference` is its own name for it, `provider` who took it where several may."""
 
     reference: str
+    provider: str = ""
 
 
 class SmsProvider(Protocol):
@@ -39,10 +40,11 @@ class SmsProvider(Protocol):
         """A word for logs and records."""
         ...
 
-    async def send(self, phone: str, text: str, valid_s: int) -> Accepted:
+    async def send(self, phone: str, text: str, valid_s: int, name: str = "") -> Accepted:
         """Hand `text` for the E.164 number `phone` to the provider, once; never retry inside.
 
-        After `valid_s` the text is worthless, and a provider that still holds it should drop it. Raises
+        After `valid_s` the text is worthless, and a provider that still holds it should drop it. `name` is what the
+        provider may name the SMS by when it reports on it; "" when nobody waits for reports. Raises
         PhoneUnreachableError or SmsUnavailableError only when it is certain that nothing was taken, and
         DeliveryUnknownError whenever it is not. Neither phone nor text goes into a log or an error.
         """

@@ -19,7 +19,10 @@ class OtpSettings(MeshSettings):
     receipt_key_file: SecretFile
     """Ed25519, PKCS#8 PEM."""
     otp_hmac_key_file: KeyFile
-    """Hashes codes and phones. A new key ends all live codes and forgets what phones got lately."""
+    """Hashes codes, phones, persons and addresses, and seals SMS until they are sent."""
+    otp_earlier_hmac_key_files: tuple[KeyFile, ...] = ()
+    """The keys before it: they check codes that are still live, and bring along what phones got lately. A day after a
+    new key, the one before it is not needed any more."""
     otp_provider: Literal["twilio", "outbox"]
     otp_outbox_dir: Path | None = None
     """Folder of mode 0700 for the development outbox."""
@@ -35,6 +38,14 @@ class OtpSettings(MeshSettings):
     """Wait before the second send; doubles with every further one."""
     otp_per_phone_hour: int = Field(default=10, ge=1)
     otp_per_phone_day: int = Field(default=20, ge=1)
+    otp_per_person_hour: int = Field(default=10, ge=1)
+    otp_per_person_day: int = Field(default=20, ge=1)
+    otp_per_address_hour: int = Field(default=100, ge=1)
+    """Of the person's own browser. A mobile operator puts many people behind one address."""
+    otp_per_address_day: int = Field(default=500, ge=1)
+    otp_per_application_hour: int = Field(default=10_000, ge=1)
+    otp_max_segments: int = Field(default=5, ge=1, le=10)
+    """How many SMS one text may be."""
     twilio_account_sid: Annotated[str, StringConstraints(pattern="^(AC[0-9a-f]{32})?$")] = ""
     twilio_api_key_sid: Annotated[str, StringConstraints(pattern="^(SK[0-9a-f]{32})?$")] = ""
     twilio_api_key_secret_file: SecretFile | None = None
@@ -51,6 +62,11 @@ class OtpSettings(MeshSettings):
             first_resend_after=timedelta(seconds=self.otp_resend_after_s),
             max_per_phone_hour=self.otp_per_phone_hour,
             max_per_phone_day=self.otp_per_phone_day,
+            max_per_person_hour=self.otp_per_person_hour,
+            max_per_person_day=self.otp_per_person_day,
+            max_per_address_hour=self.otp_per_address_hour,
+            max_per_address_day=self.otp_per_address_day,
+            max_per_application_hour=self.otp_per_application_hour,
         )
 
     @model_validator(mode="after")

@@ -72,7 +72,7 @@ class TwilioSms:
             username=api_key_sid, password=api_key_secret, account_sid=account_sid, http_client=self._http
         )
 
-    async def send(self, phone: str, text: str, valid_s: int) -> Accepted:
+    async def send(self, phone: str, text: str, valid_s: int, name: str = "") -> Accepted:
         """Create one Message. See `delivery.SmsProvider`."""
         try:
             message = await self._client.messages.create_async(
