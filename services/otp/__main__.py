@@ -18,10 +18,11 @@ from services.otp.codes import Codes
 from services.otp.delivery import SmsProvider
 from services.otp.notices import Notices
 from services.otp.outbox import Outbox
+from services.otp.reports import ReportReader, Reports
 from services.otp.sending import Sending
 from services.otp.servicer import OtpServicer
 from services.otp.settings import OtpSettings
-from services.otp.sms import TwilioSms
+from services.otp.sms import TwilioReports, TwilioSms
 from services.otp.store import ChallengeStore, NoticeStore, SendStore
 
 
@@ -38,11 +39,24 @@ def _provider(settings: OtpSettings) -> SmsProvider:
             api_key_secret=read_secret(settings.twilio_api_key_secret_file),
             messaging_service_sid=settings.twilio_messaging_service_sid,
             base_url=settings.twilio_base_url,
+            status_url=settings.twilio_status_url,
         )
     if settings.otp_provider == "outbox" and settings.otp_outbox_dir is not None:
         telemetry.logger().warning("development outbox, no sms is sent, and its files show every code")
         return Outbox(settings.otp_outbox_dir)
     raise AssertionError("settings without a provider do not load")
+
+
+def _report_readers(settings: OtpSettings) -> list[ReportReader]:
+    if settings.otp_provider != "twilio" or settings.twilio_auth_token_file is None:
+        return []
+    reader = TwilioReports(
+        name="twilio",
+        account_sid=settings.twilio_account_sid,
+        auth_token=read_secret(settings.twilio_auth_token_file),
+        status_url=settings.twilio_status_url,
+    )
+    return [reader]
 
 
 async def serve(settings: OtpSettings) -> None:
@@ -52,7 +66,8 @@ async def serve(settings: OtpSettings) -> None:
     provider = _provider(settings)
     key = read_key(settings.otp_hmac_key_file)
     keyed_hash = KeyedHash(key, [read_key(file) for file in settings.otp_earlier_hmac_key_files])
-    sending = Sending(sends=SendStore(database), provider=provider, seal=Seal(derive(key, "otp-outbox")), now=_now)
+    sends = SendStore(database)
+    sending = Sending(sends=sends, provider=provider, seal=Seal(derive(key, "otp-outbox")), now=_now)
     codes = Codes(
         env=env,
         challenges=ChallengeStore(database),
@@ -73,10 +88,11 @@ async def serve(settings: OtpSettings) -> None:
         allowed_prefixes=settings.otp_allowed_prefixes,
         now=_now,
     )
+    reports = Reports(sends, _report_readers(settings), _now)
     file = otp_pb2.DESCRIPTOR
     service = file.services_by_name["OtpService"]
     server = Server("otp", settings, callers(service, "auth_gateway"), [Probe("database", database.probe)])
-    otp_pb2_grpc.add_OtpServiceServicer_to_server(OtpServicer(codes, notices), server.grpc)
+    otp_pb2_grpc.add_OtpServiceServicer_to_server(OtpServicer(codes, notices, reports), server.grpc)
     server.reflect(file)
     try:
         await server.run(sending.run)

@@ -23,6 +23,9 @@ class SmsUnavailableError(FinIdError):
 class DeliveryUnknownError(Exception):
     """The provider was asked and its answer got lost: the SMS may be on its way. It must not be sent again unasked."""
 
+    provider: str = ""
+    """Who was asked, where several may be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:

@@ -7,13 +7,7 @@ from datetime import datetime, timedelta
 from mesh import telemetry
 from mesh.errors import DependencyUnavailableError
 from mesh.sealing import Seal, SealBrokenError
-from services.otp.delivery import (
-    Accepted,
-    DeliveryUnknownError,
-    PhoneUnreachableError,
-    SmsProvider,
-    SmsUnavailableError,
-)
+from services.otp.delivery import DeliveryUnknownError, PhoneUnreachableError, SmsProvider, SmsUnavailableError
 from services.otp.sends import SEALED_COLUMN, Sends, SendState, Sms
 
 # Longer than all providers of a route take together (each has a timeout of its own), so that nobody calls a send lost
@@ -70,22 +64,22 @@ class Sending:
             async with asyncio.timeout(_ANSWER_WITHIN_S):
                 accepted = await self._provider.send(sms.phone, sms.text, valid_s, sms.challenge)
         except (PhoneUnreachableError, SmsUnavailableError):
-            await self._answered(sms, SendState.FAILED, Accepted(""))
+            await self._answered(sms, SendState.FAILED)
             raise
         except (DeliveryUnknownError, TimeoutError) as error:
             # The SMS may well arrive, and then its code is good; if not, the person asks for another.
-            telemetry.logger().warning("sms delivery unknown", provider=self._provider.name, error_class=_cause(error))
-            await self._answered(sms, SendState.UNKNOWN, Accepted(""))
+            asked = error.provider if isinstance(error, DeliveryUnknownError) else ""
+            telemetry.logger().warning("sms delivery unknown", provider=asked or "unknown", error_class=_cause(error))
+            await self._answered(sms, SendState.UNKNOWN, asked)
             return
-        await self._answered(sms, SendState.SENT, accepted)
+        await self._answered(sms, SendState.SENT, accepted.provider or self._provider.name, accepted.reference)
 
-    async def _answered(self, sms: Sms, state: SendState, accepted: Accepted) -> None:
-        provider = accepted.provider or self._provider.name
+    async def _answered(self, sms: Sms, state: SendState, provider: str = "", reference: str = "") -> None:
         try:
-            await self._sends.answer(sms.challenge, state, provider, accepted.reference, self._now())
+            await self._sends.answer(sms.challenge, state, provider, reference, self._now())
         except DependencyUnavailableError:
             # What was sent is sent; the lease's end will call it UNKNOWN.
-            telemetry.logger().warning("sms answer not recorded", provider=provider, state=state.value)
+            telemetry.logger().warning("sms answer not recorded", provider=provider or "unknown", state=state.value)
 
     async def deliver_left_behind(self) -> int:
         """Send what recorders left, one after the other; return how many there were."""

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 from mesh.settings import KeyFile, MeshSettings, SecretFile
 from services.otp.challenge import MAX_TTL, Limits
 
+STATUS_URL = r"^(https://[^\s?#]{1,200}/v1/sms/twilio/status)?$"
 _HOST = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 
 
@@ -51,6 +52,10 @@ class OtpSettings(MeshSettings):
     twilio_api_key_secret_file: SecretFile | None = None
     twilio_messaging_service_sid: Annotated[str, StringConstraints(pattern="^(MG[0-9a-f]{32})?$")] = ""
     twilio_base_url: str = "https://api.twilio.com"
+    twilio_status_url: Annotated[str, StringConstraints(pattern=STATUS_URL)] = ""
+    """Where Twilio reaches the edge's /v1/sms/twilio/status from outside; "" asks for no reports."""
+    twilio_auth_token_file: SecretFile | None = None
+    """Checks Twilio's reports: it signs them with the account's own token, not with an API key."""
 
     @property
     def limits(self) -> Limits:
@@ -85,6 +90,8 @@ class OtpSettings(MeshSettings):
         }
         if missing := [name for name, value in needed.items() if not value]:
             raise ValueError(f"twilio needs {', '.join(missing)}")
+        if bool(self.twilio_status_url) is not bool(self.twilio_auth_token_file):
+            raise ValueError("FINID_TWILIO_STATUS_URL and FINID_TWILIO_AUTH_TOKEN_FILE go together")
         if self.env == "production" and not self.twilio_base_url.startswith("https://"):
             raise ValueError("FINID_TWILIO_BASE_URL: production needs https")
         return self
