@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from mesh import telemetry
-from mesh.errors import Code, FinIdError
+from mesh.errors import Code, DependencyUnavailableError, FinIdError
 from services.otp.sends import Sends, SendState
+
+# A receipt comes within the validity of its SMS; centres keep trying for some days at most.
+_NAMES_LAST = timedelta(days=3)
 
 
 class ReportRefusedError(FinIdError):
@@ -61,9 +64,23 @@ class Reports:
         raise ReportRefusedError("The report is refused.")
 
     async def note(self, challenge: str, report: Report) -> None:
-        """Note a report that came from the provider itself."""
+        """Note what was reported of the SMS of a challenge."""
         if report.state is None:
             return
         news = await self._sends.report(challenge, report.state, report.provider, report.reference, self._now())
-        if news and report.state is SendState.UNDELIVERED:
-            telemetry.logger().warning("sms not delivered", provider=report.provider)
+        _tell(report.provider, report.state, news=news)
+
+    async def received(self, provider: str, reference: str, state: SendState) -> None:
+        """Note what came over a session that the provider is authenticated on; a lost database loses it."""
+        now = self._now()
+        try:
+            news = await self._sends.report_of(provider, reference, state, now, now - _NAMES_LAST)
+        except DependencyUnavailableError:
+            telemetry.logger().warning("sms receipt lost", provider=provider, dependency="database")
+        else:
+            _tell(provider, state, news=news)
+
+
+def _tell(provider: str, state: SendState, *, news: bool) -> None:
+    if news and state is SendState.UNDELIVERED:
+        telemetry.logger().warning("sms not delivered", provider=provider)

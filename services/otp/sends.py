@@ -121,6 +121,12 @@ class Sends(Protocol):
         """Note what the provider reported (REPORTED); False when it says nothing new, or is about another message."""
         ...
 
+    async def report_of(
+        self, provider: str, reference: str, state: SendState, now: datetime, recorded_after: datetime
+    ) -> bool:
+        """As `report`, from a provider that knows an SMS by its own name only; one that it SENT."""
+        ...
+
     async def close_ended(self, now: datetime, worth_until: datetime) -> tuple[int, int]:
         """Make UNKNOWN what a dead process had, and drop what is not worth sending any more; return how many."""
         ...

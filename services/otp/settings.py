@@ -6,10 +6,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from mesh.settings import KeyFile, MeshSettings, SecretFile
+from mesh.settings import KeyFile, MeshSettings, PublicFile, SecretFile
 from services.otp.challenge import MAX_TTL, Limits
+from services.otp.providers import PREFIX, STATUS_URL, OutboxTable, Providers, ProvidersFileError, Route, TwilioTable
 
-STATUS_URL = r"^(https://[^\s?#]{1,200}/v1/sms/twilio/status)?$"
 _HOST = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 
 
@@ -24,12 +24,15 @@ class OtpSettings(MeshSettings):
     otp_earlier_hmac_key_files: tuple[KeyFile, ...] = ()
     """The keys before it: they check codes that are still live, and bring along what phones got lately. A day after a
     new key, the one before it is not needed any more."""
-    otp_provider: Literal["twilio", "outbox"]
+    otp_provider: Literal["twilio", "outbox", "file"]
+    """One provider for all numbers; or "file": several, as the file says."""
+    otp_providers_file: PublicFile | None = None
+    """Providers and routes (docs/sms.md); it names secrets by their files and holds none."""
     otp_outbox_dir: Path | None = None
     """Folder of mode 0700 for the development outbox."""
     otp_origin: Annotated[str, StringConstraints(pattern=_HOST)] | None = None
     """Host of the hosted page, so that browsers fill a code in there only."""
-    otp_allowed_prefixes: tuple[Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{0,6}$")], ...] = ("+77",)
+    otp_allowed_prefixes: tuple[Annotated[str, StringConstraints(pattern=PREFIX)], ...] = ("+77",)
     """Codes go only to numbers that begin so."""
     otp_ttl_s: int = Field(default=300, ge=30, le=int(MAX_TTL.total_seconds()))
     otp_max_checks: int = Field(default=5, ge=1, le=5)
@@ -74,8 +77,36 @@ class OtpSettings(MeshSettings):
             max_per_application_hour=self.otp_per_application_hour,
         )
 
+    @property
+    def providers(self) -> Providers:
+        """The providers and routes that the settings describe. Raises ProvidersFileError."""
+        if self.otp_providers_file is not None and self.otp_provider == "file":
+            return Providers.read(self.otp_providers_file)
+        table: TwilioTable | OutboxTable
+        if self.otp_provider == "outbox" and self.otp_outbox_dir is not None:
+            table = OutboxTable(name="outbox", kind="outbox", folder=self.otp_outbox_dir)
+        elif self.otp_provider == "twilio" and self.twilio_api_key_secret_file is not None:
+            table = TwilioTable(
+                name="twilio",
+                kind="twilio",
+                account_sid=self.twilio_account_sid,
+                api_key_sid=self.twilio_api_key_sid,
+                api_key_secret_file=self.twilio_api_key_secret_file,
+                messaging_service_sid=self.twilio_messaging_service_sid,
+                base_url=self.twilio_base_url,
+                status_url=self.twilio_status_url,
+                auth_token_file=self.twilio_auth_token_file,
+            )
+        else:
+            raise AssertionError("settings without a provider do not load")
+        routes = tuple(Route(prefix=prefix, providers=(table.name,)) for prefix in self.otp_allowed_prefixes)
+        return Providers(provider=(table,), route=routes)
+
     @model_validator(mode="after")
     def _require_what_the_provider_needs(self) -> Self:
+        if self.otp_provider == "file":
+            self._require_a_good_file()
+            return self
         if self.otp_provider == "outbox":
             if self.env == "production":
                 raise ValueError("FINID_OTP_PROVIDER: the outbox shows every code; production refuses it")
@@ -95,3 +126,16 @@ class OtpSettings(MeshSettings):
         if self.env == "production" and not self.twilio_base_url.startswith("https://"):
             raise ValueError("FINID_TWILIO_BASE_URL: production needs https")
         return self
+
+    def _require_a_good_file(self) -> None:
+        if self.otp_providers_file is None:
+            raise ValueError("FINID_OTP_PROVIDERS_FILE: the provider is to be found in a file, and none is named")
+        try:
+            providers = Providers.read(self.otp_providers_file)
+        except ProvidersFileError as error:
+            raise ValueError(f"FINID_OTP_PROVIDERS_FILE: {error}") from None
+        routed = tuple(route.prefix for route in providers.route)
+        if missing := [prefix for prefix in self.otp_allowed_prefixes if not prefix.startswith(routed)]:
+            raise ValueError(f"FINID_OTP_PROVIDERS_FILE: no route for {', '.join(missing)}")
+        if self.env == "production" and providers.has_development_kind():
+            raise ValueError("FINID_OTP_PROVIDERS_FILE: production refuses the outbox and what is not encrypted")

@@ -272,6 +272,20 @@ class SendStore:
             raise ValueError("no provider reports so")
         return await self._database.run(self._REPORT, challenge, state.value, provider, reference, now) == 1
 
+    # A centre may begin its names anew after some days.
+    _REPORT_OF = """
+        UPDATE otp.sends SET state = $3, changed_at = $4
+        WHERE provider = $1 AND provider_reference = $2 AND provider_reference <> '' AND state = 'SENT'
+          AND $3 <> 'SENT' AND recorded_at > $5"""
+
+    async def report_of(
+        self, provider: str, reference: str, state: SendState, now: datetime, recorded_after: datetime
+    ) -> bool:
+        """Note what the provider reported of an SMS by its own name."""
+        if state not in REPORTED:
+            raise ValueError("no provider reports so")
+        return await self._database.run(self._REPORT_OF, provider, reference, state.value, now, recorded_after) == 1
+
     _CALL_UNKNOWN = """
         UPDATE otp.sends SET state = 'UNKNOWN', lease_ends_at = NULL, changed_at = $1
         WHERE state = 'SENDING' AND lease_ends_at <= $1"""

@@ -165,6 +165,11 @@ class FakeChallenges:
     async def report(self, challenge: str, state: SendState, provider: str, reference: str, now: datetime) -> bool:
         raise NotImplementedError("codes reports nothing")
 
+    async def report_of(
+        self, provider: str, reference: str, state: SendState, now: datetime, recorded_after: datetime
+    ) -> bool:
+        raise NotImplementedError("codes reports nothing")
+
     async def close_ended(self, now: datetime, worth_until: datetime) -> tuple[int, int]:
         return 0, 0
 

@@ -137,6 +137,16 @@ STATEMENTS = {
     "report UNDELIVERED": Statement(
         reports(SendState.UNDELIVERED), frozenset({SENDING, SENT, UNKNOWN}), SendState.UNDELIVERED
     ),
+    "receipt DELIVERED": Statement(
+        lambda room, item: room.sends.report_of(PROVIDER, REFERENCE, SendState.DELIVERED, NOW, NOW - LEASE),
+        frozenset({SENT}),
+        SendState.DELIVERED,
+    ),
+    "receipt UNDELIVERED": Statement(
+        lambda room, item: room.sends.report_of(PROVIDER, REFERENCE, SendState.UNDELIVERED, NOW, NOW - LEASE),
+        frozenset({SENT}),
+        SendState.UNDELIVERED,
+    ),
     "close_ended, its lease": Statement(
         lambda room, item: room.sends.close_ended(HELD, NOW), frozenset({SENDING}), UNKNOWN
     ),
@@ -323,6 +333,11 @@ class Dying:
 
     async def report(self, challenge: str, state: SendState, provider: str, reference: str, now: datetime) -> bool:
         return await self.sends.report(challenge, state, provider, reference, now)
+
+    async def report_of(
+        self, provider: str, reference: str, state: SendState, now: datetime, recorded_after: datetime
+    ) -> bool:
+        return await self.sends.report_of(provider, reference, state, now, recorded_after)
 
     async def take_left_behind(
         self, now: datetime, recorded_before: datetime, worth_until: datetime, lease_ends_at: datetime
