@@ -22,6 +22,7 @@ from services.otp.http_gateway import HttpGateway
 from services.otp.notices import Notices
 from services.otp.outbox import Outbox
 from services.otp.providers import HttpTable, OutboxTable, Providers, ProviderTable, SmppTable, TwilioTable
+from services.otp.pumping import Pumping
 from services.otp.reports import ReportReader, Reports
 from services.otp.routes import Routes
 from services.otp.sending import Sending
@@ -29,7 +30,7 @@ from services.otp.servicer import OtpServicer
 from services.otp.settings import OtpSettings
 from services.otp.smpp import Receipt, SmppAccount, SmppSms
 from services.otp.sms import TwilioReports, TwilioSms
-from services.otp.store import ChallengeStore, NoticeStore, SendStore
+from services.otp.store import ChallengeStore, NoticeStore, PauseStore, SendStore
 
 
 def _now() -> datetime:
@@ -102,6 +103,7 @@ async def serve(settings: OtpSettings) -> None:
         time.monotonic,
     )
     sending = Sending(sends=sends, provider=provider, seal=Seal(derive(key, "otp-outbox")), now=_now)
+    pumping = Pumping(PauseStore(database), settings.pumping, _now)
     codes = Codes(
         env=env,
         challenges=ChallengeStore(database),
@@ -128,7 +130,7 @@ async def serve(settings: OtpSettings) -> None:
     otp_pb2_grpc.add_OtpServiceServicer_to_server(OtpServicer(codes, notices, reports), server.grpc)
     server.reflect(file)
     try:
-        await server.run(sending.run, *(session.run for session in sessions))
+        await server.run(sending.run, pumping.run, *(session.run for session in sessions))
     finally:
         await provider.close()
         await database.close()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from mesh import telemetry
 from mesh.admission import admit
 from mesh.errors import Code, FinIdError
 from mesh.facts import SmsOtp
@@ -150,6 +151,9 @@ class Codes:
         recorded = await self._challenges.record(new, self._limits)
         if recorded.is_new:
             await self._sending.deliver(sms)
+            telemetry.logger().info(
+                "code sent", application=new.send.application, prefix=new.send.prefix, count=segments
+            )
         return Sent(recorded.challenge, mask(phone), recorded.expires_at, recorded.resend_at)
 
     async def verify(self, txn: bytes, challenge: str, code: str) -> str:

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 from mesh.settings import KeyFile, MeshSettings, PublicFile, SecretFile
 from services.otp.challenge import MAX_TTL, Limits
 from services.otp.providers import PREFIX, STATUS_URL, OutboxTable, Providers, ProvidersFileError, Route, TwilioTable
+from services.otp.pumping import PumpingLimits
 
 _HOST = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 
@@ -48,6 +49,12 @@ class OtpSettings(MeshSettings):
     """Of the person's own browser. A mobile operator puts many people behind one address."""
     otp_per_address_day: int = Field(default=500, ge=1)
     otp_per_application_hour: int = Field(default=10_000, ge=1)
+    otp_pumping_window_s: int = Field(default=1800, ge=300)
+    otp_pumping_min_asked: int = Field(default=50, ge=1)
+    """Transactions of one application to numbers of one beginning (+7 701), within the window."""
+    otp_pumping_min_entered_percent: int = Field(default=20, ge=0, le=100)
+    """When fewer of their codes are entered, sending is paused there; 0 never pauses."""
+    otp_pumping_pause_s: int = Field(default=900, ge=60)
     otp_max_segments: int = Field(default=5, ge=1, le=10)
     """How many SMS one text may be."""
     twilio_account_sid: Annotated[str, StringConstraints(pattern="^(AC[0-9a-f]{32})?$")] = ""
@@ -75,6 +82,16 @@ class OtpSettings(MeshSettings):
             max_per_address_hour=self.otp_per_address_hour,
             max_per_address_day=self.otp_per_address_day,
             max_per_application_hour=self.otp_per_application_hour,
+        )
+
+    @property
+    def pumping(self) -> PumpingLimits:
+        """When sending is paused."""
+        return PumpingLimits(
+            window=timedelta(seconds=self.otp_pumping_window_s),
+            min_asked=self.otp_pumping_min_asked,
+            min_entered_percent=self.otp_pumping_min_entered_percent,
+            pause=timedelta(seconds=self.otp_pumping_pause_s),
         )
 
     @property

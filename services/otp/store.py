@@ -1,5 +1,6 @@
 """All of the otp service's SQL."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Never
 
@@ -25,6 +26,7 @@ from services.otp.challenge import (
     SendRefusedError,
 )
 from services.otp.notices import NewNotice, NoticeLimitError
+from services.otp.pumping import Pause, PumpingLimits
 from services.otp.sends import ANSWERED, REPORTED, LeftBehind, SendState
 
 _HOUR = timedelta(hours=1)
@@ -297,6 +299,48 @@ class SendStore:
         """Make UNKNOWN what a dead process had, and drop what is not worth sending."""
         unknown = await self._database.run(self._CALL_UNKNOWN, now)
         return unknown, await self._database.run(self._DROP, now, worth_until)
+
+
+class PauseStore:
+    """Pauses in PostgreSQL. See `pumping.Pauses`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # What no provider took, nobody could enter.
+    _BEGIN = """
+        INSERT INTO otp.pauses AS last (application, prefix, ends_at, sends, verified)
+        SELECT lately.application, lately.prefix, $3::timestamptz + $4::interval, lately.asked, lately.entered
+        FROM (
+            SELECT send.application, send.prefix, count(DISTINCT send.txn) AS asked,
+                   count(DISTINCT send.txn) FILTER (WHERE live.verified_at IS NOT NULL) AS entered
+            FROM otp.sends AS send
+            JOIN otp.challenges AS live ON live.txn = send.txn
+            LEFT JOIN otp.pauses AS pause ON pause.application = send.application AND pause.prefix = send.prefix
+            WHERE send.recorded_at > $1 AND send.recorded_at <= $2 AND send.state NOT IN ('FAILED', 'DROPPED')
+              AND (pause.ends_at IS NULL OR send.recorded_at > pause.ends_at)
+            GROUP BY send.application, send.prefix
+        ) AS lately
+        WHERE lately.asked >= $5 AND lately.entered * 100 < lately.asked * $6
+        ON CONFLICT (application, prefix) DO UPDATE
+        SET ends_at = EXCLUDED.ends_at, sends = EXCLUDED.sends, verified = EXCLUDED.verified
+        WHERE last.ends_at <= $3
+        RETURNING application, prefix, sends, verified"""
+    _FORGET_HOURS = "DELETE FROM otp.application_hours WHERE starts_at < $1"
+
+    async def begin(self, limits: PumpingLimits, now: datetime) -> Sequence[Pause]:
+        """Begin the pauses that are due."""
+        await self._database.run(self._FORGET_HOURS, now - _DAY)
+        rows = await self._database.all(
+            self._BEGIN,
+            now - limits.window,
+            now - limits.patience,
+            now,
+            limits.pause,
+            limits.min_asked,
+            limits.min_entered_percent,
+        )
+        return [Pause(row["application"], row["prefix"], row["sends"], row["verified"]) for row in rows]
 
 
 def _paused(remaining: timedelta) -> SendRefusedError:

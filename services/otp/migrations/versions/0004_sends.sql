@@ -57,4 +57,5 @@ GRANT SELECT, INSERT ON otp.sends, otp.application_hours, otp.pauses TO finid_ot
 GRANT UPDATE (state, sealed, lease_ends_at, provider, provider_reference, changed_at) ON otp.sends TO finid_otp;
 GRANT UPDATE (key_id) ON otp.challenges TO finid_otp;
 GRANT UPDATE (sends) ON otp.application_hours TO finid_otp;
+GRANT DELETE ON otp.application_hours TO finid_otp;
 GRANT UPDATE (ends_at, sends, verified) ON otp.pauses TO finid_otp;
