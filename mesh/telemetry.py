@@ -41,6 +41,7 @@ _FIELDS: dict[str, re.Pattern[str]] = {
         "purpose": _WORD,
         "channel": _WORD,
         "provider": _WORD,
+        "prefix": r"\+[1-9][0-9]{0,4}",
         "dependency": _WORD,
         "error_class": _WORD,
         "authentication": _NAME,

@@ -21,6 +21,7 @@ import httpx
 from finid.auth.v1 import auth_pb2 as auth
 from finid.capture.v1 import capture_pb2 as capture
 from finid.pki.v1 import pki_pb2 as pki
+from finid.sms.v1 import sms_pb2 as sms
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import Message
 from joserfc import jwt
@@ -176,6 +177,7 @@ class _Gateway(grpc.GenericRpcHandler):
             "GetIssuingCrl": (self._crl, pki.GetIssuingCrlRequest),
             "Ocsp": (self._ocsp, HttpBody),
             "GetOcsp": (self._get_ocsp, pki.GetOcspRequest),
+            "ReportTwilioStatus": (self._report, sms.ReportTwilioStatusRequest),
             "Authenticate": (self._authenticate, auth.AuthenticateRequest),
         }
         behaviour, request = methods.get(name, (None, None))
@@ -216,6 +218,9 @@ class _Gateway(grpc.GenericRpcHandler):
 
     def _ocsp(self, request: HttpBody, _: grpc.ServicerContext) -> HttpBody:
         return HttpBody(content_type="application/ocsp-response", data=request.data[::-1])
+
+    def _report(self, request: sms.ReportTwilioStatusRequest, context: grpc.ServicerContext) -> HttpBody:
+        return HttpBody(content_type="text/plain")
 
     def _get_ocsp(self, request: pki.GetOcspRequest, context: grpc.ServicerContext) -> HttpBody:
         context.send_initial_metadata((("cache-control", "public, max-age=60"), ("etag", '"x"')))

@@ -10,7 +10,7 @@ Json = dict[str, Any]
 MAX_REQUEST_BYTES = 32 * 1024 * 1024  # a signed document and its content, in base64
 MAX_CAPTURE_REQUEST_BYTES = 2 * 1024 * 1024  # 1 MiB of frames, in base64
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024  # a signed document
-MAX_FORM_BYTES = 16 * 1024  # /oauth2/token
+MAX_FORM_BYTES = 16 * 1024  # /oauth2/token, and what SMS providers report
 MAX_PKI_REQUEST_BYTES = 16 * 1024  # an OCSP or time stamp request
 
 
@@ -55,6 +55,7 @@ class Edge:
     """host:port of an OTLP collector (gRPC); "" exports no traces."""
     requests_per_second: int = 1000
     token_requests_per_second: int = 20
+    report_requests_per_second: int = 200
 
 
 def typed(type_name: str, **fields: Any) -> Json:

@@ -14,7 +14,7 @@ def https_filters(edge: Edge) -> list[Json]:
         _buffer_where_routes_ask(),
         _strict_json(edge, routes.PUBLIC_SERVICES),
         _filter("grpc_web", typed("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb")),
-        _transcoder(edge, routes.PUBLIC_SERVICES),
+        _transcoder(edge, [*routes.PUBLIC_SERVICES, routes.SMS_SERVICE]),
         _filter("router", typed("envoy.extensions.filters.http.router.v3.Router")),
     ]
 

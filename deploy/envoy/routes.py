@@ -28,6 +28,8 @@ PUBLIC_SERVICES: Final = (
 )
 CAPTURE_SERVICE: Final = "finid.capture.v1.CaptureService"
 PKI_SERVICE: Final = "finid.pki.v1.PkiService"
+# What SMS providers call: signed, and with no token.
+SMS_SERVICE: Final = "finid.sms.v1.SmsReportService"
 _STREAMS: Final = ("/finid.auth.v1.FinIdService/Authenticate",)
 
 _TOKEN: Final = {"path": "/oauth2/token"}
@@ -35,6 +37,7 @@ _JWKS: Final = {"path": "/.well-known/jwks.json"}
 OPENAPI: Final = {"path": "/openapi.json"}
 REFERENCE: Final = {"path": "/reference"}
 _PKI: Final = {"path_separated_prefix": "/pki"}
+_SMS: Final = {"path_separated_prefix": "/v1/sms"}
 _CAPTURE: Final = ({"path_separated_prefix": "/v1/capture"}, {"prefix": "/v1/capture:"})
 
 # First match wins.
@@ -44,6 +47,7 @@ OPEN_TO_ALL: Final = (
     OPENAPI,
     REFERENCE,
     _PKI,
+    _SMS,
     {"prefix": f"/{PKI_SERVICE}/"},
 )
 
@@ -56,6 +60,7 @@ def https_routes(edge: Edge) -> list[Json]:
         _to_pki(),
         *(_to_gateway("stream", {"path": path}, STREAM_S) for path in _STREAMS),
         *(_to_gateway(service, {"prefix": f"/{service}/"}, UNARY_S) for service in PUBLIC_SERVICES),
+        _to_gateway("sms", _SMS, UNARY_S, MAX_FORM_BYTES, **_rate_limit("sms", edge.report_requests_per_second)),
         _to_gateway("rest", {"prefix": "/v1/"}, UNARY_S, MAX_REQUEST_BYTES),
         not_found(),
     ]
@@ -86,7 +91,7 @@ def _to_pki() -> Json:
     return _to_gateway("pki", _PKI, UNARY_S, MAX_PKI_REQUEST_BYTES)
 
 
-def _to_gateway(name: str, match: Json, limit_s: int, max_bytes: int | None = None) -> Json:
+def _to_gateway(name: str, match: Json, limit_s: int, max_bytes: int | None = None, **per_filter: Json) -> Json:
     """A route to the gateway. `max_bytes` holds a JSON body back until it is whole; gRPC has services' own limits."""
     return {
         "name": name,
@@ -106,7 +111,7 @@ def _to_gateway(name: str, match: Json, limit_s: int, max_bytes: int | None = No
         "request_headers_to_add": [
             {"header": {"key": "grpc-timeout", "value": f"{limit_s}S"}, "append_action": "ADD_IF_ABSENT"}
         ],
-        "typed_per_filter_config": {} if max_bytes is None else _buffer(max_bytes),
+        "typed_per_filter_config": ({} if max_bytes is None else _buffer(max_bytes)) | per_filter,
     }
 
 

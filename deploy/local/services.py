@@ -146,6 +146,11 @@ def _otp(parts: Parts) -> dict[str, str]:
         "FINID_OTP_ORIGIN": "localhost",
         "FINID_OTP_PER_PHONE_HOUR": _MANY,
         "FINID_OTP_PER_PHONE_DAY": _MANY,
+        "FINID_OTP_PUMPING_MIN_ASKED": _MANY,
+        "FINID_OTP_PER_PERSON_HOUR": _MANY,
+        "FINID_OTP_PER_PERSON_DAY": _MANY,
+        "FINID_OTP_PER_ADDRESS_HOUR": _MANY,
+        "FINID_OTP_PER_ADDRESS_DAY": _MANY,
     }
 
 

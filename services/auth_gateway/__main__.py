@@ -8,6 +8,7 @@ from finid.auth.v1 import auth_pb2, auth_pb2_grpc
 from finid.capture.v1 import capture_pb2, capture_pb2_grpc
 from finid.esign.v1 import esign_pb2, esign_pb2_grpc
 from finid.pki.v1 import pki_pb2, pki_pb2_grpc
+from finid.sms.v1 import sms_pb2, sms_pb2_grpc
 
 from mesh import pins, telemetry
 from mesh.channel import connect
@@ -35,6 +36,7 @@ from services.auth_gateway.servicer.esign import ESignServicer
 from services.auth_gateway.servicer.finid import FinIdServicer
 from services.auth_gateway.servicer.front import Front
 from services.auth_gateway.servicer.pki import PkiServicer
+from services.auth_gateway.servicer.sms import SmsReportServicer
 from services.auth_gateway.servicer.webhooks import WebhookDesk
 from services.auth_gateway.settings import Settings
 from services.auth_gateway.statements import KeyUse, PublishedKey, SigningKey, StatementKey, earlier_keys
@@ -122,7 +124,7 @@ async def main() -> None:
     )
     published = pins.parse(settings.pins_file.read_bytes(), Env(settings.env))
 
-    files = (auth_pb2.DESCRIPTOR, capture_pb2.DESCRIPTOR, esign_pb2.DESCRIPTOR, pki_pb2.DESCRIPTOR)
+    files = (auth_pb2.DESCRIPTOR, capture_pb2.DESCRIPTOR, esign_pb2.DESCRIPTOR, pki_pb2.DESCRIPTOR, sms_pb2.DESCRIPTOR)
     allowed = {
         method: names
         for file in files
@@ -140,6 +142,7 @@ async def main() -> None:
     capture_pb2_grpc.add_CaptureServiceServicer_to_server(CaptureServicer(desk, documents), server.grpc)
     esign_pb2_grpc.add_ESignServiceServicer_to_server(ESignServicer(desk, documents, ca), server.grpc)
     pki_pb2_grpc.add_PkiServiceServicer_to_server(PkiServicer(ca, published, own_keys, _now), server.grpc)
+    sms_pb2_grpc.add_SmsReportServiceServicer_to_server(SmsReportServicer(otp), server.grpc)
     server.reflect(*files)
     try:
         await server.run(completion.resume, webhooks.run)

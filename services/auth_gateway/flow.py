@@ -33,6 +33,7 @@ from services.auth_gateway.completion import Completion
 from services.auth_gateway.pace import Pace
 from services.auth_gateway.ports import (
     CaptureDevice,
+    CodeAsker,
     CodeSent,
     FaceMatch,
     FaceMatcher,
@@ -219,11 +220,15 @@ class Flow:
             return replace(step, state=LivenessState.FAILED)
         raise refusal
 
-    async def send_code(self, current: Authentication) -> CodeSent:
-        """Send, or send again, the code; otp renders the text from the transaction."""
+    async def send_code(self, current: Authentication, address: str = "") -> CodeSent:
+        """Send, or send again, the code; otp renders the text from the transaction.
+
+        `address` is the network address of the person's own browser, "" where the caller is somebody's server.
+        """
         self._require(current, State.AWAITING_CODE)
+        asker = CodeAsker(current.subject, address, current.challenge)
         try:
-            sent = await self._spokes.otp.send(current.transaction_bytes, current.openings, current.language)
+            sent = await self._spokes.otp.send(current.transaction_bytes, current.openings, current.language, asker)
         except PeerError as error:
             if error.reason == _CHECKS_EXHAUSTED:
                 await self._fail(current, FailureReason.CODE_FAILED)

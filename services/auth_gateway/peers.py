@@ -25,6 +25,7 @@ from services.auth_gateway.authentication import Bundle, Language
 from services.auth_gateway.ports import (
     Attested,
     CaptureDevice,
+    CodeAsker,
     CodeSent,
     DocumentFormat,
     DocumentLevel,
@@ -174,13 +175,18 @@ class OtpPeer:
     def __init__(self, channel: GrpcChannel) -> None:
         self._stub = otp_pb2_grpc.OtpServiceStub(channel)
 
-    async def send(self, transaction_bytes: bytes, openings: Openings, language: Language) -> CodeSent:
+    async def send(
+        self, transaction_bytes: bytes, openings: Openings, language: Language, asker: CodeAsker
+    ) -> CodeSent:
         """See ports.Otp."""
         request = otp_pb2.SendCodeRequest(
             transaction=transaction_bytes,
             phone=openings.phone,
             phone_salt=openings.phone_salt,
             language=_language(language),
+            subject=asker.subject,
+            address=asker.address,
+            known_challenge=asker.known_challenge,
         )
         async with answers_of("otp"):
             answer = await self._stub.SendCode(request)
@@ -198,6 +204,12 @@ class OtpPeer:
         request = otp_pb2.SendNoticeRequest(transaction=transaction_bytes, phone=phone, language=_language(language))
         async with answers_of("otp"):
             await self._stub.SendNotice(request)
+
+    async def report(self, provider: str, challenge: str, signature: str, body: bytes) -> None:
+        """See ports.Otp."""
+        request = otp_pb2.ReportDeliveryRequest(provider=provider, challenge=challenge, signature=signature, body=body)
+        async with answers_of("otp"):
+            await self._stub.ReportDelivery(request)
 
 
 class SignerPeer:

@@ -148,11 +148,22 @@ class CodeSent:
     resend_at: datetime.datetime
 
 
+@dataclass(frozen=True, slots=True)
+class CodeAsker:
+    """Who asks for a code: the person's pseudonym, the address of her browser ("" for none), the challenge known."""
+
+    subject: str
+    address: str
+    known_challenge: str
+
+
 class Otp(Protocol):
     """One-time codes by SMS."""
 
-    async def send(self, transaction_bytes: bytes, openings: Openings, language: Language) -> CodeSent:
-        """Send a new code to the committed phone."""
+    async def send(
+        self, transaction_bytes: bytes, openings: Openings, language: Language, asker: CodeAsker
+    ) -> CodeSent:
+        """Send a new code to the committed phone; when the answer about the last one got lost, give it again."""
         ...
 
     async def verify(self, challenge: str, txn: bytes, code: str) -> str:
@@ -161,6 +172,10 @@ class Otp(Protocol):
 
     async def notify(self, transaction_bytes: bytes, phone: str, language: Language) -> None:
         """Tell a person's earlier phone, once, that a key is made for another one."""
+        ...
+
+    async def report(self, provider: str, challenge: str, signature: str, body: bytes) -> None:
+        """Pass on what an SMS provider reports of a code's SMS; otp believes its signature alone."""
         ...
 
 

@@ -1,6 +1,8 @@
 """Wires the otp service: settings, telemetry, keys, provider, server."""
 
 import asyncio
+import ssl
+import time
 from datetime import UTC, datetime
 
 from finid.otp.v1 import otp_pb2, otp_pb2_grpc
@@ -9,56 +11,109 @@ from mesh import telemetry
 from mesh.health import Probe
 from mesh.postgres import Database
 from mesh.receipts import ReceiptSigner
-from mesh.sealing import read_key
+from mesh.sealing import Seal, derive, read_key
 from mesh.server import Server, callers
 from mesh.settings import read_secret
 from mesh.transaction import Env
 from services.otp.code import KeyedHash
 from services.otp.codes import Codes
 from services.otp.delivery import SmsProvider
+from services.otp.http_gateway import HttpGateway
 from services.otp.notices import Notices
 from services.otp.outbox import Outbox
+from services.otp.providers import HttpTable, OutboxTable, Providers, ProviderTable, SmppTable, TwilioTable
+from services.otp.pumping import Pumping
+from services.otp.reports import ReportReader, Reports
+from services.otp.routes import Routes
+from services.otp.sending import Sending
 from services.otp.servicer import OtpServicer
 from services.otp.settings import OtpSettings
-from services.otp.sms import TwilioSms
-from services.otp.store import ChallengeStore, NoticeStore
+from services.otp.smpp import Receipt, SmppAccount, SmppSms
+from services.otp.sms import TwilioReports, TwilioSms
+from services.otp.store import ChallengeStore, NoticeStore, PauseStore, SendStore
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _provider(settings: OtpSettings) -> SmsProvider:
-    """Return the provider that the settings choose; they have checked that it has what it needs."""
-    if settings.otp_provider == "twilio" and settings.twilio_api_key_secret_file is not None:
-        return TwilioSms(
-            account_sid=settings.twilio_account_sid,
-            api_key_sid=settings.twilio_api_key_sid,
-            api_key_secret=read_secret(settings.twilio_api_key_secret_file),
-            messaging_service_sid=settings.twilio_messaging_service_sid,
-            base_url=settings.twilio_base_url,
+def _provider(table: ProviderTable, on_receipt: Receipt) -> SmsProvider:
+    """Return the provider that a table describes."""
+    match table:
+        case TwilioTable():
+            return TwilioSms(
+                name=table.name,
+                account_sid=table.account_sid,
+                api_key_sid=table.api_key_sid,
+                api_key_secret=read_secret(table.api_key_secret_file),
+                messaging_service_sid=table.messaging_service_sid,
+                base_url=table.base_url,
+                status_url=table.status_url,
+                timeout_s=table.timeout_s,
+            )
+        case SmppTable():
+            account = SmppAccount(
+                host=table.host,
+                port=table.port,
+                tls=table.tls,
+                system_id=table.system_id,
+                password=read_secret(table.password_file),
+                source=table.source,
+                source_ton=table.source_ton,
+                source_npi=table.source_npi,
+                system_type=table.system_type,
+                long_texts=table.long_texts,
+            )
+            return SmppSms(table.name, account, on_receipt, timeout_s=table.timeout_s)
+        case HttpTable():
+            tls = ssl.create_default_context(cafile=table.ca_file)
+            return HttpGateway(table.name, table.template(), tls, table.timeout_s)
+        case OutboxTable():
+            telemetry.logger().warning("development outbox, no sms is sent, and its files show every code")
+            return Outbox(table.folder)
+
+
+def _report_readers(providers: Providers) -> list[ReportReader]:
+    return [
+        TwilioReports(
+            name=table.name,
+            account_sid=table.account_sid,
+            auth_token=read_secret(table.auth_token_file),
+            status_url=table.status_url,
         )
-    if settings.otp_provider == "outbox" and settings.otp_outbox_dir is not None:
-        telemetry.logger().warning("development outbox, no sms is sent, and its files show every code")
-        return Outbox(settings.otp_outbox_dir)
-    raise AssertionError("settings without a provider do not load")
+        for table in providers.provider
+        if isinstance(table, TwilioTable) and table.auth_token_file is not None
+    ]
 
 
 async def serve(settings: OtpSettings) -> None:
     """Serve until SIGTERM."""
     env = Env(settings.env)
     database = await Database.open(read_secret(settings.database_url_file), service="otp")
-    provider = _provider(settings)
-    keyed_hash = KeyedHash(read_key(settings.otp_hmac_key_file))
+    key = read_key(settings.otp_hmac_key_file)
+    keyed_hash = KeyedHash(key, [read_key(file) for file in settings.otp_earlier_hmac_key_files])
+    sends = SendStore(database)
+    providers = settings.providers
+    reports = Reports(sends, _report_readers(providers), _now)
+    made = {table.name: _provider(table, reports.received) for table in providers.provider}
+    sessions = [each for each in made.values() if isinstance(each, SmppSms)]
+    provider = Routes(
+        {route.prefix: [made[name] for name in route.providers] for route in providers.route},
+        providers.limits,
+        time.monotonic,
+    )
+    sending = Sending(sends=sends, provider=provider, seal=Seal(derive(key, "otp-outbox")), now=_now)
+    pumping = Pumping(PauseStore(database), settings.pumping, _now)
     codes = Codes(
         env=env,
         challenges=ChallengeStore(database),
-        provider=provider,
+        sending=sending,
         keyed_hash=keyed_hash,
         signer=ReceiptSigner.from_pem(settings.receipt_key_file.read_bytes(), env),
         limits=settings.limits,
         allowed_prefixes=settings.otp_allowed_prefixes,
         origin=settings.otp_origin,
+        max_segments=settings.otp_max_segments,
         now=_now,
     )
     notices = Notices(
@@ -72,10 +127,10 @@ async def serve(settings: OtpSettings) -> None:
     file = otp_pb2.DESCRIPTOR
     service = file.services_by_name["OtpService"]
     server = Server("otp", settings, callers(service, "auth_gateway"), [Probe("database", database.probe)])
-    otp_pb2_grpc.add_OtpServiceServicer_to_server(OtpServicer(codes, notices), server.grpc)
+    otp_pb2_grpc.add_OtpServiceServicer_to_server(OtpServicer(codes, notices, reports), server.grpc)
     server.reflect(file)
     try:
-        await server.run()
+        await server.run(sending.run, pumping.run, *(session.run for session in sessions))
     finally:
         await provider.close()
         await database.close()

@@ -21,7 +21,7 @@ class Outbox:
             raise ValueError("the outbox must be a folder of mode 0700")
         self._folder = folder
 
-    async def send(self, phone: str, text: str, valid_s: int) -> Accepted:
+    async def send(self, phone: str, text: str, valid_s: int, name: str = "") -> Accepted:
         """Write {"to", "text", "valid_s"} to a new file, in one step: a reader finds all of it or nothing."""
         reference = new_id()
         try:

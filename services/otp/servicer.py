@@ -7,8 +7,9 @@ from finid.auth.v1 import auth_pb2
 from finid.otp.v1 import otp_pb2 as pb
 from finid.otp.v1 import otp_pb2_grpc as rpc
 
-from services.otp.codes import Codes
+from services.otp.codes import Asker, Codes
 from services.otp.notices import Notices
+from services.otp.reports import Reports
 from services.otp.text import Language
 
 # The state language, unless the person chose another.
@@ -23,7 +24,8 @@ _LANGUAGES = {
 class OtpServicer(rpc.OtpServiceServicer):
     """The otp service's methods. See otp.proto."""
 
-    def __init__(self, codes: Codes, notices: Notices) -> None:
+    def __init__(self, codes: Codes, notices: Notices, reports: Reports) -> None:
+        self._reports = reports
         self._codes = codes
         self._notices = notices
 
@@ -31,8 +33,9 @@ class OtpServicer(rpc.OtpServiceServicer):
         self, request: pb.SendCodeRequest, _context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.SendCodeResponse:
         """Send a code."""
+        asker = Asker(request.subject, request.address, request.known_challenge)
         sent = await self._codes.send(
-            request.transaction, request.phone, request.phone_salt, _LANGUAGES[request.language]
+            request.transaction, request.phone, request.phone_salt, _LANGUAGES[request.language], asker
         )
         response = pb.SendCodeResponse(challenge=sent.challenge, masked_phone=sent.masked_phone)
         response.expire_time.FromDatetime(sent.expires_at)
@@ -51,3 +54,10 @@ class OtpServicer(rpc.OtpServiceServicer):
         """Tell an earlier phone."""
         await self._notices.send(request.transaction, request.phone, _LANGUAGES[request.language])
         return pb.SendNoticeResponse()
+
+    async def ReportDelivery(
+        self, request: pb.ReportDeliveryRequest, _context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ReportDeliveryResponse:
+        """Take a provider's report."""
+        await self._reports.take(request.provider, request.challenge, request.signature, request.body)
+        return pb.ReportDeliveryResponse()

@@ -14,6 +14,7 @@ from finid.auth.v1 import auth_pb2, auth_pb2_grpc
 from finid.capture.v1 import capture_pb2, capture_pb2_grpc
 from finid.esign.v1 import esign_pb2, esign_pb2_grpc
 from finid.pki.v1 import pki_pb2, pki_pb2_grpc
+from finid.sms.v1 import sms_pb2, sms_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh.channel import answers_of, connect
@@ -21,6 +22,7 @@ from mesh.server import Server, callers
 from mesh.settings import MeshSettings
 from mesh.status import PeerError
 from services.auth_gateway.servicer.pki import PkiServicer
+from services.auth_gateway.servicer.sms import SmsReportServicer
 from services.auth_gateway.statements import KeyUse, PublishedKey
 from services.portal.application import Service
 from tests.auth_gateway.fakes import APPLICATION
@@ -30,7 +32,13 @@ from tests.mtls import Authority
 from tests.portal import clients
 from tests.security.public_api import PublicApi
 
-FILES = (auth_pb2.DESCRIPTOR, capture_pb2.DESCRIPTOR, esign_pb2.DESCRIPTOR, pki_pb2.DESCRIPTOR)
+FILES = (
+    auth_pb2.DESCRIPTOR,
+    capture_pb2.DESCRIPTOR,
+    esign_pb2.DESCRIPTOR,
+    pki_pb2.DESCRIPTOR,
+    sms_pb2.DESCRIPTOR,
+)
 SERVICES = tuple(service for file in FILES for service in file.services_by_name.values())
 Metadata = tuple[tuple[str, str], ...]
 
@@ -66,6 +74,9 @@ class Edge:
     def pki(self, caller: str = "envoy") -> "pki_pb2_grpc.PkiServiceAsyncStub":
         return pki_pb2_grpc.PkiServiceStub(self.channel(caller))
 
+    def sms(self, caller: str = "envoy") -> "sms_pb2_grpc.SmsReportServiceAsyncStub":
+        return sms_pb2_grpc.SmsReportServiceStub(self.channel(caller))
+
 
 @asynccontextmanager
 async def running(room: Room, folder: Path) -> AsyncIterator[Edge]:
@@ -81,6 +92,7 @@ async def running(room: Room, folder: Path) -> AsyncIterator[Edge]:
         PublishedKey(KeyUse.STATEMENT, room.statement_key.public_key),
         PublishedKey(KeyUse.WEBHOOK, room.webhook_key.public_key),
     ]
+    sms_pb2_grpc.add_SmsReportServiceServicer_to_server(SmsReportServicer(room.otp), server.grpc)
     pki_pb2_grpc.add_PkiServiceServicer_to_server(
         PkiServicer(room.ca, world.pins(), own_keys, lambda: datetime.now(UTC)),
         server.grpc,

@@ -26,6 +26,7 @@ from services.auth_gateway.ports import (
     Application,
     Attested,
     CaptureDevice,
+    CodeAsker,
     CodeSent,
     DocumentFormat,
     DocumentLevel,
@@ -240,9 +241,14 @@ class FakeOtp(Fake):
         self.checks: Counter[bytes] = Counter()
         self.sent_to: list[tuple[str, Language]] = []
         self.notified: dict[bytes, tuple[str, Language]] = {}
+        self.askers: list[CodeAsker] = []
+        self.reports: list[tuple[str, str, str, bytes]] = []
 
-    async def send(self, transaction_bytes: bytes, openings: Openings, language: Language) -> CodeSent:
+    async def send(
+        self, transaction_bytes: bytes, openings: Openings, language: Language, asker: CodeAsker
+    ) -> CodeSent:
         await self._called("send")
+        self.askers.append(asker)
         txn = transaction.txn_of(transaction_bytes)
         if self.checks[txn] == MAX_CHECKS:
             raise refusal("otp", Code.RESOURCE_EXHAUSTED, "CHECK_LIMIT")
@@ -259,6 +265,12 @@ class FakeOtp(Fake):
     async def notify(self, transaction_bytes: bytes, phone: str, language: Language) -> None:
         await self._called("notify")
         self.notified[transaction.txn_of(transaction_bytes)] = (phone, language)
+
+    async def report(self, provider: str, challenge: str, signature: str, body: bytes) -> None:
+        await self._called("report")
+        if signature == "forged":
+            raise refusal("otp", Code.PERMISSION_DENIED, "SMS_REPORT_REFUSED")
+        self.reports.append((provider, challenge, signature, body))
 
     async def verify(self, challenge: str, txn: bytes, code: str) -> str:
         await self._called("verify")

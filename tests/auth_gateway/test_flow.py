@@ -20,7 +20,7 @@ from services.auth_gateway.authentication import (
     Verdict,
     WrongStateError,
 )
-from services.auth_gateway.ports import CaptureDevice, LivenessState
+from services.auth_gateway.ports import CaptureDevice, CodeAsker, LivenessState
 from tests.auth_gateway.fakes import (
     CODE,
     FRAMES,
@@ -382,6 +382,16 @@ async def test_a_refused_send_is_no_verdict(room: Room, code: Code, reason: str)
     error = await refused(room.flow.send_code(item))
     assert (error.code, error.reason, error.retry_after_s) == (code, reason, 30)
     assert (await room.get(item.name)).state is State.AWAITING_CODE
+
+
+async def test_otp_is_told_who_asks_from_where_and_which_code_is_known(room: Room) -> None:
+    item = await at(room, State.AWAITING_CODE)
+    sent = await room.flow.send_code(item, "203.0.113.7")
+    await room.flow.send_code(await room.get(item.name))
+    assert room.otp.askers == [
+        CodeAsker(item.subject, "203.0.113.7", ""),
+        CodeAsker(item.subject, "", sent.challenge),
+    ]
 
 
 async def test_a_code_of_an_earlier_send_is_not_taken(room: Room) -> None:

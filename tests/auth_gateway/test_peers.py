@@ -235,15 +235,32 @@ async def test_otp_sends_to_the_phone_and_never_learns_the_iin(spokes: Spokes, l
         spokes,
         "SendCode",
         otp_pb2.SendCodeResponse(challenge=ID, masked_phone="+7 ***", expire_time=TOMORROW, resend_time=STAMP),
-        lambda channel: peers.OtpPeer(channel).send(b"transaction", OPENINGS, language),
+        lambda channel: peers.OtpPeer(channel).send(
+            b"transaction", OPENINGS, language, ports.CodeAsker("pseudonym", "203.0.113.7", ID)
+        ),
     )
     assert asked == otp_pb2.SendCodeRequest(
         transaction=b"transaction",
         phone=OPENINGS.phone,
         phone_salt=OPENINGS.phone_salt,
         language=auth_pb2.Language.Value(f"LANGUAGE_{language.name}"),
+        subject="pseudonym",
+        address="203.0.113.7",
+        known_challenge=ID,
     )
     assert found == ports.CodeSent(ID, "+7 ***", AT + datetime.timedelta(days=1), AT)
+
+
+async def test_otp_gets_what_a_provider_reports_as_it_came(spokes: Spokes) -> None:
+    asked, _ = await exchanged(
+        spokes,
+        "ReportDelivery",
+        otp_pb2.ReportDeliveryResponse(),
+        lambda channel: peers.OtpPeer(channel).report("twilio", ID, "signature", b"MessageStatus=sent"),
+    )
+    assert asked == otp_pb2.ReportDeliveryRequest(
+        provider="twilio", challenge=ID, signature="signature", body=b"MessageStatus=sent"
+    )
 
 
 async def test_otp_verifies(spokes: Spokes) -> None:

@@ -133,6 +133,27 @@ class TestTranscoding:
         assert (answer.status_code, answer.content) == (200, b"cba")
         assert answer.headers["content-type"] == "application/ocsp-response"
 
+    def test_a_providers_report_passes_as_it_came_without_a_token(self, edge: Harness) -> None:
+        form = b"MessageSid=SM1&MessageStatus=delivered&To=%2B77010000001"
+        headers = {"content-type": "application/x-www-form-urlencoded", "x-twilio-signature": "c2lnbmVk"}
+        with edge.client(token=None) as client:
+            answer = client.post(f"/v1/sms/twilio/status/{'a' * 26}", content=form, headers=headers)
+        assert (answer.status_code, answer.content) == (200, b"")
+        call = edge.last_call()
+        assert (call.request.challenge, call.request.form.data) == ("a" * 26, form)
+        assert call.request.form.content_type == "application/x-www-form-urlencoded"
+        assert call.metadata["x-twilio-signature"] == "c2lnbmVk"
+
+    def test_a_providers_report_may_be_no_larger_than_a_form(self, edge: Harness) -> None:
+        with edge.client(token=None) as client:
+            answer = client.post(f"/v1/sms/twilio/status/{'a' * 26}", content=b"x" * (17 << 10))
+        assert answer.status_code == 413
+
+    @pytest.mark.parametrize("path", ["/v1/sms", "/v1/sms/twilio/status", "/v1/smsx/twilio/status/" + "a" * 26])
+    def test_nothing_else_is_open_beside_the_reports(self, edge: Harness, path: str) -> None:
+        with edge.client(token=None) as client:
+            assert client.post(path, content=b"x").status_code in {401, 404}
+
     def test_grpc_web_reaches_the_method(self, edge: Harness) -> None:
         message = auth.GetAuthenticationRequest(name=NAME).SerializeToString()
         frame = b"\0" + len(message).to_bytes(4, "big") + message

@@ -53,6 +53,32 @@ def test_what_is_kept_is_bound_to_transaction_challenge_and_key(txn: bytes, chal
     assert not KeyedHash(digest_of(key)).is_code(kept, txn, challenge, "123456")
 
 
+def test_a_code_is_compared_under_the_key_it_was_kept_under() -> None:
+    old, now = digest_of("old key"), digest_of("new key")
+    before, after, later = KeyedHash(old), KeyedHash(now, [old]), KeyedHash(digest_of("third key"), [now])
+    kept = before.of_code(TXN, CHALLENGE, "123456")
+    assert after.key_id != before.key_id
+    assert after.is_code(kept, TXN, CHALLENGE, "123456", before.key_id)
+    assert not after.is_code(kept, TXN, CHALLENGE, "123456", after.key_id)
+    assert not after.is_code(kept, TXN, CHALLENGE, "123457", before.key_id)
+    assert after.is_code(kept, TXN, CHALLENGE, "123456", ""), "kept before keys had names"
+    assert after.knows(before.key_id)
+    assert not later.knows(before.key_id)
+
+
+def test_who_is_counted_is_found_again_under_the_keys_before() -> None:
+    old, now = digest_of("old key"), digest_of("new key")
+    before, after = KeyedHash(old), KeyedHash(now, [old])
+    for kind in (KeyedHash.phone, KeyedHash.person, KeyedHash.address):
+        assert kind(before, "+77010000001").earlier == ()
+        assert kind(after, "+77010000001").earlier == (kind(before, "+77010000001").hmac,)
+        assert kind(after, "+77010000001").hmac != kind(before, "+77010000001").hmac
+
+
+def test_phones_persons_and_addresses_are_counted_apart() -> None:
+    assert len({kind(KEYED_HASH, "1").hmac for kind in (KeyedHash.phone, KeyedHash.person, KeyedHash.address)}) == 3
+
+
 def test_codes_and_phones_are_hashed_apart() -> None:
     assert KEYED_HASH.of_phone("+77010000001") != KeyedHash(digest_of("another")).of_phone("+77010000001")
     assert len(KEYED_HASH.of_phone("+77010000001")) == 32

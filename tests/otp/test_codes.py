@@ -14,9 +14,11 @@ from mesh.errors import FinIdError
 from mesh.facts import SmsOtp
 from mesh.transaction import Env, Openings, Purpose
 from services.otp.challenge import CodeWrongError, Limits
-from services.otp.code import MASK
-from services.otp.codes import mask
+from services.otp.code import MASK, KeyedHash
+from services.otp.codes import Asker, mask
 from services.otp.delivery import DeliveryUnknownError, PhoneUnreachableError, SmsUnavailableError
+from services.otp.segments import count_segments
+from services.otp.sends import SendState
 from services.otp.text import Language, render
 from tests.bundles import NOW, PHONE, POLICY, SentBundle, digest_of, sandbox_openings
 from tests.otp.sms import KEYED_HASH, WORLD, FakeProvider, Service, code_in
@@ -232,10 +234,10 @@ async def test_the_code_is_recorded_before_it_is_sent() -> None:
     service, sent = Service(), bundle()
 
     class Dies(FakeProvider):
-        async def send(self, phone: str, text: str, valid_s: int) -> Any:
+        async def send(self, phone: str, text: str, valid_s: int, name: str = "") -> Any:
             row = service.challenges.rows[sent.txn]
             assert KEYED_HASH.is_code(row.new.code_hmac, sent.txn, row.new.challenge, code_in(text))
-            assert row.delivery == "RECORDED"
+            assert row.state is SendState.SENDING
             self.sent.append((phone, text, valid_s))
             raise asyncio.CancelledError  # as when the process is told to end
 
@@ -256,7 +258,7 @@ async def test_the_code_is_recorded_before_it_is_sent() -> None:
 async def test_a_provider_that_takes_nothing_is_told_to_the_caller(error: FinIdError, reason: str) -> None:
     service, sent = Service(provider=FakeProvider(fails_with=error)), bundle()
     assert await reason_of(send(service, sent)) == reason
-    assert service.challenges.rows[sent.txn].delivery == "FAILED"
+    assert service.challenges.rows[sent.txn].state is SendState.FAILED
     # Another try is another send, after the wait.
     service.provider.fails_with = None
     assert await reason_of(send(service, sent)) == "RESEND_TOO_EARLY"
@@ -268,14 +270,14 @@ async def test_a_lost_answer_of_the_provider_sends_nothing_twice_and_leaves_the_
     service, sent = Service(provider=FakeProvider(takes_and_fails=DeliveryUnknownError())), bundle()
     challenge = await send(service, sent)
     assert len(service.provider.sent) == 1
-    assert service.challenges.rows[sent.txn].delivery == "RECORDED"
+    assert service.challenges.rows[sent.txn].state is SendState.UNKNOWN
     assert await service.codes().verify(sent.txn, challenge, service.provider.last_code())
 
 
 async def test_what_a_provider_took_is_noted() -> None:
     service, sent = Service(), bundle()
     await send(service, sent)
-    assert service.challenges.rows[sent.txn].delivery == "SENT"
+    assert service.challenges.rows[sent.txn].state is SendState.SENT
 
 
 async def test_with_an_origin_the_receipt_is_of_the_text_with_its_last_line() -> None:
@@ -283,6 +285,42 @@ async def test_with_an_origin_the_receipt_is_of_the_text_with_its_last_line() ->
     await send(service, sent)
     masked = render(sent.transaction, Language.RU, MASK, "id.example.kz")
     assert service.challenges.rows[sent.txn].new.text_sha256 == hashlib.sha256(masked.encode()).digest()
+
+
+async def test_a_new_key_ends_no_live_code_and_a_key_that_is_gone_does() -> None:
+    old, now = digest_of("old key"), digest_of("new key")
+    service, sent = Service(keyed_hash=KeyedHash(old)), bundle()
+    challenge = await send(service, sent)
+    code = service.provider.last_code()
+    gone = replace(service, keyed_hash=KeyedHash(now))
+    assert await reason_of(gone.codes().verify(sent.txn, challenge, code)) == "CODE_EXPIRED"
+    rotated = replace(service, keyed_hash=KeyedHash(now, [old]))
+    assert await reason_of(rotated.codes().verify(sent.txn, challenge, wrong(code))) == "CODE_WRONG"
+    assert await rotated.codes().verify(sent.txn, challenge, code)
+
+
+async def test_a_caller_that_lost_the_answer_gets_the_live_code_again_and_nothing_is_sent() -> None:
+    service, sent = Service(), bundle()
+    first = await send(service, sent)
+    lost = await service.codes().send(sent.transaction_bytes, KZ.phone, KZ.phone_salt, Language.RU, Asker(known=""))
+    assert (lost.challenge, len(service.provider.sent)) == (first, 1)
+    again = service.codes().send(sent.transaction_bytes, KZ.phone, KZ.phone_salt, Language.RU, Asker(known=first))
+    assert await reason_of(again) == "RESEND_TOO_EARLY"
+
+
+async def test_a_text_of_too_many_sms_is_not_sent() -> None:
+    service, sent = Service(origin="o" * 240 + ".example.kz"), bundle()
+    assert await reason_of(send(service, sent)) == "TEXT_TOO_LONG"
+    assert service.challenges.rows == {}
+
+
+async def test_what_is_recorded_of_an_sms_says_what_it_costs_and_whose_it_is() -> None:
+    service, sent = Service(), bundle()
+    await send(service, sent)
+    recorded = service.challenges.rows[sent.txn].new.send
+    assert (recorded.application, recorded.prefix) == (sent.transaction.application, "+7701")
+    assert recorded.segments == count_segments(service.provider.sent[0][1])
+    assert service.provider.last_code().encode() not in recorded.sealed
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,55 @@ def test_twilio_needs_its_account(good: pytest.MonkeyPatch, capsys: pytest.Captu
     assert missing in refusal(capsys)
 
 
+FILE = """
+[[provider]]
+name = "local"
+kind = "outbox"
+folder = "/nowhere"
+[[route]]
+prefix = "+77"
+providers = ["local"]
+"""
+
+
+def test_a_providers_file_must_be_there_cover_what_is_allowed_and_be_fit_for_production(
+    good: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    good.setenv("FINID_OTP_PROVIDER", "file")
+    assert "none is named" in refusal(capsys)
+    (tmp_path / "providers.toml").write_text(FILE)
+    good.setenv("FINID_OTP_PROVIDERS_FILE", str(tmp_path / "providers.toml"))
+    assert OtpSettings.load().providers.route[0].prefix == "+77"
+    good.setenv("FINID_OTP_ALLOWED_PREFIXES", '["+77", "+998"]')
+    assert "no route for +998" in refusal(capsys)
+    good.delenv("FINID_OTP_ALLOWED_PREFIXES")
+    good.setenv("FINID_ENV", "production")
+    assert "production refuses the outbox" in refusal(capsys)
+    (tmp_path / "providers.toml").write_text("")
+    assert "provider: Field required" in refusal(capsys)
+
+
+def test_reports_need_address_and_token_together(
+    good: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name, value in TWILIO.items():
+        good.setenv(name, value)
+    good.setenv("FINID_TWILIO_STATUS_URL", "https://api.example.kz/v1/sms/twilio/status")
+    assert "FINID_TWILIO_AUTH_TOKEN_FILE" in refusal(capsys)
+    good.setenv("FINID_TWILIO_AUTH_TOKEN_FILE", str(tmp_path / "secret"))
+    assert OtpSettings.load().providers.provider[0].name == "twilio"
+
+
+def test_earlier_keys_are_read(good: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    good.setenv("FINID_OTP_EARLIER_HMAC_KEY_FILES", f'["{tmp_path / "hmac"}"]')
+    assert len(OtpSettings.load().otp_earlier_hmac_key_files) == 1
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("FINID_TWILIO_STATUS_URL", "http://api.example.kz/v1/sms/twilio/status"),
+        ("FINID_OTP_MAX_SEGMENTS", "0"),
         ("FINID_OTP_OUTBOX_DIR", None),
         ("FINID_OTP_PROVIDER", "pigeon"),
         ("FINID_OTP_TTL_S", "601"),

@@ -130,6 +130,22 @@ async def test_one_message_is_created_with_the_accounts_key(twilio: FakeTwilio, 
     }
 
 
+async def test_reports_are_asked_for_under_the_name_of_the_sms(twilio: FakeTwilio) -> None:
+    url = "https://api.example.kz/v1/sms/twilio/status"
+    provider = TwilioSms(
+        account_sid=ACCOUNT,
+        api_key_sid=KEY,
+        api_key_secret=SECRET,
+        messaging_service_sid=SERVICE,
+        base_url=twilio.url,
+        status_url=url,
+    )
+    await provider.send(PHONE, TEXT, 300, "a" * 26)
+    await provider.send(PHONE, TEXT, 300)
+    await provider.close()
+    assert [request.form.get("StatusCallback") for request in twilio.requests] == [f"{url}/{'a' * 26}", None]
+
+
 @pytest.mark.parametrize("code", [21211, 21408, 21610, 21612, 21614])
 async def test_a_number_that_takes_no_sms_is_unreachable(twilio: FakeTwilio, sms: TwilioSms, code: int) -> None:
     twilio.fails(400, code)

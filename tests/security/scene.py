@@ -34,6 +34,8 @@ from services.facematch.policies import Policy
 from services.otp.challenge import Challenges, Limits
 from services.otp.code import KeyedHash
 from services.otp.codes import Codes
+from services.otp.sending import Sending
+from services.otp.sends import Sends
 from services.otp.text import Language
 from services.registry.attestation import Attestation
 from services.registry.release import Release
@@ -56,7 +58,7 @@ from tests.ca.memory_ledger import Entry, MemoryLedger
 from tests.documents.room import MemoryRecords, preparation_of
 from tests.facematch.caches import FakeTimers, cache_of
 from tests.facematch.test_compare import FakeFaces, face_at
-from tests.otp.sms import FakeChallenges, FakeProvider, code_in
+from tests.otp.sms import SEAL, FakeChallenges, FakeProvider, code_in
 from tests.registry import people
 from tests.registry.people import PHOTO_JPEG, PHOTO_KEY, RECIPIENT, FakeInquiries, FakeReleases, FakeSource
 from tests.signer.room import Room
@@ -326,16 +328,18 @@ class Scene:
             now=lambda: NOW,
         )
 
-    def codes(self, provider: FakeProvider, challenges: Challenges | None = None) -> Codes:
+    def codes(self, provider: FakeProvider, challenges: Challenges | None = None, sends: Sends | None = None) -> Codes:
+        fake = FakeChallenges()
         return Codes(
             env=Env.SANDBOX,
-            challenges=challenges or FakeChallenges(),
-            provider=provider,
+            challenges=challenges or fake,
+            sending=Sending(sends=sends or fake, provider=provider, seal=SEAL, now=lambda: AT),
             keyed_hash=KeyedHash(digest_of("otp key")),
             signer=self.world.signer_of(Factor.SMS_OTP),
             limits=Limits(),
             allowed_prefixes=("+77",),
             origin=None,
+            max_segments=5,
             now=lambda: AT,
         )
 

@@ -33,7 +33,7 @@ from services.ca.store import LedgerStore
 from services.documents.errors import ContentUnreadableError, TransactionOfOtherDocumentsError
 from services.documents.store import Store as DocumentStore
 from services.documents.vouching import Vouching
-from services.otp.store import ChallengeStore
+from services.otp.store import ChallengeStore, SendStore
 from services.otp.text import Language
 from services.signer.credential import Credential
 from services.signer.store import CredentialStore, SigningStore
@@ -248,7 +248,7 @@ async def test_an_edited_challenge_takes_no_code_of_another_transaction(database
     scene = await Scene.create()
     async with opened(database("otp"), "otp") as (own, attacker):
         provider = FakeProvider()
-        codes = scene.codes(provider, ChallengeStore(own))
+        codes = scene.codes(provider, ChallengeStore(own), SendStore(own))
         mine, victims = scene.asked(Purpose.IDENTIFY), scene.asked(Purpose.SIGN)
         sent = {}
         for asked in (mine, victims):

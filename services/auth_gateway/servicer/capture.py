@@ -16,6 +16,7 @@ from services.auth_gateway import capture
 from services.auth_gateway.authentication import Authentication, AuthenticationNotFoundError
 from services.auth_gateway.capture import CaptureSessionInvalidError, CaptureTokenInvalidError
 from services.auth_gateway.flow import require_matched, step_error
+from services.auth_gateway.network_address import address_of
 from services.auth_gateway.ports import Documents
 from services.auth_gateway.servicer import answers
 from services.auth_gateway.servicer.desk import Desk
@@ -121,7 +122,9 @@ class CaptureServicer(rpc.CaptureServiceServicer):
     async def SendCode(self, request: pb.SendCodeRequest, context: Any) -> auth_pb2.CodeSent:
         """See the proto."""
         async with self._desk.front.person("CaptureService.SendCode") as call:
-            return answers.code_sent(await self._desk.flow.send_code(await self._current(context, call)))
+            current = await self._current(context, call)
+            address = address_of(header(context, "x-forwarded-for"))
+            return answers.code_sent(await self._desk.flow.send_code(current, address))
 
     async def VerifyCode(self, request: pb.VerifyCodeRequest, context: Any) -> auth_pb2.Authentication:
         """See the proto."""

@@ -26,11 +26,22 @@ class SendCodeRequest(_message.Message):
     PHONE_FIELD_NUMBER: _builtins.int
     PHONE_SALT_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    KNOWN_CHALLENGE_FIELD_NUMBER: _builtins.int
     transaction: _builtins.bytes
     phone: _builtins.str
     """The opening of the transaction's phone commitment."""
     phone_salt: _builtins.bytes
     language: _auth_pb2.Language.ValueType
+    subject: _builtins.str
+    """The caller's own pseudonym of the person, the same over all applications, for limits; "" counts against nobody."""
+    address: _builtins.str
+    """Network address of the person's own browser, for limits; "" where the caller is somebody's server."""
+    known_challenge: _builtins.str
+    """The challenge that the caller knows to be live, "" for none. If another is, and it is too early for one more, then the
+    answer about that one got lost: it is given again, and nothing is sent.
+    """
     def __init__(
         self,
         *,
@@ -38,10 +49,13 @@ class SendCodeRequest(_message.Message):
         phone: _builtins.str = ...,
         phone_salt: _builtins.bytes = ...,
         language: _auth_pb2.Language.ValueType = ...,
+        subject: _builtins.str = ...,
+        address: _builtins.str = ...,
+        known_challenge: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["language", b"language", "phone", b"phone", "phone_salt", b"phone_salt", "transaction", b"transaction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "known_challenge", b"known_challenge", "language", b"language", "phone", b"phone", "phone_salt", b"phone_salt", "subject", b"subject", "transaction", b"transaction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -163,3 +177,50 @@ class SendNoticeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SendNoticeResponse: _TypeAlias = SendNoticeResponse  # noqa: Y015
+
+@_typing.final
+class ReportDeliveryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    CHALLENGE_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """Kind of the provider that reports."""
+    challenge: _builtins.str
+    """The SMS it reports on: its challenge, as the public path says."""
+    signature: _builtins.str
+    """The provider's signature, as its header says."""
+    body: _builtins.bytes
+    """The body, byte for byte."""
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        challenge: _builtins.str = ...,
+        signature: _builtins.str = ...,
+        body: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "challenge", b"challenge", "provider", b"provider", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportDeliveryRequest: _TypeAlias = ReportDeliveryRequest  # noqa: Y015
+
+@_typing.final
+class ReportDeliveryResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportDeliveryResponse: _TypeAlias = ReportDeliveryResponse  # noqa: Y015

@@ -49,6 +49,11 @@ class OtpServiceStub:
                 request_serializer=finid_dot_otp_dot_v1_dot_otp__pb2.SendNoticeRequest.SerializeToString,
                 response_deserializer=finid_dot_otp_dot_v1_dot_otp__pb2.SendNoticeResponse.FromString,
                 _registered_method=True)
+        self.ReportDelivery = channel.unary_unary(
+                '/finid.otp.v1.OtpService/ReportDelivery',
+                request_serializer=finid_dot_otp_dot_v1_dot_otp__pb2.ReportDeliveryRequest.SerializeToString,
+                response_deserializer=finid_dot_otp_dot_v1_dot_otp__pb2.ReportDeliveryResponse.FromString,
+                _registered_method=True)
 
 
 class OtpServiceServicer:
@@ -78,6 +83,14 @@ class OtpServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportDelivery(self, request, context):
+        """Takes what an SMS provider reports of a code's SMS, as it came over the public route. The provider's signature is all
+        that is believed; a report that is late, repeated or out of order changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OtpServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +108,11 @@ def add_OtpServiceServicer_to_server(servicer, server):
                     servicer.SendNotice,
                     request_deserializer=finid_dot_otp_dot_v1_dot_otp__pb2.SendNoticeRequest.FromString,
                     response_serializer=finid_dot_otp_dot_v1_dot_otp__pb2.SendNoticeResponse.SerializeToString,
+            ),
+            'ReportDelivery': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportDelivery,
+                    request_deserializer=finid_dot_otp_dot_v1_dot_otp__pb2.ReportDeliveryRequest.FromString,
+                    response_serializer=finid_dot_otp_dot_v1_dot_otp__pb2.ReportDeliveryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +196,33 @@ class OtpService:
             '/finid.otp.v1.OtpService/SendNotice',
             finid_dot_otp_dot_v1_dot_otp__pb2.SendNoticeRequest.SerializeToString,
             finid_dot_otp_dot_v1_dot_otp__pb2.SendNoticeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportDelivery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.otp.v1.OtpService/ReportDelivery',
+            finid_dot_otp_dot_v1_dot_otp__pb2.ReportDeliveryRequest.SerializeToString,
+            finid_dot_otp_dot_v1_dot_otp__pb2.ReportDeliveryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,10 @@ class OtpServiceStub:
     """Tells a person's earlier phone, once for each transaction, that a key is made for another one (ISSUE, REISSUE). Renders
     the text itself.
     """
+    ReportDelivery: _grpc.UnaryUnaryMultiCallable[_otp_pb2.ReportDeliveryRequest, _otp_pb2.ReportDeliveryResponse]
+    """Takes what an SMS provider reports of a code's SMS, as it came over the public route. The provider's signature is all
+    that is believed; a report that is late, repeated or out of order changes nothing.
+    """
 
 @_typing.type_check_only
 class OtpServiceAsyncStub(OtpServiceStub):
@@ -58,6 +62,10 @@ class OtpServiceAsyncStub(OtpServiceStub):
     SendNotice: _aio.UnaryUnaryMultiCallable[_otp_pb2.SendNoticeRequest, _otp_pb2.SendNoticeResponse]  # type: ignore[assignment]
     """Tells a person's earlier phone, once for each transaction, that a key is made for another one (ISSUE, REISSUE). Renders
     the text itself.
+    """
+    ReportDelivery: _aio.UnaryUnaryMultiCallable[_otp_pb2.ReportDeliveryRequest, _otp_pb2.ReportDeliveryResponse]  # type: ignore[assignment]
+    """Takes what an SMS provider reports of a code's SMS, as it came over the public route. The provider's signature is all
+    that is believed; a report that is late, repeated or out of order changes nothing.
     """
 
 class OtpServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -89,6 +97,16 @@ class OtpServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_otp_pb2.SendNoticeResponse, _abc.Awaitable[_otp_pb2.SendNoticeResponse]]:
         """Tells a person's earlier phone, once for each transaction, that a key is made for another one (ISSUE, REISSUE). Renders
         the text itself.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportDelivery(
+        self,
+        request: _otp_pb2.ReportDeliveryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_otp_pb2.ReportDeliveryResponse, _abc.Awaitable[_otp_pb2.ReportDeliveryResponse]]:
+        """Takes what an SMS provider reports of a code's SMS, as it came over the public route. The provider's signature is all
+        that is believed; a report that is late, repeated or out of order changes nothing.
         """
 
 def add_OtpServiceServicer_to_server(servicer: OtpServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
