@@ -22,7 +22,10 @@ from services.auth_gateway.capture import CaptureLinks
 from services.auth_gateway.completion import Completion, Consumers
 from services.auth_gateway.consents import ConsentBook
 from services.auth_gateway.creation import Creation
+from services.auth_gateway.expiry_notices import ExpiryNotices
 from services.auth_gateway.flow import Flow, Spokes
+from services.auth_gateway.notice_store import NoticeStore
+from services.auth_gateway.notices import Notices
 from services.auth_gateway.pace import Pace
 from services.auth_gateway.results import Results
 from services.auth_gateway.servicer.capture import CaptureServicer
@@ -64,6 +67,15 @@ async def main() -> None:
     consents = ConsentBook(settings.consents_file)
     links = CaptureLinks(derive(key, "capture-link"), settings.page_uri)
     completion = Completion(store, Consumers(registry, otp, signer, ca, documents), _now)
+    noted = NoticeStore(database)
+    notices = Notices(noted, store, otp, signer, _now)
+    expiry_notices = ExpiryNotices(
+        ca,
+        noted,
+        days=settings.expiry_notice_days,
+        every=datetime.timedelta(seconds=settings.expiry_notice_every_s),
+        now=_now,
+    )
     tokens = AccessTokens(portal.token_keys, settings.token_issuer, lambda: int(_now().timestamp()))
     front = Front(tokens, store, _now)
     desk = Desk(
@@ -110,7 +122,7 @@ async def main() -> None:
     pki_pb2_grpc.add_PkiServiceServicer_to_server(PkiServicer(ca, published, _now), server.grpc)
     server.reflect(*files)
     try:
-        await server.run(completion.resume)
+        await server.run(completion.resume, notices.tell, expiry_notices.sweep)
     finally:
         await database.close()
 

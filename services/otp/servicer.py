@@ -8,7 +8,7 @@ from finid.otp.v1 import otp_pb2 as pb
 from finid.otp.v1 import otp_pb2_grpc as rpc
 
 from services.otp.codes import Codes
-from services.otp.notices import Notices
+from services.otp.notices import Ending, Notices
 from services.otp.text import Language
 
 # The state language, unless the person chose another.
@@ -48,6 +48,15 @@ class OtpServicer(rpc.OtpServiceServicer):
     async def SendNotice(
         self, request: pb.SendNoticeRequest, _context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.SendNoticeResponse:
-        """Tell an earlier phone."""
-        await self._notices.send(request.transaction, request.phone, _LANGUAGES[request.language])
+        """Tell a phone of a transaction."""
+        language = _LANGUAGES[request.language]
+        await self._notices.send(request.transaction, request.phone, language, request.phone_salt)
         return pb.SendNoticeResponse()
+
+    async def SendExpiryNotice(
+        self, request: pb.SendExpiryNoticeRequest, _context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.SendExpiryNoticeResponse:
+        """Tell a phone of a certificate's end."""
+        ending = Ending(request.serial, request.not_after, request.within_days)
+        await self._notices.send_expiry(ending, request.phone, _LANGUAGES[request.language])
+        return pb.SendExpiryNoticeResponse()

@@ -40,8 +40,12 @@ class OtpServiceStub:
     same receipt.
     """
     SendNotice: _grpc.UnaryUnaryMultiCallable[_otp_pb2.SendNoticeRequest, _otp_pb2.SendNoticeResponse]
-    """Tells a person's earlier phone, once for each transaction, that a key is made for another one (ISSUE, REISSUE). Renders
-    the text itself.
+    """Tells a phone, once for each transaction, what the transaction does: the person's earlier phone that a key is made for
+    another one (ISSUE, REISSUE), the committed phone that documents were signed (SIGN). Renders the text itself.
+    """
+    SendExpiryNotice: _grpc.UnaryUnaryMultiCallable[_otp_pb2.SendExpiryNoticeRequest, _otp_pb2.SendExpiryNoticeResponse]
+    """Tells a phone, once for each certificate and number of days, that its owner's certificate ends soon. Renders the text
+    itself.
     """
 
 @_typing.type_check_only
@@ -56,8 +60,12 @@ class OtpServiceAsyncStub(OtpServiceStub):
     same receipt.
     """
     SendNotice: _aio.UnaryUnaryMultiCallable[_otp_pb2.SendNoticeRequest, _otp_pb2.SendNoticeResponse]  # type: ignore[assignment]
-    """Tells a person's earlier phone, once for each transaction, that a key is made for another one (ISSUE, REISSUE). Renders
-    the text itself.
+    """Tells a phone, once for each transaction, what the transaction does: the person's earlier phone that a key is made for
+    another one (ISSUE, REISSUE), the committed phone that documents were signed (SIGN). Renders the text itself.
+    """
+    SendExpiryNotice: _aio.UnaryUnaryMultiCallable[_otp_pb2.SendExpiryNoticeRequest, _otp_pb2.SendExpiryNoticeResponse]  # type: ignore[assignment]
+    """Tells a phone, once for each certificate and number of days, that its owner's certificate ends soon. Renders the text
+    itself.
     """
 
 class OtpServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -87,8 +95,18 @@ class OtpServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _otp_pb2.SendNoticeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_otp_pb2.SendNoticeResponse, _abc.Awaitable[_otp_pb2.SendNoticeResponse]]:
-        """Tells a person's earlier phone, once for each transaction, that a key is made for another one (ISSUE, REISSUE). Renders
-        the text itself.
+        """Tells a phone, once for each transaction, what the transaction does: the person's earlier phone that a key is made for
+        another one (ISSUE, REISSUE), the committed phone that documents were signed (SIGN). Renders the text itself.
+        """
+
+    @_abc_1.abstractmethod
+    def SendExpiryNotice(
+        self,
+        request: _otp_pb2.SendExpiryNoticeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_otp_pb2.SendExpiryNoticeResponse, _abc.Awaitable[_otp_pb2.SendExpiryNoticeResponse]]:
+        """Tells a phone, once for each certificate and number of days, that its owner's certificate ends soon. Renders the text
+        itself.
         """
 
 def add_OtpServiceServicer_to_server(servicer: OtpServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
