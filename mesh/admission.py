@@ -19,8 +19,11 @@ class Admitted:
     txn: bytes
 
 
-def admit(transaction_bytes: bytes, env: Env, now: int) -> Admitted:
-    """Return the transaction of these bytes; `env` is the spoke's own, `now` Unix seconds. Raises PreconditionError."""
+def admit(transaction_bytes: bytes, env: Env, now: int, *, late_s: int = 0) -> Admitted:
+    """Return the transaction of these bytes; `env` is the spoke's own, `now` Unix seconds. Raises PreconditionError.
+
+    `late_s` is how long after its end a transaction is still admitted, for what only tells of it and confirms nothing.
+    """
     try:
         transaction = transactions.parse(transaction_bytes)
     except TransactionError as error:
@@ -29,6 +32,6 @@ def admit(transaction_bytes: bytes, env: Env, now: int) -> Admitted:
         raise PreconditionError(Refusal.ENV_MISMATCH)
     if transaction.created_at > now + MAX_SKEW_S:
         raise PreconditionError(Refusal.TRANSACTION_NOT_YET_VALID)
-    if transaction.expires_at <= now:
+    if transaction.expires_at + late_s <= now:
         raise PreconditionError(Refusal.TRANSACTION_EXPIRED)
     return Admitted(transaction, transactions.txn_of(transaction_bytes))

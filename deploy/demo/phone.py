@@ -35,9 +35,9 @@ class Phone:
                 await asyncio.sleep(_LOOK_EVERY_S)
 
     async def next_code(self) -> tuple[str, str]:
-        """Wait for the next SMS; return its code and its text. Raises ValueError if there is no code in it."""
-        text = await self.next_sms()
-        found = _CODE.findall(text)
-        if not found:
-            raise ValueError("the SMS holds no code")
-        return found[-1], text
+        """Wait for the next SMS with a code; return its code and its text. Raises TimeoutError."""
+        while True:
+            text = await self.next_sms()
+            # What was signed is told afterwards, with no code in it.
+            if found := _CODE.findall(text):
+                return found[-1], text

@@ -25,8 +25,11 @@ from services.auth_gateway.completion import Completion, Consumers
 from services.auth_gateway.consent_store import ConsentStore
 from services.auth_gateway.consents import ConsentBook
 from services.auth_gateway.creation import Creation
+from services.auth_gateway.expiry_notices import ExpiryNotices
 from services.auth_gateway.flow import Flow, Spokes
 from services.auth_gateway.given_consents import GivenConsents
+from services.auth_gateway.notice_store import NoticeStore
+from services.auth_gateway.notices import Notices
 from services.auth_gateway.pace import Pace
 from services.auth_gateway.paging import PageTokens
 from services.auth_gateway.results import Results
@@ -95,6 +98,15 @@ async def main() -> None:
     consents = ConsentBook(settings.consents_file)
     links = CaptureLinks(derive(key, "capture-link"), settings.page_uri)
     completion = Completion(store, Consumers(registry, otp, signer, ca, documents), _now)
+    noted = NoticeStore(database)
+    notices = Notices(noted, store, otp, signer, _now)
+    expiry_notices = ExpiryNotices(
+        ca,
+        noted,
+        days=settings.expiry_notice_days,
+        every=datetime.timedelta(seconds=settings.expiry_notice_every_s),
+        now=_now,
+    )
     tokens = AccessTokens(portal.token_keys, settings.token_issuer, lambda: int(_now().timestamp()))
     front = Front(tokens, store, _now)
     desk = Desk(
@@ -145,7 +157,7 @@ async def main() -> None:
     sms_pb2_grpc.add_SmsReportServiceServicer_to_server(SmsReportServicer(otp), server.grpc)
     server.reflect(*files)
     try:
-        await server.run(completion.resume, webhooks.run)
+        await server.run(completion.resume, webhooks.run, notices.tell, expiry_notices.sweep)
     finally:
         await database.close()
 

@@ -22,6 +22,8 @@ from mesh.channel import answers_of
 from mesh.transaction import Binding, Channel, Openings, Purpose
 from services.auth_gateway import ports
 from services.auth_gateway.authentication import Bundle, Language
+from services.auth_gateway.expiry_notices import Expiring, ExpiringPage
+from services.auth_gateway.notices import Ending
 from services.auth_gateway.ports import (
     Attested,
     CaptureDevice,
@@ -211,6 +213,29 @@ class OtpPeer:
         async with answers_of("otp"):
             await self._stub.ReportDelivery(request)
 
+    async def notify_signed(self, transaction_bytes: bytes, openings: Openings, language: Language) -> None:
+        """See notices.Teller."""
+        request = otp_pb2.SendNoticeRequest(
+            transaction=transaction_bytes,
+            phone=openings.phone,
+            phone_salt=openings.phone_salt,
+            language=_language(language),
+        )
+        async with answers_of("otp"):
+            await self._stub.SendNotice(request)
+
+    async def notify_expiry(self, ending: Ending, phone: str, language: Language) -> None:
+        """See notices.Teller."""
+        request = otp_pb2.SendExpiryNoticeRequest(
+            serial=ending.certificate.removeprefix("certificates/"),
+            not_after=int(ending.not_after.timestamp()),
+            within_days=ending.within_days,
+            phone=phone,
+            language=_language(language),
+        )
+        async with answers_of("otp"):
+            await self._stub.SendExpiryNotice(request)
+
 
 class SignerPeer:
     """signer."""
@@ -325,6 +350,17 @@ class CaPeer:
         """See ports.Ca."""
         async with answers_of("ca"):
             return (await self._stub.TimeStamp(ca_pb2.TimeStampRequest(request_der=request_der))).response_der
+
+    async def expiring(self, within_days: int, page_size: int, page_token: str) -> ExpiringPage:
+        """See expiry_notices.ExpiryList."""
+        request = ca_pb2.ListExpiringRequest(within_days=within_days, page_size=page_size, page_token=page_token)
+        async with answers_of("ca"):
+            answer = await self._stub.ListExpiring(request)
+        found = tuple(
+            Expiring(one.serial, datetime.datetime.fromtimestamp(one.not_after, datetime.UTC))
+            for one in answer.certificates
+        )
+        return ExpiringPage(found, answer.next_page_token)
 
 
 class DocumentsPeer:

@@ -43,6 +43,10 @@ class Settings(MeshSettings):
     """The biometric policies that an application may have: those that liveness, facematch and the consumers' floors all
     know. JSON, as in ["sandbox-standard"]."""
     consents_file: PublicFile = Path(__file__).with_name("consents.toml")
+    expiry_notice_days: tuple[Annotated[int, Field(ge=1, le=366)], ...] = (30, 7)
+    """So many days before a certificate ends its owner is told by SMS. JSON, as in [30, 7]; [] tells nobody."""
+    expiry_notice_every_s: int = Field(default=3600, ge=1, le=86_400)
+    """How often certificates that end soon are looked for."""
     peer_liveness: Address
     peer_facematch: Address
     peer_otp: Address

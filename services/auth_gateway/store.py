@@ -160,11 +160,23 @@ WHERE name = $1 AND state = 'COMPLETING' AND lease_ends_at = $2
 _ATTEST_KEY = """
 UPDATE auth_gateway.authentication SET key_attestation = $2 WHERE name = $1 AND state = 'COMPLETING'
 """
-_SUCCEED = _told("""
-UPDATE auth_gateway.authentication
-SET state = 'FINISHED', verdict = 'SUCCESS', outcome = $3, person = $4, finished_at = $5
-WHERE name = $1 AND state = 'COMPLETING' AND lease_ends_at = $2
-""")
+# Whatever was signed is told of (notices.py): for a day, after which the person has seen the documents themselves.
+_SUCCEED = """
+WITH finished AS (
+    UPDATE auth_gateway.authentication
+    SET state = 'FINISHED', verdict = 'SUCCESS', outcome = $3, person = $4, finished_at = $5
+    WHERE name = $1 AND state = 'COMPLETING' AND lease_ends_at = $2
+    RETURNING name, application, state, notifies, outcome, finished_at
+), told AS (
+    INSERT INTO auth_gateway.webhook (authentication, state, application)
+    SELECT name, state, application FROM finished WHERE notifies
+), noted AS (
+    INSERT INTO auth_gateway.notice (name, kind, authentication, created_at, due_at, gives_up_at)
+    SELECT outcome, 'SIGNED', name, finished_at, finished_at, finished_at + interval '1 day'
+    FROM finished WHERE outcome LIKE 'signatures/%'
+)
+SELECT name FROM finished
+"""
 _REFUSE = _told("""
 UPDATE auth_gateway.authentication SET state = 'FINISHED', verdict = 'FAILURE', reason = $3, finished_at = $4
 WHERE name = $1 AND state = 'COMPLETING' AND lease_ends_at = $2
@@ -471,7 +483,7 @@ class Store:
     ) -> bool:
         """See records.Records."""
         sealed = self._seal.seal(_json(person).encode(), column="person", row=name) if person else None
-        return await self._database.run(_SUCCEED, name, lease_ends_at, outcome, sealed, at) == 1
+        return await self._database.one(_SUCCEED, name, lease_ends_at, outcome, sealed, at) is not None
 
     async def refuse(self, name: str, lease_ends_at: datetime.datetime, reason: str, at: datetime.datetime) -> bool:
         """See records.Records."""

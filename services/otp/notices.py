@@ -1,28 +1,54 @@
-"""Notices to a phone that confirms nothing: what is being done to its owner's certificate, so that they can object."""
+"""Notices to a phone: what is done, was done or will happen to its owner's certificate. None holds a code.
+
+Nobody chooses what a person reads: a notice is rendered from the transaction, or from a certificate's serial and end.
+otp cannot know whether these are true. A gateway that lies may so send fixed words to any phone, as often a day as the
+limit of each kind allows, and no more (docs/security-model.md).
+"""
 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Protocol
 
 from mesh import telemetry
 from mesh.admission import admit
 from mesh.errors import Code, FinIdError
-from mesh.transaction import Env
+from mesh.refusal import PreconditionError, Refusal
+from mesh.transaction import Env, Purpose, commit_to_phone
 from services.otp.challenge import Delivery
 from services.otp.code import KeyedHash
 from services.otp.codes import CountryNotAllowedError
 from services.otp.delivery import DeliveryUnknownError, PhoneUnreachableError, SmsProvider, SmsUnavailableError
-from services.otp.text import NOTICES, Language, render_notice
+from services.otp.text import NOTICES, Language, render_expiry, render_notice
 
 # Worth reading a day later, too: that is how long a new phone waits.
 _VALID = timedelta(hours=24)
-MAX_PER_PHONE_DAY = 10
+# What was signed is told for a day after it, and its transaction may have ended a while before.
+_SIGNED_LATE_S = 25 * 3600
+# The gateway reckons with a clock of its own.
+_EXPIRY_SLACK = timedelta(hours=1)
+
+
+class Kind(StrEnum):
+    """What a notice tells of."""
+
+    WARNING = "WARNING"
+    """A key is made for another phone."""
+    SIGNED = "SIGNED"
+    """Documents were signed."""
+    EXPIRY = "EXPIRY"
+    """A certificate ends soon."""
+
+
+MAX_PER_PHONE_DAY = {Kind.WARNING: 10, Kind.SIGNED: 20, Kind.EXPIRY: 3}
+"""Apart from each other and from codes, so that no number of one keeps another from being sent. A signature takes a
+code, of which a phone gets 20 a day unless settings say otherwise."""
 
 
 class NoNoticeError(FinIdError):
-    """Nobody is told of transactions of this purpose."""
+    """Nobody is told of transactions of this purpose, or of a certificate's end so far ahead, or past."""
 
     code = Code.INVALID_ARGUMENT
     reason = "NO_NOTICE"
@@ -36,10 +62,25 @@ class NoticeLimitError(FinIdError):
 
 
 @dataclass(frozen=True, slots=True)
-class NewNotice:
-    """A notice about to be sent, as it is kept: never the phone."""
+class Ending:
+    """A certificate's end: its serial in hex, its last second (Unix time), and the days it came nearer than."""
 
-    txn: bytes
+    serial: str
+    not_after: int
+    within_days: int
+
+    @property
+    def id(self) -> bytes:
+        """The 32-byte name of the notice: one for each certificate and number of days."""
+        return hashlib.sha256(f"finid-expiry-notice-v1\0{self.serial}\0{self.within_days}".encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class NewNotice:
+    """A notice about to be sent, as it is kept: never the phone. `id` is the transaction's name, or Ending.id."""
+
+    id: bytes
+    kind: Kind
     phone_hmac: bytes
     text_sha256: bytes
     provider: str
@@ -50,19 +91,19 @@ class NoticeRecord(Protocol):
     """The record of notices. Each change is one guarded step, safe over all replicas."""
 
     async def record(self, new: NewNotice, max_per_phone_day: int) -> bool:
-        """Record a notice before it is sent; False when the transaction has one that was not refused by its provider.
+        """Record a notice before it is sent; False when there is one of this id that was not refused by its provider.
 
-        Raises NoticeLimitError, recording nothing.
+        Raises NoticeLimitError, recording nothing, when the phone got so many of its kind within a day.
         """
         ...
 
-    async def settle(self, txn: bytes, delivery: Delivery, reference: str) -> None:
+    async def settle(self, notice: bytes, delivery: Delivery, reference: str) -> None:
         """Note what the provider answered about a recorded notice."""
         ...
 
 
 class Notices:
-    """Sends one notice for each transaction that has one."""
+    """Sends one notice for each transaction that has one, and for each certificate and number of days."""
 
     def __init__(
         self,
@@ -81,37 +122,58 @@ class Notices:
         self._allowed_prefixes = allowed_prefixes
         self._now = now
 
-    async def send(self, transaction_bytes: bytes, phone: str, language: Language) -> None:
+    async def send(self, transaction_bytes: bytes, phone: str, language: Language, phone_salt: bytes = b"") -> None:
         """Tell `phone` what the transaction does; a repeat tells nothing again, unless the provider took nothing.
 
-        Raises PreconditionError for a transaction that is not ours or not valid now; NoNoticeError,
+        Of SIGN only the committed phone is told, which `phone_salt` opens, and up to a day late. Raises
+        PreconditionError for a transaction that is not ours, not valid now or not of this phone; NoNoticeError,
         CountryNotAllowedError, NoticeLimitError; PhoneUnreachableError or SmsUnavailableError.
         """
-        now = self._now()
-        admitted = admit(transaction_bytes, self._env, int(now.timestamp()))
-        if admitted.transaction.purpose not in NOTICES:
+        now = int(self._now().timestamp())
+        admitted = admit(transaction_bytes, self._env, now, late_s=_SIGNED_LATE_S)
+        transaction = admitted.transaction
+        if transaction.purpose not in NOTICES:
             raise NoNoticeError("Nobody is told of this.")
+        kind = Kind.SIGNED if transaction.purpose is Purpose.SIGN else Kind.WARNING
+        if kind is Kind.WARNING:
+            admit(transaction_bytes, self._env, now)
+        elif commit_to_phone(phone, phone_salt) != transaction.phone_commitment:
+            raise PreconditionError(Refusal.PHONE_NOT_OPENED)
+        await self._send(admitted.txn, kind, phone, render_notice(transaction, language))
+
+    async def send_expiry(self, ending: Ending, phone: str, language: Language) -> None:
+        """Tell `phone` that its owner's certificate ends soon; repeats and errors as with `send`.
+
+        Raises NoNoticeError when the end is past, or further ahead than the days that name the notice.
+        """
+        now, not_after = self._now(), datetime.fromtimestamp(ending.not_after, UTC)
+        if not now < not_after <= now + timedelta(days=ending.within_days) + _EXPIRY_SLACK:
+            raise NoNoticeError("Nobody is told of this certificate's end now.")
+        text = render_expiry(self._env, language, ending.serial, not_after)
+        await self._send(ending.id, Kind.EXPIRY, phone, text)
+
+    async def _send(self, notice: bytes, kind: Kind, phone: str, text: str) -> None:
         if not phone.startswith(self._allowed_prefixes):
             raise CountryNotAllowedError("Notices are not sent to numbers of this country.")
-        text = render_notice(admitted.transaction, language)
         new = NewNotice(
-            txn=admitted.txn,
+            id=notice,
+            kind=kind,
             phone_hmac=self._keyed_hash.of_phone(phone),
             text_sha256=hashlib.sha256(text.encode()).digest(),
             provider=self._provider.name,
-            sent_at=now,
+            sent_at=self._now(),
         )
         # Recorded before it is sent, so that no phone is told twice, whatever dies in between.
-        if await self._record.record(new, MAX_PER_PHONE_DAY):
+        if await self._record.record(new, MAX_PER_PHONE_DAY[kind]):
             await self._deliver(new, phone, text)
 
     async def _deliver(self, new: NewNotice, phone: str, text: str) -> None:
         try:
             accepted = await self._provider.send(phone, text, int(_VALID.total_seconds()))
         except (PhoneUnreachableError, SmsUnavailableError):
-            await self._record.settle(new.txn, Delivery.FAILED, "")
+            await self._record.settle(new.id, Delivery.FAILED, "")
             raise
         except DeliveryUnknownError:
             telemetry.logger().warning("notice's delivery unknown", provider=self._provider.name)
             return
-        await self._record.settle(new.txn, Delivery.SENT, accepted.reference)
+        await self._record.settle(new.id, Delivery.SENT, accepted.reference)

@@ -8,7 +8,7 @@ from finid.otp.v1 import otp_pb2 as pb
 from finid.otp.v1 import otp_pb2_grpc as rpc
 
 from services.otp.codes import Asker, Codes
-from services.otp.notices import Notices
+from services.otp.notices import Ending, Notices
 from services.otp.reports import Reports
 from services.otp.text import Language
 
@@ -51,8 +51,9 @@ class OtpServicer(rpc.OtpServiceServicer):
     async def SendNotice(
         self, request: pb.SendNoticeRequest, _context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.SendNoticeResponse:
-        """Tell an earlier phone."""
-        await self._notices.send(request.transaction, request.phone, _LANGUAGES[request.language])
+        """Tell a phone of a transaction."""
+        language = _LANGUAGES[request.language]
+        await self._notices.send(request.transaction, request.phone, language, request.phone_salt)
         return pb.SendNoticeResponse()
 
     async def ReportDelivery(
@@ -61,3 +62,11 @@ class OtpServicer(rpc.OtpServiceServicer):
         """Take a provider's report."""
         await self._reports.take(request.provider, request.challenge, request.signature, request.body)
         return pb.ReportDeliveryResponse()
+
+    async def SendExpiryNotice(
+        self, request: pb.SendExpiryNoticeRequest, _context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.SendExpiryNoticeResponse:
+        """Tell a phone of a certificate's end."""
+        ending = Ending(request.serial, request.not_after, request.within_days)
+        await self._notices.send_expiry(ending, request.phone, _LANGUAGES[request.language])
+        return pb.SendExpiryNoticeResponse()

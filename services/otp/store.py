@@ -358,23 +358,25 @@ class NoticeStore:
 
     # Notices to one phone are counted one after the other.
     _LOCK_PHONE = "SELECT pg_advisory_xact_lock(hashtextextended(encode($1, 'hex'), 0))"
-    _LATELY = "SELECT count(*) AS sent FROM otp.notices WHERE phone_hmac = $1 AND sent_at > $2 AND txn <> $3"
+    _LATELY = """
+        SELECT count(*) AS sent FROM otp.notices
+        WHERE phone_hmac = $1 AND kind = $2 AND sent_at > $3 AND txn <> $4"""
     _RECORD = """
-        INSERT INTO otp.notices AS earlier (txn, phone_hmac, text_sha256, provider, sent_at)
-        VALUES ($1, $2, $3, $4, $5)
+        INSERT INTO otp.notices AS earlier (txn, phone_hmac, text_sha256, provider, sent_at, kind)
+        VALUES ($1, $2, $3, $4, $5, $6)
         ON CONFLICT (txn) DO UPDATE
         SET phone_hmac = EXCLUDED.phone_hmac, text_sha256 = EXCLUDED.text_sha256, provider = EXCLUDED.provider,
             provider_reference = '', delivery = 'RECORDED', sent_at = EXCLUDED.sent_at
         WHERE earlier.delivery = 'FAILED'"""
 
     async def record(self, new: NewNotice, max_per_phone_day: int) -> bool:
-        """Record a notice before it is sent; False when the transaction has one."""
+        """Record a notice before it is sent; False when there is one of this name."""
         async with self._database.transaction() as transaction:
             await transaction.one(self._LOCK_PHONE, new.phone_hmac)
             recorded = await transaction.run(
-                self._RECORD, new.txn, new.phone_hmac, new.text_sha256, new.provider, new.sent_at
+                self._RECORD, new.id, new.phone_hmac, new.text_sha256, new.provider, new.sent_at, new.kind.value
             )
-            lately = await transaction.one(self._LATELY, new.phone_hmac, new.sent_at - _DAY, new.txn)
+            lately = await transaction.one(self._LATELY, new.phone_hmac, new.kind.value, new.sent_at - _DAY, new.id)
             # Raising rolls back.
             if recorded and lately is not None and lately["sent"] >= max_per_phone_day:
                 raise NoticeLimitError("This phone got too many notices lately.", retry_after_s=_DAY.total_seconds())
@@ -383,6 +385,6 @@ class NoticeStore:
     _SETTLE = """
         UPDATE otp.notices SET delivery = $2, provider_reference = $3 WHERE txn = $1 AND delivery = 'RECORDED'"""
 
-    async def settle(self, txn: bytes, delivery: Delivery, reference: str) -> None:
+    async def settle(self, notice: bytes, delivery: Delivery, reference: str) -> None:
         """Note what the provider answered."""
-        await self._database.run(self._SETTLE, txn, delivery.value, reference)
+        await self._database.run(self._SETTLE, notice, delivery.value, reference)

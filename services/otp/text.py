@@ -9,6 +9,7 @@ import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 
 from mesh.transaction import Document, Env, Purpose, Transaction
@@ -21,6 +22,8 @@ _CODE_LIKE = re.compile(r"\d{5,}|(?<!\d)\d{3}[ -]\d{3}(?!\d)")
 _LINK_DOT = re.compile(r"(?<=\S)\.(?=\S)")
 # One direction of writing only: letters written from right to left would reorder what stands around them.
 _SCRIPTS = ("CYRILLIC ", "LATIN ")
+# All of Kazakhstan, since 1 March 2024 (tz database, release 2024a).
+_LOCAL_TIME = timezone(timedelta(hours=5))
 _PLAIN = frozenset("0123456789 .,-()№&+")
 
 
@@ -43,6 +46,11 @@ class _Phrases:
     code: str
     with_another: str
     object_now: str
+    signed: str
+    if_not_you: str
+    ends: str
+    certificate: str
+    replace_it: str
 
 
 # SUSPEND needs no code; who asks for one all the same is told the truth of what it would confirm.
@@ -65,6 +73,11 @@ _PHRASES = {
         code="Код: {code}",
         with_another="БАСҚА ТЕЛЕФОНМЕН НЕМЕСЕ ФОТОМЕН",
         object_now="Бұл сіз болмасаңыз, сертификатты бүгін тоқтатыңыз немесе кері қайтарыңыз.",
+        signed="ҚҰЖАТҚА ҚОЛ ҚОЙЫЛДЫ",
+        if_not_you="Бұл сіз болмасаңыз, сертификатты дереу тоқтатыңыз.",
+        ends="ЭЛЕКТРОНДЫҚ ҚОЛТАҢБА СЕРТИФИКАТЫҢЫЗДЫҢ МЕРЗІМІ {date} АЯҚТАЛАДЫ",
+        certificate="Сертификат {serial}.",
+        replace_it="Қол қоюды жалғастыру үшін оны осы күнге дейін ауыстырыңыз. FinID бұл туралы сілтеме жібермейді.",
     ),
     Language.RU: _Phrases(
         headlines={
@@ -84,6 +97,11 @@ _PHRASES = {
         code="Код: {code}",
         with_another="С ДРУГИМ ТЕЛЕФОНОМ ИЛИ ФОТО",
         object_now="Если это не вы, сегодня же приостановите или отзовите сертификат.",
+        signed="ДОКУМЕНТ ПОДПИСАН",
+        if_not_you="Если это не вы, сразу приостановите сертификат.",
+        ends="СРОК ВАШЕГО СЕРТИФИКАТА ЭЛЕКТРОННОЙ ПОДПИСИ ЗАКАНЧИВАЕТСЯ {date}",
+        certificate="Сертификат {serial}.",
+        replace_it="Чтобы подписывать и дальше, замените его до этого дня. FinID не присылает об этом ссылок.",
     ),
     Language.EN: _Phrases(
         headlines={
@@ -103,11 +121,18 @@ _PHRASES = {
         code="Code: {code}",
         with_another="WITH ANOTHER PHONE OR PHOTO",
         object_now="If this is not you, suspend or revoke the certificate today.",
+        signed="DOCUMENT SIGNED",
+        if_not_you="If this was not you, suspend the certificate at once.",
+        ends="YOUR SIGNATURE CERTIFICATE ENDS ON {date}",
+        certificate="Certificate {serial}.",
+        replace_it="To go on signing, replace it before that day. FinID sends no links about this.",
     ),
 }
 
-NOTICES = frozenset({Purpose.ISSUE, Purpose.REISSUE})
+WARNINGS = frozenset({Purpose.ISSUE, Purpose.REISSUE})
 """Of these a person's earlier phone is told, when they are confirmed with another phone or photo."""
+NOTICES = WARNINGS | {Purpose.SIGN}
+"""Of these a phone is told without a code; of SIGN it is the phone that confirmed it, once it is done."""
 
 
 def render(transaction: Transaction, language: Language, code: str, origin: str | None = None) -> str:
@@ -118,7 +143,7 @@ def render(transaction: Transaction, language: Language, code: str, origin: str 
     """
     phrases = _PHRASES[language]
     sentences = [
-        f"{_brand(transaction)}: {phrases.headlines[transaction.purpose]}{_named(transaction.documents, phrases)}.",
+        f"{_brand(transaction.env)}: {phrases.headlines[transaction.purpose]}{_named(transaction.documents, phrases)}.",
         phrases.asker.format(title=_quoted(transaction.application_title, phrases)),
         phrases.warning,
         phrases.code.format(code=code),
@@ -128,12 +153,43 @@ def render(transaction: Transaction, language: Language, code: str, origin: str 
 
 
 def render_notice(transaction: Transaction, language: Language) -> str:
-    """Return what a person's earlier phone is told of a key that is made for another phone or reference photo."""
+    """Return what a phone is told of a transaction in NOTICES.
+
+    A person's earlier phone: that a key is made for another phone or reference photo. The phone that confirmed SIGN:
+    what was signed, and when.
+    """
     phrases = _PHRASES[language]
+    if transaction.purpose is Purpose.SIGN:
+        return " ".join(_signed(transaction, phrases))
     sentences = [
-        f"{_brand(transaction)}: {phrases.headlines[transaction.purpose]} {phrases.with_another}.",
+        f"{_brand(transaction.env)}: {phrases.headlines[transaction.purpose]} {phrases.with_another}.",
         phrases.asker.format(title=_quoted(transaction.application_title, phrases)),
         phrases.object_now,
+    ]
+    return " ".join(sentences)
+
+
+def _signed(transaction: Transaction, phrases: _Phrases) -> list[str]:
+    signed_at = datetime.fromtimestamp(transaction.signing_time, UTC).astimezone(_LOCAL_TIME)
+    return [
+        f"{_brand(transaction.env)}: {phrases.signed}{_named(transaction.documents, phrases)}.",
+        f"{signed_at:%d.%m.%Y %H:%M}.",
+        phrases.asker.format(title=_quoted(transaction.application_title, phrases)),
+        phrases.if_not_you,
+    ]
+
+
+def render_expiry(env: Env, language: Language, serial: str, not_after: datetime) -> str:
+    """Return what a person is told of a certificate of theirs that ends soon; `serial` is hex.
+
+    It says what nobody can turn into a trap: a day, the last eight digits of the serial, no link, no number to call.
+    """
+    phrases = _PHRASES[language]
+    shown = serial[-8:].upper()
+    sentences = [
+        f"{_brand(env)}: {phrases.ends.format(date=f'{not_after.astimezone(_LOCAL_TIME):%d.%m.%Y}')}.",
+        phrases.certificate.format(serial=f"{shown[:4]}-{shown[4:]}"),
+        phrases.replace_it,
     ]
     return " ".join(sentences)
 
@@ -159,8 +215,8 @@ def printable(title: str) -> str:
     return kept or _ELLIPSIS
 
 
-def _brand(transaction: Transaction) -> str:
-    return "FinID sandbox" if transaction.env is Env.SANDBOX else "FinID"
+def _brand(env: Env) -> str:
+    return "FinID sandbox" if env is Env.SANDBOX else "FinID"
 
 
 def _is_plain(character: str) -> bool:

@@ -22,6 +22,8 @@ from mesh.names import new_id
 from mesh.status import PeerError
 from mesh.transaction import Binding, Channel, Openings, Purpose
 from services.auth_gateway.authentication import Bundle, Language
+from services.auth_gateway.expiry_notices import Expiring, ExpiringPage
+from services.auth_gateway.notices import Ending
 from services.auth_gateway.ports import (
     Application,
     Attested,
@@ -243,6 +245,8 @@ class FakeOtp(Fake):
         self.notified: dict[bytes, tuple[str, Language]] = {}
         self.askers: list[CodeAsker] = []
         self.reports: list[tuple[str, str, str, bytes]] = []
+        self.signed: dict[bytes, tuple[str, Language]] = {}
+        self.ends: dict[tuple[str, int], tuple[str, Language]] = {}
 
     async def send(
         self, transaction_bytes: bytes, openings: Openings, language: Language, asker: CodeAsker
@@ -271,6 +275,14 @@ class FakeOtp(Fake):
         if signature == "forged":
             raise refusal("otp", Code.PERMISSION_DENIED, "SMS_REPORT_REFUSED")
         self.reports.append((provider, challenge, signature, body))
+
+    async def notify_signed(self, transaction_bytes: bytes, openings: Openings, language: Language) -> None:
+        await self._called("notify_signed")
+        self.signed.setdefault(transaction.txn_of(transaction_bytes), (openings.phone, language))
+
+    async def notify_expiry(self, ending: Ending, phone: str, language: Language) -> None:
+        await self._called("notify_expiry")
+        self.ends.setdefault((ending.certificate, ending.within_days), (phone, language))
 
     async def verify(self, challenge: str, txn: bytes, code: str) -> str:
         await self._called("verify")
@@ -352,6 +364,8 @@ class FakeCa(Fake):
         self.resumed: dict[bytes, str] = {}
         self.chain_der = (ISSUING_DER, ROOT_DER)
         self.statuses: dict[bytes, bytes] = {}
+        self.ending: list[Expiring] = []
+        self.expiring_page = 2
 
     async def issue(self, request_id: str, bundle: Bundle, csr_der: bytes, release: str) -> IssuedCertificate:
         await self._called("issue")
@@ -399,6 +413,13 @@ class FakeCa(Fake):
     async def time_stamp(self, request_der: bytes) -> bytes:
         await self._called("time_stamp")
         return b"time for " + request_der
+
+    async def expiring(self, within_days: int, page_size: int, page_token: str) -> ExpiringPage:
+        await self._called("expiring")
+        first = int(page_token or 0)
+        last = first + min(page_size, self.expiring_page)
+        rest = str(last) if last < len(self.ending) else ""
+        return ExpiringPage(self.ending[first:last], rest)
 
 
 _VOUCHED_FOR = {DocumentFormat.PADES, DocumentFormat.XADES_DETACHED, DocumentFormat.XADES_ENVELOPED}

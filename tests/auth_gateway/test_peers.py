@@ -25,6 +25,8 @@ from mesh.status import PeerError
 from mesh.transaction import Binding, Channel, Purpose
 from services.auth_gateway import peers, ports
 from services.auth_gateway.authentication import Bundle, Language
+from services.auth_gateway.expiry_notices import Expiring, ExpiringPage
+from services.auth_gateway.notices import Ending
 from services.auth_gateway.ports import DocumentFormat, Frame, IssuedCertificate, LivenessState, NewDocument
 from services.auth_gateway.servicer import answers
 from tests.bundles import sandbox_openings
@@ -285,6 +287,52 @@ async def test_otp_tells_an_earlier_phone(spokes: Spokes) -> None:
         transaction=b"transaction", phone="+77010000001", language=auth_pb2.LANGUAGE_RU
     )
     assert found is None
+
+
+async def test_otp_tells_the_committed_phone_what_was_signed(spokes: Spokes) -> None:
+    asked, found = await exchanged(
+        spokes,
+        "SendNotice",
+        otp_pb2.SendNoticeResponse(),
+        lambda channel: peers.OtpPeer(channel).notify_signed(b"transaction", OPENINGS, Language.KK),
+    )
+    assert asked == otp_pb2.SendNoticeRequest(
+        transaction=b"transaction",
+        phone=OPENINGS.phone,
+        phone_salt=OPENINGS.phone_salt,
+        language=auth_pb2.LANGUAGE_KK,
+    )
+    assert found is None
+
+
+async def test_otp_tells_a_phone_of_a_certificates_end(spokes: Spokes) -> None:
+    ending = Ending("certificates/" + "5f" * 20, AT, 30)
+    asked, found = await exchanged(
+        spokes,
+        "SendExpiryNotice",
+        otp_pb2.SendExpiryNoticeResponse(),
+        lambda channel: peers.OtpPeer(channel).notify_expiry(ending, "+77010000001", Language.EN),
+    )
+    assert asked == otp_pb2.SendExpiryNoticeRequest(
+        serial="5f" * 20,
+        not_after=STAMP.seconds,
+        within_days=30,
+        phone="+77010000001",
+        language=auth_pb2.LANGUAGE_EN,
+    )
+    assert found is None
+
+
+async def test_ca_lists_what_ends_soon(spokes: Spokes) -> None:
+    listed = ca_pb2.ExpiringCertificate(serial="5f" * 20, credential="credentials/x", not_after=STAMP.seconds)
+    asked, found = await exchanged(
+        spokes,
+        "ListExpiring",
+        ca_pb2.ListExpiringResponse(certificates=[listed], next_page_token="next"),
+        lambda channel: peers.CaPeer(channel).expiring(30, 500, "page"),
+    )
+    assert asked == ca_pb2.ListExpiringRequest(within_days=30, page_size=500, page_token="page")
+    assert found == ExpiringPage((Expiring("5f" * 20, AT),), "next")
 
 
 async def test_signer_makes_a_key(spokes: Spokes) -> None:

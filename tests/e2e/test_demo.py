@@ -163,7 +163,8 @@ def test_recorded_requests_hold_no_secret_and_no_person(demonstration: Demonstra
 def test_logs_hold_nothing_personal(demonstration: Demonstration, mesh: RunningMesh) -> None:
     opened = json.loads((demonstration.folder / "openings.json").read_text())
     person = json.loads((demonstration.folder / "result.json").read_text())["person"]
-    codes = [json.loads(path.read_text(encoding="utf-8"))["text"].rstrip()[-6:] for path in mesh.outbox.glob("*.json")]
+    texts = [json.loads(path.read_text(encoding="utf-8"))["text"].rstrip() for path in mesh.outbox.glob("*.json")]
+    codes = [text[-6:] for text in texts if text[-6:].isdigit()]  # notices hold none
     assert len(codes) >= 3
     values = [
         opened["iin"],

@@ -1,27 +1,40 @@
-"""Notices to a person's earlier phone: rendered here, at most once for each transaction, whatever dies in between."""
+"""Notices: rendered here, at most once for each transaction or certificate's end, whatever dies in between."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from deploy.local import database as local
 from mesh import postgres
 from mesh.errors import FinIdError
+from mesh.refusal import PreconditionError
 from mesh.transaction import Env, Purpose
 from services.otp.challenge import Delivery
 from services.otp.codes import CountryNotAllowedError
 from services.otp.delivery import DeliveryUnknownError, PhoneUnreachableError, SmsUnavailableError
-from services.otp.notices import MAX_PER_PHONE_DAY, NewNotice, NoNoticeError, NoticeLimitError, NoticeRecord, Notices
+from services.otp.notices import (
+    MAX_PER_PHONE_DAY,
+    Ending,
+    Kind,
+    NewNotice,
+    NoNoticeError,
+    NoticeLimitError,
+    NoticeRecord,
+    Notices,
+)
 from services.otp.store import NoticeStore
-from services.otp.text import NOTICES, Language, render_notice
-from tests.bundles import transaction_of
+from services.otp.text import NOTICES, WARNINGS, Language, fingerprint, render_expiry, render_notice
+from tests.bundles import PHONE, SentBundle, document, transaction_of
 from tests.otp.sms import KEYED_HASH, Clock, FakeProvider
 from tests.otp.test_codes import bundle
 
 OLD_PHONE = "+77050000009"
+# Four segments of UCS-2 (3GPP TS 23.040).
+MAX_CHARACTERS = 4 * 67
 NOW = Clock().now()
 
 
@@ -32,15 +45,15 @@ class FakeRecord:
     rows: dict[bytes, tuple[NewNotice, str]] = field(default_factory=dict)
 
     async def record(self, new: NewNotice, max_per_phone_day: int) -> bool:
-        assert max_per_phone_day == MAX_PER_PHONE_DAY
-        if new.txn in self.rows and self.rows[new.txn][1] != Delivery.FAILED:
+        assert max_per_phone_day == MAX_PER_PHONE_DAY[new.kind]
+        if new.id in self.rows and self.rows[new.id][1] != Delivery.FAILED:
             return False
-        self.rows[new.txn] = (new, "RECORDED")
+        self.rows[new.id] = (new, "RECORDED")
         return True
 
-    async def settle(self, txn: bytes, delivery: Delivery, reference: str) -> None:
+    async def settle(self, notice: bytes, delivery: Delivery, reference: str) -> None:
         assert bool(reference) is (delivery is Delivery.SENT)
-        self.rows[txn] = (self.rows[txn][0], delivery)
+        self.rows[notice] = (self.rows[notice][0], delivery)
 
 
 @dataclass
@@ -121,7 +134,7 @@ async def test_what_the_provider_may_have_taken_is_not_sent_again() -> None:
 
 
 @pytest.mark.parametrize("language", Language)
-@pytest.mark.parametrize("purpose", sorted(NOTICES))
+@pytest.mark.parametrize("purpose", sorted(WARNINGS))
 def test_the_notice_says_what_happens_who_asks_and_what_to_do_and_holds_no_code(
     language: Language, purpose: Purpose
 ) -> None:
@@ -135,8 +148,112 @@ def test_the_notice_says_what_happens_who_asks_and_what_to_do_and_holds_no_code(
     assert text.startswith("FinID sandbox: ")
     assert text.index(act) < text.index(who) < text.index(advice)
     assert "123456" not in text
-    # Four segments of UCS-2 at most (3GPP TS 23.040).
-    assert len(text) <= 4 * 67
+    assert len(text) <= MAX_CHARACTERS
+
+
+def signed() -> SentBundle:
+    return bundle(Purpose.SIGN)
+
+
+async def test_the_phone_that_confirmed_a_signature_is_told_of_it_once() -> None:
+    service, sent = Service(), signed()
+    for _ in range(3):
+        await service.notices().send(sent.transaction_bytes, PHONE, Language.KK, sent.openings.phone_salt)
+    assert service.provider.sent == [(PHONE, render_notice(sent.transaction, Language.KK), 24 * 3600)]
+
+
+@pytest.mark.parametrize(("phone", "salt"), [(OLD_PHONE, None), (PHONE, b""), (PHONE, b"s" * 32)])
+async def test_of_a_signature_no_other_phone_is_told(phone: str, salt: bytes | None) -> None:
+    service, sent = Service(), signed()
+    salt = sent.openings.phone_salt if salt is None else salt
+    with pytest.raises(PreconditionError) as refused:
+        await service.notices().send(sent.transaction_bytes, phone, Language.EN, salt)
+    assert refused.value.reason == "PHONE_NOT_OPENED"
+    assert not service.provider.sent
+
+
+async def test_a_signature_is_told_of_a_day_late_but_no_later() -> None:
+    sent = signed()
+    for late_s, told in ((25 * 3600 - 1, True), (25 * 3600, False)):
+        service = Service()
+        service.clock.at = sent.transaction.expires_at + late_s
+        work = service.notices().send(sent.transaction_bytes, PHONE, Language.EN, sent.openings.phone_salt)
+        if told:
+            await work
+        else:
+            with pytest.raises(PreconditionError):
+                await work
+        assert bool(service.provider.sent) is told
+
+
+@pytest.mark.parametrize("language", Language)
+def test_a_signatures_notice_says_what_was_signed_when_who_asked_and_what_to_do(language: Language) -> None:
+    documents = tuple(document(f"{number} {'Шарт' * 20}") for number in range(100))
+    signing_time = int(datetime(2026, 1, 5, 21, 30, tzinfo=UTC).timestamp())
+    transaction = replace(
+        transaction_of(Purpose.SIGN),
+        documents=documents,
+        application_title="Банк 123456 www.bank.kz " + "х" * 60,
+        created_at=signing_time - 1,
+        signing_time=signing_time,
+        expires_at=signing_time + 600,
+    )
+    text = render_notice(transaction, language)
+    act, advice = {
+        Language.KK: ("ҚҰЖАТҚА ҚОЛ ҚОЙЫЛДЫ «0 Шарт", "тоқтатыңыз."),
+        Language.RU: ("ДОКУМЕНТ ПОДПИСАН «0 Шарт", "приостановите сертификат."),
+        Language.EN: ('DOCUMENT SIGNED "0 Шарт', "suspend the certificate at once."),
+    }[language]
+    places = [text.index(part) for part in (act, fingerprint(documents), "06.01.2026 02:30", "Банк … www bank kz")]
+    assert places == sorted(places)
+    assert text.endswith(advice)
+    assert len(text) <= MAX_CHARACTERS
+
+
+DAYS = 30
+ENDING = Ending("5f" * 16 + "0a1b2c3d", int((NOW + timedelta(days=DAYS)).timestamp()), DAYS)
+
+
+async def test_an_end_that_comes_near_is_told_of_once_for_each_number_of_days() -> None:
+    service = Service()
+    nearer = replace(ENDING, within_days=7, not_after=ENDING.not_after - 25 * 86400)
+    for ending in (ENDING, ENDING, nearer, ENDING, nearer):
+        await service.notices().send_expiry(ending, PHONE, Language.RU)
+    assert [(phone, valid_s) for phone, _, valid_s in service.provider.sent] == [(PHONE, 24 * 3600)] * 2
+
+
+@pytest.mark.parametrize("ahead", [timedelta(0), -timedelta(days=1), timedelta(days=DAYS, hours=1, seconds=1)])
+async def test_nobody_is_told_of_an_end_that_is_past_or_further_ahead_than_the_notice_says(ahead: timedelta) -> None:
+    service = Service()
+    with pytest.raises(NoNoticeError):
+        await service.notices().send_expiry(
+            replace(ENDING, not_after=int((NOW + ahead).timestamp())), PHONE, Language.RU
+        )
+    assert not service.provider.sent
+
+
+async def test_an_end_is_told_to_allowed_countries_only() -> None:
+    service = Service()
+    with pytest.raises(CountryNotAllowedError):
+        await service.notices().send_expiry(ENDING, "+4912345678901", Language.RU)
+    assert not service.provider.sent
+
+
+@pytest.mark.parametrize("language", Language)
+def test_an_expirys_notice_says_the_day_and_which_certificate_and_holds_no_link_no_number_and_no_code(
+    language: Language,
+) -> None:
+    text = render_expiry(Env.SANDBOX, language, ENDING.serial, datetime(2026, 2, 4, 20, 0, tzinfo=UTC))
+    act, advice = {
+        Language.KK: ("СЕРТИФИКАТЫҢЫЗДЫҢ МЕРЗІМІ 05.02.2026", "ауыстырыңыз"),
+        Language.RU: ("ЗАКАНЧИВАЕТСЯ 05.02.2026.", "замените"),
+        Language.EN: ("ENDS ON 05.02.2026.", "replace"),
+    }[language]
+    assert text.startswith("FinID sandbox: ")
+    assert text.index(act) < text.index("0A1B-2C3D") < text.index(advice)
+    assert "http" not in text
+    assert re.search(r"\d{5}", text) is None
+    assert len(text) <= MAX_CHARACTERS
 
 
 @pytest.fixture
@@ -146,9 +263,8 @@ async def store(database: Callable[..., local.Database]) -> AsyncIterator[Notice
     await room.close()
 
 
-def new(label: str, phone: str = OLD_PHONE, at: datetime = NOW) -> NewNotice:
-    txn = (label.encode() * 32)[:32]
-    return NewNotice(txn, KEYED_HASH.of_phone(phone), b"t" * 32, "fake", at)
+def new(label: str, phone: str = OLD_PHONE, at: datetime = NOW, kind: Kind = Kind.WARNING) -> NewNotice:
+    return NewNotice((label.encode() * 32)[:32], kind, KEYED_HASH.of_phone(phone), b"t" * 32, "fake", at)
 
 
 @pytest.mark.postgres
@@ -162,7 +278,7 @@ async def test_only_a_failed_notice_is_recorded_again(store: NoticeStore) -> Non
     for label, delivery, again in (("sent", Delivery.SENT, False), ("failed", Delivery.FAILED, True)):
         notice = new(label)
         assert await store.record(notice, 10)
-        await store.settle(notice.txn, delivery, "")
+        await store.settle(notice.id, delivery, "")
         assert await store.record(notice, 10) is again
 
 
@@ -176,3 +292,12 @@ async def test_a_phone_gets_so_many_a_day_also_at_once(store: NoticeStore) -> No
     assert sum(isinstance(result, NoticeLimitError) for result in results) == 5
     assert await store.record(new("the next day", phone, NOW + timedelta(days=1, seconds=1)), 3)
     assert await store.record(new("another phone", "+77050000011"), 3)
+
+
+@pytest.mark.postgres
+async def test_no_number_of_other_notices_keeps_a_warning_from_being_sent(store: NoticeStore) -> None:
+    phone = "+77050000012"
+    for kind in (Kind.EXPIRY, Kind.SIGNED, Kind.WARNING):
+        assert await store.record(new(f"first {kind}", phone, kind=kind), 1)
+        with pytest.raises(NoticeLimitError):
+            await store.record(new(f"second {kind}", phone, kind=kind), 1)

@@ -40,8 +40,12 @@ class OtpServiceStub:
     same receipt.
     """
     SendNotice: _grpc.UnaryUnaryMultiCallable[_otp_pb2.SendNoticeRequest, _otp_pb2.SendNoticeResponse]
-    """Tells a person's earlier phone, once for each transaction, that a key is made for another one (ISSUE, REISSUE). Renders
-    the text itself.
+    """Tells a phone, once for each transaction, what the transaction does: the person's earlier phone that a key is made for
+    another one (ISSUE, REISSUE), the committed phone that documents were signed (SIGN). Renders the text itself.
+    """
+    SendExpiryNotice: _grpc.UnaryUnaryMultiCallable[_otp_pb2.SendExpiryNoticeRequest, _otp_pb2.SendExpiryNoticeResponse]
+    """Tells a phone, once for each certificate and number of days, that its owner's certificate ends soon. Renders the text
+    itself.
     """
     ReportDelivery: _grpc.UnaryUnaryMultiCallable[_otp_pb2.ReportDeliveryRequest, _otp_pb2.ReportDeliveryResponse]
     """Takes what an SMS provider reports of a code's SMS, as it came over the public route. The provider's signature is all
@@ -60,8 +64,12 @@ class OtpServiceAsyncStub(OtpServiceStub):
     same receipt.
     """
     SendNotice: _aio.UnaryUnaryMultiCallable[_otp_pb2.SendNoticeRequest, _otp_pb2.SendNoticeResponse]  # type: ignore[assignment]
-    """Tells a person's earlier phone, once for each transaction, that a key is made for another one (ISSUE, REISSUE). Renders
-    the text itself.
+    """Tells a phone, once for each transaction, what the transaction does: the person's earlier phone that a key is made for
+    another one (ISSUE, REISSUE), the committed phone that documents were signed (SIGN). Renders the text itself.
+    """
+    SendExpiryNotice: _aio.UnaryUnaryMultiCallable[_otp_pb2.SendExpiryNoticeRequest, _otp_pb2.SendExpiryNoticeResponse]  # type: ignore[assignment]
+    """Tells a phone, once for each certificate and number of days, that its owner's certificate ends soon. Renders the text
+    itself.
     """
     ReportDelivery: _aio.UnaryUnaryMultiCallable[_otp_pb2.ReportDeliveryRequest, _otp_pb2.ReportDeliveryResponse]  # type: ignore[assignment]
     """Takes what an SMS provider reports of a code's SMS, as it came over the public route. The provider's signature is all
@@ -95,8 +103,18 @@ class OtpServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _otp_pb2.SendNoticeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_otp_pb2.SendNoticeResponse, _abc.Awaitable[_otp_pb2.SendNoticeResponse]]:
-        """Tells a person's earlier phone, once for each transaction, that a key is made for another one (ISSUE, REISSUE). Renders
-        the text itself.
+        """Tells a phone, once for each transaction, what the transaction does: the person's earlier phone that a key is made for
+        another one (ISSUE, REISSUE), the committed phone that documents were signed (SIGN). Renders the text itself.
+        """
+
+    @_abc_1.abstractmethod
+    def SendExpiryNotice(
+        self,
+        request: _otp_pb2.SendExpiryNoticeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_otp_pb2.SendExpiryNoticeResponse, _abc.Awaitable[_otp_pb2.SendExpiryNoticeResponse]]:
+        """Tells a phone, once for each certificate and number of days, that its owner's certificate ends soon. Renders the text
+        itself.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,12 @@
+"""Notices that wait to be told: of what was signed, of certificates that end soon."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    op.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
