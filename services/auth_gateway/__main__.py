@@ -23,7 +23,10 @@ from services.auth_gateway.completion import Completion, Consumers
 from services.auth_gateway.consents import ConsentBook
 from services.auth_gateway.creation import Creation
 from services.auth_gateway.flow import Flow, Spokes
+from services.auth_gateway.list_store import ListStore
+from services.auth_gateway.listing import Lists
 from services.auth_gateway.pace import Pace
+from services.auth_gateway.paging import PageTokens
 from services.auth_gateway.results import Results
 from services.auth_gateway.servicer.capture import CaptureServicer
 from services.auth_gateway.servicer.desk import Desk
@@ -48,7 +51,8 @@ async def main() -> None:
     telemetry.start("auth_gateway", log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
     key = read_key(settings.gateway_key_file)
     database = await Database.open(read_secret(settings.database_url_file), service="auth_gateway", max_connections=16)
-    store = Store(database, Seal(derive(key, "field")))
+    seal = Seal(derive(key, "field"))
+    store = Store(database, seal)
 
     registry = peers.RegistryPeer(connect(settings, "registry", settings.peer_registry))
     liveness = peers.LivenessPeer(connect(settings, "liveness", settings.peer_liveness, max_message_kib=8 * 1024))
@@ -66,6 +70,7 @@ async def main() -> None:
     completion = Completion(store, Consumers(registry, otp, signer, ca, documents), _now)
     tokens = AccessTokens(portal.token_keys, settings.token_issuer, lambda: int(_now().timestamp()))
     front = Front(tokens, store, _now)
+    page_tokens = PageTokens(Seal(derive(key, "page-token")))
     desk = Desk(
         front=front,
         records=store,
@@ -87,6 +92,8 @@ async def main() -> None:
         results=Results(store, _now),
         links=links,
         request_key=derive(key, "request-digest"),
+        lists=Lists(ListStore(database, seal), signer, page_tokens),
+        page_tokens=page_tokens,
     )
     published = pins.parse(settings.pins_file.read_bytes(), Env(settings.env))
 

@@ -18,7 +18,10 @@ from services.auth_gateway.completion import Completion, Consumers
 from services.auth_gateway.consents import ConsentBook
 from services.auth_gateway.creation import Ask, Creation
 from services.auth_gateway.flow import Flow, Spokes
+from services.auth_gateway.list_store import ListStore
+from services.auth_gateway.listing import Lists
 from services.auth_gateway.pace import Pace
+from services.auth_gateway.paging import PageTokens
 from services.auth_gateway.ports import DocumentFormat, NewDocument
 from services.auth_gateway.records import Certificate, Request
 from services.auth_gateway.results import Results
@@ -85,6 +88,9 @@ class Room:
             self.pace,
         )
         self.results = Results(self.store, self.clock.now)
+        self.shelf = ListStore(self.store._database, Seal(derive(FIELD_KEY, "field")))
+        self.page_tokens = PageTokens(Seal(derive(self.key, "page-token")))
+        self.lists = Lists(self.shelf, self.signer, self.page_tokens)
         self.creation = Creation(
             env=Env.SANDBOX,
             key=self.key,

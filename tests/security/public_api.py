@@ -49,6 +49,8 @@ class PublicApi:
             results=self.room.results,
             links=self.room.links,
             request_key=digest_of("requests"),
+            lists=self.room.lists,
+            page_tokens=self.room.page_tokens,
         )
         self.finid = FinIdServicer(desk)
         self.esign = ESignServicer(desk, self.room.documents, self.room.ca)

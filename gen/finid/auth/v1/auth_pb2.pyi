@@ -224,6 +224,8 @@ class Authentication(_message.Message):
     CONSENTS_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     APPLICATION_TITLE_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """authentications/{id}"""
     purpose: Global___Purpose.ValueType
@@ -234,6 +236,12 @@ class Authentication(_message.Message):
     fragment.
     """
     application_title: _builtins.str
+    language: Global___Language.ValueType
+    """Of the messages to the person."""
+    etag: _builtins.str
+    """Names what the authentication is at now: another one after every transition, every liveness attempt begun or lost and
+    every code sent. Give it to a step to have that done only if nothing has come in between.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -259,10 +267,12 @@ class Authentication(_message.Message):
         consents: _abc.Iterable[Global___ConsentText] | None = ...,
         documents: _abc.Iterable[Global___DocumentToSign] | None = ...,
         application_title: _builtins.str = ...,
+        language: Global___Language.ValueType = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application_title", b"application_title", "capture_uri", b"capture_uri", "channel", b"channel", "consents", b"consents", "create_time", b"create_time", "documents", b"documents", "expire_time", b"expire_time", "name", b"name", "purpose", b"purpose", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application_title", b"application_title", "capture_uri", b"capture_uri", "channel", b"channel", "consents", b"consents", "create_time", b"create_time", "documents", b"documents", "etag", b"etag", "expire_time", b"expire_time", "language", b"language", "name", b"name", "purpose", b"purpose", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -327,9 +337,9 @@ class Subject(_message.Message):
     IIN_FIELD_NUMBER: _builtins.int
     PHONE_FIELD_NUMBER: _builtins.int
     iin: _builtins.str
-    """Individual identification number: 12 digits."""
+    """Individual identification number: 12 digits, the last of which checks the others. Whether anybody has it is not told."""
     phone: _builtins.str
-    """E.164; the code goes there."""
+    """E.164, a number that there can be, of a country that FinID serves; the code goes there."""
     def __init__(
         self,
         *,
@@ -385,7 +395,9 @@ class CreateAuthenticationRequest(_message.Message):
     RETURN_TO_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Unique for the application and method; a repeat returns the first answer."""
+    """Unique for the application and method; a repeat within 24 hours returns what the first call made, as it is now. Later
+    it is forgotten, and the same request is a new one.
+    """
     channel: Global___Channel.ValueType
     language: Global___Language.ValueType
     @_builtins.property
@@ -437,7 +449,10 @@ class GiveConsentsRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     CONSENTS_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    etag: _builtins.str
+    """`Authentication.etag`: refused as ETAG_MISMATCH when it is another one by now. Left out, whatever stands is acted on."""
     @_builtins.property
     def consents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Consent]:
         """Exactly the consents of the authentication."""
@@ -447,10 +462,11 @@ class GiveConsentsRequest(_message.Message):
         *,
         name: _builtins.str = ...,
         consents: _abc.Iterable[Global___Consent] | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "etag", b"etag", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -462,7 +478,10 @@ class StartLivenessRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    etag: _builtins.str
+    """`Authentication.etag`: refused as ETAG_MISMATCH when it is another one by now. Left out, whatever stands is acted on."""
     @_builtins.property
     def device(self) -> _liveness_step_pb2.CaptureDevice: ...
     def __init__(
@@ -470,10 +489,11 @@ class StartLivenessRequest(_message.Message):
         *,
         name: _builtins.str = ...,
         device: _liveness_step_pb2.CaptureDevice | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["device", b"device"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "etag", b"etag", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -486,11 +506,14 @@ class SubmitFramesRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     FRAMES_FIELD_NUMBER: _builtins.int
     FLASH_STARTED_AT_MS_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     flash_started_at_ms: _builtins.int
     """With frames of PROMPT_WATCH_COLOURS: when the screen began to show the first colour, by the clock of `captured_at_ms`. The
     same in every call of a round; above 0. Not read otherwise.
     """
+    etag: _builtins.str
+    """`Authentication.etag`: refused as ETAG_MISMATCH when it is another one by now. Left out, whatever stands is acted on."""
     @_builtins.property
     def frames(self) -> _containers.RepeatedCompositeFieldContainer[_liveness_step_pb2.Frame]:
         """At most 12 frames and 1 MiB together."""
@@ -501,10 +524,11 @@ class SubmitFramesRequest(_message.Message):
         name: _builtins.str = ...,
         frames: _abc.Iterable[_liveness_step_pb2.Frame] | None = ...,
         flash_started_at_ms: _builtins.int = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flash_started_at_ms", b"flash_started_at_ms", "frames", b"frames", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "flash_started_at_ms", b"flash_started_at_ms", "frames", b"frames", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -515,15 +539,19 @@ class SendCodeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    etag: _builtins.str
+    """`Authentication.etag`: refused as ETAG_MISMATCH when it is another one by now. Left out, whatever stands is acted on."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -565,17 +593,21 @@ class VerifyCodeRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     code: _builtins.str
+    etag: _builtins.str
+    """`Authentication.etag`: refused as ETAG_MISMATCH when it is another one by now. Left out, whatever stands is acted on."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         code: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "etag", b"etag", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -586,15 +618,19 @@ class CancelAuthenticationRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    etag: _builtins.str
+    """`Authentication.etag`: refused as ETAG_MISMATCH when it is another one by now. Left out, whatever stands is acted on."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -980,3 +1016,61 @@ class AuthenticateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_step) -> _WhichOneofReturnType_step | None: ...
 
 Global___AuthenticateResponse: _TypeAlias = AuthenticateResponse  # noqa: Y015
+
+@_typing.final
+class ListAuthenticationsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most; 20 when left out."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before, for the same `state` and `purpose`."""
+    state: Global___AuthenticationState.ValueType
+    """Only those that stand there."""
+    purpose: Global___Purpose.ValueType
+    """Only those for this."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        state: Global___AuthenticationState.ValueType = ...,
+        purpose: Global___Purpose.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "purpose", b"purpose", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuthenticationsRequest: _TypeAlias = ListAuthenticationsRequest  # noqa: Y015
+
+@_typing.final
+class ListAuthenticationsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHENTICATIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty at the end."""
+    @_builtins.property
+    def authentications(self) -> _containers.RepeatedCompositeFieldContainer[Global___Authentication]:
+        """Without `consents` and `documents`: GetAuthentication has them."""
+
+    def __init__(
+        self,
+        *,
+        authentications: _abc.Iterable[Global___Authentication] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authentications", b"authentications", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuthenticationsResponse: _TypeAlias = ListAuthenticationsResponse  # noqa: Y015
