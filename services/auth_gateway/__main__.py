@@ -27,6 +27,7 @@ from services.auth_gateway.list_store import ListStore
 from services.auth_gateway.listing import Lists
 from services.auth_gateway.pace import Pace
 from services.auth_gateway.paging import PageTokens
+from services.auth_gateway.phones import PhoneNumbers
 from services.auth_gateway.results import Results
 from services.auth_gateway.servicer.capture import CaptureServicer
 from services.auth_gateway.servicer.desk import Desk
@@ -34,6 +35,7 @@ from services.auth_gateway.servicer.esign import ESignServicer
 from services.auth_gateway.servicer.finid import FinIdServicer
 from services.auth_gateway.servicer.front import Front
 from services.auth_gateway.servicer.pki import PkiServicer
+from services.auth_gateway.servicer.rules import Rules
 from services.auth_gateway.settings import Settings
 from services.auth_gateway.store import Store
 
@@ -110,6 +112,7 @@ async def main() -> None:
         allowed,
         probes=[Probe("database", database.probe)],
         max_message_kib=_MAX_MESSAGE_KIB,
+        rules=Rules(PhoneNumbers(settings.phone_countries)),
     )
     auth_pb2_grpc.add_FinIdServiceServicer_to_server(FinIdServicer(desk), server.grpc)
     capture_pb2_grpc.add_CaptureServiceServicer_to_server(CaptureServicer(desk, documents), server.grpc)

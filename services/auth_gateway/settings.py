@@ -1,8 +1,9 @@
 """Settings of the hub."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from mesh.settings import Address, KeyFile, MeshSettings, PublicFile, SecretFile
 
@@ -22,6 +23,10 @@ class Settings(MeshSettings):
     policies: tuple[str, ...] = Field(default=("sandbox-standard", "sandbox-strict"), min_length=1)
     """The biometric policies that an application may have: those that liveness, facematch and the consumers' floors all
     know. JSON, as in ["sandbox-standard"]."""
+    phone_countries: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")], ...] = Field(
+        default=("KZ",), min_length=1
+    )
+    """Whose phones may be named in requests (ISO 3166-1); otp has its own say on where codes go. JSON."""
     consents_file: PublicFile = Path(__file__).with_name("consents.toml")
     peer_liveness: Address
     peer_facematch: Address

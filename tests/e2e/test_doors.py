@@ -171,6 +171,12 @@ CASES = {
     "an IIN of eleven digits": Case(
         CREATE, create(subject=SUBJECT | {"iin": "90010130001"}), "INVALID_ARGUMENT", "INVALID_REQUEST"
     ),
+    "an IIN whose last digit does not check the others": Case(
+        CREATE, create(subject=SUBJECT | {"iin": "900101300018"}), "INVALID_ARGUMENT", "INVALID_REQUEST"
+    ),
+    "a phone of a country that is not served": Case(
+        CREATE, create(subject=SUBJECT | {"phone": "+4915123456789"}), "INVALID_ARGUMENT", "INVALID_REQUEST"
+    ),
     "a phone without its plus": Case(
         CREATE, create(subject=SUBJECT | {"phone": "77010000001"}), "INVALID_ARGUMENT", "INVALID_REQUEST"
     ),
@@ -190,6 +196,12 @@ CASES = {
     "a way back that is not registered": Case(
         CREATE,
         create(channel="CHANNEL_HOSTED", returnTo=HOSTED | {"redirectUri": "https://evil.example/"}),
+        "INVALID_ARGUMENT",
+        "INVALID_REQUEST",
+    ),
+    "rules of the proto and others at once": Case(
+        ISSUE,
+        esign(subject={"iin": "900101300018", "phone": "+4915123456789"}, profile="gold", returnTo={"state": "s"}),
         "INVALID_ARGUMENT",
         "INVALID_REQUEST",
     ),
