@@ -18,6 +18,8 @@ from mesh.settings import read_secret
 from mesh.transaction import Env
 from services.auth_gateway import peers
 from services.auth_gateway.access import AccessTokens
+from services.auth_gateway.allowance import Allowance, Limits
+from services.auth_gateway.bucket_store import BucketStore
 from services.auth_gateway.capture import CaptureLinks
 from services.auth_gateway.completion import Completion, Consumers
 from services.auth_gateway.consents import ConsentBook
@@ -28,7 +30,9 @@ from services.auth_gateway.listing import Lists
 from services.auth_gateway.pace import Pace
 from services.auth_gateway.paging import PageTokens
 from services.auth_gateway.phones import PhoneNumbers
+from services.auth_gateway.request_store import RequestStore
 from services.auth_gateway.results import Results
+from services.auth_gateway.retention import Retention
 from services.auth_gateway.servicer.capture import CaptureServicer
 from services.auth_gateway.servicer.desk import Desk
 from services.auth_gateway.servicer.esign import ESignServicer
@@ -71,7 +75,15 @@ async def main() -> None:
     links = CaptureLinks(derive(key, "capture-link"), settings.page_uri)
     completion = Completion(store, Consumers(registry, otp, signer, ca, documents), _now)
     tokens = AccessTokens(portal.token_keys, settings.token_issuer, lambda: int(_now().timestamp()))
-    front = Front(tokens, store, _now)
+    limits = Limits.of(
+        read=settings.rate_read_per_s,
+        step=settings.rate_step_per_s,
+        create=settings.rate_create_per_s,
+        document=settings.rate_document_per_s,
+        starts_per_day=settings.quota_starts_per_day,
+    )
+    front = Front(tokens, store, _now, Allowance(BucketStore(database), limits, _now))
+    retention = Retention(RequestStore(database), _now)
     page_tokens = PageTokens(Seal(derive(key, "page-token")))
     desk = Desk(
         front=front,
@@ -120,7 +132,7 @@ async def main() -> None:
     pki_pb2_grpc.add_PkiServiceServicer_to_server(PkiServicer(ca, published, _now), server.grpc)
     server.reflect(*files)
     try:
-        await server.run(completion.resume)
+        await server.run(completion.resume, retention.run)
     finally:
         await database.close()
 

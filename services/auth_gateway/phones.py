@@ -34,7 +34,7 @@ class PhoneNumbers:
         if phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE:
             return "must be a phone number that there can be"
         region = phonenumbers.region_code_for_number(number)
-        may_be_of = {region} if region else set(phonenumbers.region_codes_for_country_code(number.country_code))
+        may_be_of = {region} if region else set(phonenumbers.region_codes_for_country_code(number.country_code or 0))
         if not may_be_of & self._countries:
             return f"must be a phone number of {', '.join(sorted(self._countries))}"
         return ""

@@ -27,6 +27,15 @@ class Settings(MeshSettings):
         default=("KZ",), min_length=1
     )
     """Whose phones may be named in requests (ISO 3166-1); otp has its own say on where codes go. JSON."""
+    rate_read_per_s: float = Field(default=2000, gt=0)
+    """What one application may ask, over all replicas, on average: `get` and `list` calls, results, evidence."""
+    rate_step_per_s: float = Field(default=1000, gt=0)
+    """Step calls, of all its authentications together."""
+    rate_create_per_s: float = Field(default=100, gt=0)
+    rate_document_per_s: float = Field(default=50, gt=0)
+    """Documents downloaded or verified."""
+    quota_starts_per_day: int = Field(default=200_000, ge=1)
+    """Authentications that one application may start, of any purpose."""
     consents_file: PublicFile = Path(__file__).with_name("consents.toml")
     peer_liveness: Address
     peer_facematch: Address

@@ -12,7 +12,9 @@ from mesh.names import new_id
 from mesh.postgres import Database
 from mesh.sealing import Seal, derive
 from mesh.transaction import Channel, Env
+from services.auth_gateway.allowance import Allowance, Limits
 from services.auth_gateway.authentication import Authentication, Language, ReturnTo, State
+from services.auth_gateway.bucket_store import BucketStore
 from services.auth_gateway.capture import CaptureLinks
 from services.auth_gateway.completion import Completion, Consumers
 from services.auth_gateway.consents import ConsentBook
@@ -89,6 +91,9 @@ class Room:
         )
         self.results = Results(self.store, self.clock.now)
         self.shelf = ListStore(self.store._database, Seal(derive(FIELD_KEY, "field")))
+        self.buckets = BucketStore(self.store._database)
+        limits = Limits.of(read=1000, step=1000, create=1000, document=1000, starts_per_day=100_000)
+        self.allowance = Allowance(self.buckets, limits, self.clock.now, self.clock.seconds)
         self.page_tokens = PageTokens(Seal(derive(self.key, "page-token")))
         self.lists = Lists(self.shelf, self.signer, self.page_tokens)
         self.creation = Creation(

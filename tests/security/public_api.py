@@ -42,7 +42,7 @@ class PublicApi:
             self.room.portal.token_keys, clients.ISSUER, lambda: int(now().timestamp()), self.room.clock.seconds
         )
         desk = Desk(
-            front=Front(tokens, self.room.store, now),
+            front=Front(tokens, self.room.store, now, self.room.allowance),
             records=self.room.store,
             creation=self.room.creation,
             flow=self.room.flow,
