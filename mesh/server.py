@@ -37,6 +37,8 @@ _KIB = 1024
 
 Callers = Mapping[str, frozenset[str]]
 """Full method name (/package.Service/Method) -> names of the services that may call it."""
+Rules = Callable[[Message], Sequence[FieldViolation]]
+"""Finds what is wrong with a request beyond the rules of its proto."""
 
 
 def callers(service: ServiceDescriptor, *allowed: str) -> dict[str, frozenset[str]]:
@@ -61,11 +63,12 @@ def caller_of(context: grpc.aio.ServicerContext[Any, Any]) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
-def validate(request: Message) -> None:
-    """Raise InvalidArgumentError naming every field that breaks a rule of the proto."""
-    found = protovalidate.collect_violations(request)
-    if found:
-        violations = [FieldViolation(_path(item), item.proto.message) for item in found]
+def validate(request: Message, rules: Rules = lambda _: ()) -> None:
+    """Raise InvalidArgumentError naming every field that breaks a rule, of the proto or one of `rules`."""
+    violations = [FieldViolation(_path(item), item.proto.message) for item in protovalidate.collect_violations(request)]
+    named = {violation.field for violation in violations}
+    violations += [violation for violation in rules(request) if violation.field not in named]
+    if violations:
         raise InvalidArgumentError("The request is not valid.", violations=violations)
 
 
@@ -81,8 +84,9 @@ def _path(violation: Any) -> str:
 class _Guard(grpc.aio.ServerInterceptor):
     """Runs around every method: who calls, how long they wait, what they send, and how an error leaves."""
 
-    def __init__(self, allowed: Callers) -> None:
+    def __init__(self, allowed: Callers, rules: Rules) -> None:
         self._allowed = allowed
+        self._rules = rules
 
     async def intercept_service(
         self,
@@ -124,7 +128,7 @@ class _Guard(grpc.aio.ServerInterceptor):
             _log_refusal(method, error, (time.monotonic() - started) * 1000)
             code, answer = status.code_of(error), status.to_status(error)
             try:
-                await context.abort(code, answer.message, ((status.DETAILS_KEY, answer.SerializeToString()),))
+                await context.abort(code, answer.message, status.trailers(error, answer))
             except grpc.aio.AbortError as aborted:
                 # The span records it with all that it came from; what an error says is for no trace.
                 raise aborted from None
@@ -132,7 +136,7 @@ class _Guard(grpc.aio.ServerInterceptor):
     def _unary(self, method: str, behaviour: Callable[..., Awaitable[Message]]) -> Callable[..., Awaitable[Message]]:
         async def guarded(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
             async with self._around(method, context):
-                validate(request)
+                validate(request, self._rules)
                 return await behaviour(request, context)
             raise AssertionError("abort() does not return")
 
@@ -143,7 +147,7 @@ class _Guard(grpc.aio.ServerInterceptor):
     ) -> Callable[..., AsyncIterator[Message]]:
         async def validated(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
             async for request in requests:
-                validate(request)
+                validate(request, self._rules)
                 yield request
 
         async def guarded(
@@ -170,7 +174,8 @@ class Server:
     """One service: its gRPC server on mTLS, its health on a plain port, and its life until SIGTERM.
 
     `allowed` names the callers of every method. `probes` say what the service cannot work without.
-    `max_message_kib` bounds what it reads and writes; `max_calls` how many calls run at once.
+    `max_message_kib` bounds what it reads and writes; `max_calls` how many calls run at once. `rules` are those of
+    requests that no proto can say.
     """
 
     def __init__(
@@ -182,13 +187,14 @@ class Server:
         *,
         max_message_kib: int = 4 * _KIB,
         max_calls: int = 256,
+        rules: Rules = lambda _: (),
     ) -> None:
         self._service = service
         self._settings = settings
         self._health = Health(service, settings.health_listen, probes)
         self._stop = asyncio.Event()
         self.grpc = grpc.aio.server(
-            interceptors=[aio_server_interceptor(), _Guard(allowed)],
+            interceptors=[aio_server_interceptor(), _Guard(allowed, rules)],
             maximum_concurrent_rpcs=max_calls,
             options=[
                 ("grpc.max_receive_message_length", max_message_kib * _KIB),

@@ -1,5 +1,7 @@
 """Typed errors to google.rpc.Status and back: the one place that maps them."""
 
+import math
+
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
@@ -11,6 +13,7 @@ from mesh.errors import FieldViolation, FinIdError
 
 DOMAIN = "finid"
 DETAILS_KEY = "grpc-status-details-bin"
+RETRY_AFTER = "retry-after"
 _INTERNAL_MESSAGE = "Internal error."
 
 
@@ -45,6 +48,14 @@ def to_status(error: BaseException) -> status_pb2.Status:
             delay.FromMilliseconds(int(error.retry_after_s * 1000))
             _attach(status, error_details_pb2.RetryInfo(retry_delay=delay))
     return status
+
+
+def trailers(error: BaseException, status: status_pb2.Status) -> tuple[tuple[str, str | bytes], ...]:
+    """Return the metadata that an error leaves with: its status and, for HTTP, when to come again."""
+    details = (DETAILS_KEY, status.SerializeToString())
+    if not isinstance(error, FinIdError) or error.retry_after_s is None:
+        return (details,)
+    return (details, (RETRY_AFTER, str(max(1, math.ceil(error.retry_after_s)))))
 
 
 def _attach(status: status_pb2.Status, detail: object) -> None:

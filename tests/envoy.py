@@ -200,9 +200,9 @@ class _Gateway(grpc.GenericRpcHandler):
         name = getattr(request, "name", "")
         if name == MALFORMED:
             violation = FieldViolation("name", "is malformed")
-            error = InvalidArgumentError("Bad.", metadata={"why": "test"}, violations=[violation])
+            error = InvalidArgumentError("Bad.", metadata={"why": "test"}, violations=[violation], retry_after_s=1.5)
             answer = status.to_status(error)
-            context.set_trailing_metadata(((status.DETAILS_KEY, answer.SerializeToString()),))
+            context.set_trailing_metadata(status.trailers(error, answer))
             context.abort(status.code_of(error), answer.message)
         if name == SLOW:
             time.sleep(1)

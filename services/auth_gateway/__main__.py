@@ -20,6 +20,8 @@ from mesh.settings import read_secret
 from mesh.transaction import Env
 from services.auth_gateway import peers
 from services.auth_gateway.access import AccessTokens
+from services.auth_gateway.allowance import Allowance, Limits
+from services.auth_gateway.bucket_store import BucketStore
 from services.auth_gateway.capture import CaptureLinks
 from services.auth_gateway.completion import Completion, Consumers
 from services.auth_gateway.consent_store import ConsentStore
@@ -28,17 +30,23 @@ from services.auth_gateway.creation import Creation
 from services.auth_gateway.expiry_notices import ExpiryNotices
 from services.auth_gateway.flow import Flow, Spokes
 from services.auth_gateway.given_consents import GivenConsents
+from services.auth_gateway.list_store import ListStore
+from services.auth_gateway.listing import Lists
 from services.auth_gateway.notice_store import NoticeStore
 from services.auth_gateway.notices import Notices
 from services.auth_gateway.pace import Pace
 from services.auth_gateway.paging import PageTokens
+from services.auth_gateway.phones import PhoneNumbers
+from services.auth_gateway.request_store import RequestStore
 from services.auth_gateway.results import Results
+from services.auth_gateway.retention import Retention
 from services.auth_gateway.servicer.capture import CaptureServicer
 from services.auth_gateway.servicer.desk import Desk
 from services.auth_gateway.servicer.esign import ESignServicer
 from services.auth_gateway.servicer.finid import FinIdServicer
 from services.auth_gateway.servicer.front import Front
 from services.auth_gateway.servicer.pki import PkiServicer
+from services.auth_gateway.servicer.rules import Rules
 from services.auth_gateway.servicer.sms import SmsReportServicer
 from services.auth_gateway.servicer.webhooks import WebhookDesk
 from services.auth_gateway.settings import Settings
@@ -61,7 +69,8 @@ async def main() -> None:
     telemetry.start("auth_gateway", log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
     key = read_key(settings.gateway_key_file)
     database = await Database.open(read_secret(settings.database_url_file), service="auth_gateway", max_connections=16)
-    store = Store(database, Seal(derive(key, "field")))
+    seal = Seal(derive(key, "field"))
+    store = Store(database, seal)
 
     registry = peers.RegistryPeer(connect(settings, "registry", settings.peer_registry))
     liveness = peers.LivenessPeer(connect(settings, "liveness", settings.peer_liveness, max_message_kib=8 * 1024))
@@ -108,7 +117,16 @@ async def main() -> None:
         now=_now,
     )
     tokens = AccessTokens(portal.token_keys, settings.token_issuer, lambda: int(_now().timestamp()))
-    front = Front(tokens, store, _now)
+    limits = Limits.of(
+        read=settings.rate_read_per_s,
+        step=settings.rate_step_per_s,
+        create=settings.rate_create_per_s,
+        document=settings.rate_document_per_s,
+        starts_per_day=settings.quota_starts_per_day,
+    )
+    front = Front(tokens, store, _now, Allowance(BucketStore(database), limits, _now))
+    retention = Retention(RequestStore(database), _now)
+    page_tokens = PageTokens(Seal(derive(key, "page-token")))
     desk = Desk(
         front=front,
         records=store,
@@ -130,9 +148,9 @@ async def main() -> None:
         results=Results(store, _now, statement_key),
         links=links,
         request_key=derive(key, "request-digest"),
-        consents=GivenConsents(
-            ConsentStore(database), statement_key, Env(settings.env), PageTokens(Seal(derive(key, "page-token"))), _now
-        ),
+        consents=GivenConsents(ConsentStore(database), statement_key, Env(settings.env), page_tokens, _now),
+        lists=Lists(ListStore(database, seal), signer, page_tokens),
+        page_tokens=page_tokens,
     )
     published = pins.parse(settings.pins_file.read_bytes(), Env(settings.env))
 
@@ -149,6 +167,7 @@ async def main() -> None:
         allowed,
         probes=[Probe("database", database.probe)],
         max_message_kib=_MAX_MESSAGE_KIB,
+        rules=Rules(PhoneNumbers(settings.phone_countries)),
     )
     auth_pb2_grpc.add_FinIdServiceServicer_to_server(FinIdServicer(desk, webhook_desk), server.grpc)
     capture_pb2_grpc.add_CaptureServiceServicer_to_server(CaptureServicer(desk, documents), server.grpc)
@@ -157,7 +176,7 @@ async def main() -> None:
     sms_pb2_grpc.add_SmsReportServiceServicer_to_server(SmsReportServicer(otp), server.grpc)
     server.reflect(*files)
     try:
-        await server.run(completion.resume, webhooks.run, notices.tell, expiry_notices.sweep)
+        await server.run(completion.resume, webhooks.run, notices.tell, expiry_notices.sweep, retention.run)
     finally:
         await database.close()
 

@@ -3,12 +3,14 @@
 import datetime
 import hashlib
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from enum import StrEnum
 
-from mesh import transaction
+from mesh import base64url, transaction
 from mesh.errors import Code, FinIdError
 from mesh.transaction import SALT_BYTES, Channel, Consent, Openings, Purpose, Transaction
+
+_ETAG_BYTES = 9
 
 
 class State(StrEnum):
@@ -146,6 +148,7 @@ class Authentication:
     number shown there is still to be entered on the page. `notifies`: its application is told of its states. After
     `consent_withdrawn_at` no personal data of it is released: `person` is empty, and `openings` are ERASED where
     nothing was made that needs them.
+    `version` grows with every transition, attempt and code; `is_pinned` says that the caller acts on exactly this one.
     """
 
     name: str
@@ -174,6 +177,8 @@ class Authentication:
     number_due: bool = False
     notifies: bool = False
     consent_withdrawn_at: datetime.datetime | None = None
+    version: int = 1
+    is_pinned: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "transaction", transaction.parse(self.transaction_bytes))
@@ -192,6 +197,53 @@ class Authentication:
     def channel(self) -> Channel:
         """Where the person meets FinID."""
         return self.transaction.channel
+
+    @property
+    def etag(self) -> str:
+        """The version as callers see it."""
+        return etag_of(self.name, self.version)
+
+    @property
+    def only_version(self) -> int | None:
+        """The version that a statement may leave; None for any."""
+        return self.version if self.is_pinned else None
+
+    def pinned_to(self, etag: str) -> "Authentication":
+        """Return the authentication for a caller who acts on `etag` only; any caller names none with "".
+
+        Raises EtagMismatchError unless that is what stands.
+        """
+        if not etag:
+            return self
+        if etag != self.etag:
+            raise EtagMismatchError
+        return replace(self, is_pinned=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """An authentication as lists show it: nothing personal is opened for it."""
+
+    name: str
+    state: State
+    language: Language
+    version: int
+    transaction: Transaction
+    created_at: datetime.datetime
+    expires_at: datetime.datetime
+    verdict: Verdict | None
+    reason: str
+    result_read_at: datetime.datetime | None
+
+    @property
+    def etag(self) -> str:
+        """The version as callers see it."""
+        return etag_of(self.name, self.version)
+
+
+def etag_of(name: str, version: int) -> str:
+    """Return 72 bits that name one version of one authentication."""
+    return base64url.encode(hashlib.sha256(f"{name} {version}".encode()).digest()[:_ETAG_BYTES])
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +270,16 @@ class WrongStateError(FinIdError):
 
     def __init__(self, state: State) -> None:
         super().__init__("The authentication is not at this step.", metadata={"state": state})
+
+
+class EtagMismatchError(FinIdError):
+    """The authentication has moved on since its `etag` was read."""
+
+    code = Code.ABORTED
+    reason = "ETAG_MISMATCH"
+
+    def __init__(self) -> None:
+        super().__init__("The authentication has moved on since its etag was read; get it again.")
 
 
 class AuthenticationExpiredError(FinIdError):

@@ -275,6 +275,7 @@ class Completion:
             current.name,
             activatable_at=key.activatable_at,
             replaces=current.transaction.superseded,
+            application=current.application,
         )
         # Remembered first: whatever dies from here on, its activation is due.
         await self._records.add_certificate(certificate, self._now())

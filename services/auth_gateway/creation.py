@@ -66,7 +66,7 @@ _BINDINGS = {
     DocumentFormat.XADES_ENVELOPED: Binding.DIGEST_ONLY,
 }
 # What the CA offers (services/ca/profiles.py): another one would fail only after the person has shown both factors.
-_PROFILES = frozenset({"individual-sign"})
+PROFILES = frozenset({"individual-sign"})
 # By the signer's record, which judges again at the end: nobody need show both factors to hear it. REVOKE goes through
 # all states; SUSPEND once more, for a hold that was broken off between signer and CA.
 _NEEDED_STATES = {
@@ -408,8 +408,8 @@ class Creation:
 
 
 def _new_key(purpose: Purpose, profile: str) -> _Task:
-    if profile not in _PROFILES:
-        rule = FieldViolation("profile", f"must be one of {', '.join(sorted(_PROFILES))}")
+    if profile not in PROFILES:
+        rule = FieldViolation("profile", f"must be one of {', '.join(sorted(PROFILES))}")
         raise InvalidArgumentError("The request is not valid.", violations=[rule])
     return _Task(purpose=purpose, scopes=("name",), credential=f"credentials/{new_id()}", profile=profile)
 

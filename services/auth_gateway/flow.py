@@ -20,6 +20,7 @@ from services.auth_gateway.authentication import (
     AuthenticationExpiredError,
     AuthenticationNotFoundError,
     ConsentsDifferError,
+    EtagMismatchError,
     FailureReason,
     NumberDueError,
     NumberWrongError,
@@ -117,9 +118,9 @@ class Flow:
         require_matched(current)
         if sorted(given) != sorted((text.id, text.version) for text in current.consents):
             raise ConsentsDifferError("The consents given are not exactly those of the authentication.")
-        if not await self._records.give_consents(current.name, self._now()):
+        if not await self._records.give_consents(current.name, self._now(), current.only_version):
             raise await self._moved_on(current)
-        return replace(current, state=State.AWAITING_LIVENESS)
+        return await self._reload(current)
 
     async def confirm_match(self, current: Authentication, entered: str, shown: str) -> Authentication:
         """Compare the number that the person entered with the one shown on the other device: one try, for good.
@@ -145,7 +146,7 @@ class Flow:
             if error.reason == _ATTEMPTS_EXHAUSTED:
                 await self._fail(current, FailureReason.LIVENESS_FAILED)
             raise step_error(error) from error
-        if not await self._records.start_liveness(current.name, session, self._now()):
+        if not await self._records.start_liveness(current.name, session, self._now(), current.only_version):
             raise await self._moved_on(current)
         return step
 
@@ -191,9 +192,9 @@ class Flow:
         """Go on to the code; where none is needed, do what the authentication is for."""
         passed = (current.name, current.liveness_session, receipts, scores, self._now())
         if Factor.SMS_OTP in required_factors(current.purpose):
-            return await self._records.pass_biometrics(*passed)
+            return await self._records.pass_biometrics(*passed, current.only_version)
         lease_ends_at = self._completion.new_lease()
-        if not await self._records.pass_biometrics_alone(*passed, lease_ends_at):
+        if not await self._records.pass_biometrics_alone(*passed, lease_ends_at, current.only_version):
             return False
         await self._completion.run(current.name, lease_ends_at)
         return True
@@ -214,6 +215,8 @@ class Flow:
         """Answer frames that came twice as the call that was first did; raise if the authentication has moved on."""
         reloaded = await self._reload(current)
         refusal = self._refusal(reloaded)
+        if current.is_pinned and reloaded.version != current.version:
+            raise EtagMismatchError
         if reloaded.state in _AFTER_BIOMETRICS:
             return step
         if reloaded.state is State.AWAITING_LIVENESS and not isinstance(refusal, AuthenticationExpiredError):
@@ -233,7 +236,7 @@ class Flow:
             if error.reason == _CHECKS_EXHAUSTED:
                 await self._fail(current, FailureReason.CODE_FAILED)
             raise step_error(error) from error
-        if not await self._records.send_code(current.name, sent.challenge, self._now()):
+        if not await self._records.send_code(current.name, sent.challenge, self._now(), current.only_version):
             raise await self._moved_on(current)
         return sent
 
@@ -255,7 +258,8 @@ class Flow:
                 await self._fail(current, FailureReason.CODE_FAILED)
             raise step_error(error) from error
         lease_ends_at = self._completion.new_lease()
-        if not await self._records.pass_code(current.name, current.challenge, sms_otp, self._now(), lease_ends_at):
+        passed = (current.name, current.challenge, sms_otp, self._now(), lease_ends_at, current.only_version)
+        if not await self._records.pass_code(*passed):
             raise await self._moved_on(current)
         await self._completion.run(current.name, lease_ends_at)
         return await self._reload(current)
@@ -270,9 +274,14 @@ class Flow:
 
     async def cancel(self, current: Authentication) -> Authentication:
         """Give up before the factors are passed."""
-        if current.state is not State.CANCELLED and not await self._records.cancel(current.name):
-            raise WrongStateError((await self._reload(current)).state)
-        return replace(current, state=State.CANCELLED)
+        if current.state is State.CANCELLED:
+            return current
+        if not await self._records.cancel(current.name, current.only_version):
+            reloaded = await self._reload(current)
+            if current.is_pinned and reloaded.version != current.version:
+                raise EtagMismatchError
+            raise WrongStateError(reloaded.state)
+        return await self._reload(current)
 
     def _require(self, current: Authentication, state: State) -> None:
         refusal = self._refusal(current)
@@ -281,7 +290,10 @@ class Flow:
 
     async def _moved_on(self, current: Authentication) -> FinIdError:
         """What to say when a guarded statement found another state than the one just read."""
-        return self._refusal(await self._reload(current))
+        reloaded = await self._reload(current)
+        if current.is_pinned and reloaded.version != current.version:
+            return EtagMismatchError()
+        return self._refusal(reloaded)
 
     def _refusal(self, current: Authentication) -> FinIdError:
         if current.state is State.EXPIRED or (current.state in OPEN and current.expires_at <= self._now()):

@@ -479,6 +479,13 @@ class DocumentsPeer:
         reports = tuple(report.SerializeToString() for report in answer.signatures)
         return Validation(esign_pb2.Indication.Name(answer.indication), reports, answer.report_html)
 
+    async def find(self, application: str, name: str) -> SignedDocument:
+        """See ports.Documents."""
+        async with answers_of("documents"):
+            return _signed(
+                await self._stub.GetDocument(documents_pb2.GetDocumentRequest(application=application, name=name))
+            )
+
 
 def _pdf_field(field: PdfField | None) -> esign_pb2.PdfField | None:
     if field is None:

@@ -433,6 +433,10 @@ class Documents(Protocol):
         """Return the overall indication, a report for each signature, and with a language a page of them."""
         ...
 
+    async def find(self, application: str, name: str) -> SignedDocument:
+        """Return what a signed document is, without its bytes."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Application:

@@ -50,7 +50,7 @@ class Certificate:
 
     Its key is not active yet, and will be from `activatable_at` on; None when it is, or never will be. `replaces` is
     the credential whose certificate it replaces with that, "" for none; `replaced` says that another one stands in its
-    place.
+    place. `application` is the one that it was got through.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Certificate:
     activatable_at: datetime.datetime | None = None
     replaces: str = ""
     replaced: bool = False
+    application: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,10 @@ class JournalEntry:
 
 
 class Records(Protocol):
-    """What the gateway remembers. Each change checks the state that it leaves and says whether it happened."""
+    """What the gateway remembers. Each change checks the state that it leaves and says whether it happened.
+
+    A step that is given a `version` happens only to that one.
+    """
 
     async def made_by(self, request: Request) -> str | None:
         """Return what an earlier call with this request_id made, None if there was none.
@@ -115,11 +119,11 @@ class Records(Protocol):
         """Return the reference photo as JWE, "" when there is none; None unless in AWAITING_LIVENESS."""
         ...
 
-    async def give_consents(self, name: str, at: datetime.datetime) -> bool:
+    async def give_consents(self, name: str, at: datetime.datetime, version: int | None = None) -> bool:
         """AWAITING_CONSENTS to AWAITING_LIVENESS."""
         ...
 
-    async def start_liveness(self, name: str, session: str, at: datetime.datetime) -> bool:
+    async def start_liveness(self, name: str, session: str, at: datetime.datetime, version: int | None = None) -> bool:
         """Remember the running attempt; stays AWAITING_LIVENESS."""
         ...
 
@@ -128,7 +132,13 @@ class Records(Protocol):
         ...
 
     async def pass_biometrics(
-        self, name: str, session: str, receipts: tuple[str, str], scores: Scores, at: datetime.datetime
+        self,
+        name: str,
+        session: str,
+        receipts: tuple[str, str],
+        scores: Scores,
+        at: datetime.datetime,
+        version: int | None = None,
     ) -> bool:
         """AWAITING_LIVENESS to AWAITING_CODE with LIVENESS and FACE_MATCH; the photo is erased."""
         ...
@@ -141,11 +151,12 @@ class Records(Protocol):
         scores: Scores,
         at: datetime.datetime,
         lease_ends_at: datetime.datetime,
+        version: int | None = None,
     ) -> bool:
         """AWAITING_LIVENESS to COMPLETING, for a purpose without a code, with a lease on the completion."""
         ...
 
-    async def send_code(self, name: str, challenge: str, at: datetime.datetime) -> bool:
+    async def send_code(self, name: str, challenge: str, at: datetime.datetime, version: int | None = None) -> bool:
         """Remember the challenge; stays AWAITING_CODE."""
         ...
 
@@ -157,7 +168,13 @@ class Records(Protocol):
         ...
 
     async def pass_code(
-        self, name: str, challenge: str, sms_otp: str, at: datetime.datetime, lease_ends_at: datetime.datetime
+        self,
+        name: str,
+        challenge: str,
+        sms_otp: str,
+        at: datetime.datetime,
+        lease_ends_at: datetime.datetime,
+        version: int | None = None,
     ) -> bool:
         """AWAITING_CODE to COMPLETING with SMS_OTP, and a lease on the completion."""
         ...
@@ -189,7 +206,7 @@ class Records(Protocol):
         """COMPLETING to FINISHED with FAILURE, by the holder of the lease."""
         ...
 
-    async def cancel(self, name: str) -> bool:
+    async def cancel(self, name: str, version: int | None = None) -> bool:
         """From any state before COMPLETING to CANCELLED."""
         ...
 

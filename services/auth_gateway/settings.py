@@ -4,7 +4,7 @@ import ssl
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from mesh.egress import Egress, Rule, networks_of
 from mesh.settings import Address, KeyFile, MeshSettings, PublicFile, SecretFile
@@ -42,6 +42,19 @@ class Settings(MeshSettings):
     policies: tuple[str, ...] = Field(default=("sandbox-standard", "sandbox-strict"), min_length=1)
     """The biometric policies that an application may have: those that liveness, facematch and the consumers' floors all
     know. JSON, as in ["sandbox-standard"]."""
+    phone_countries: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")], ...] = Field(
+        default=("KZ",), min_length=1
+    )
+    """Whose phones may be named in requests (ISO 3166-1); otp has its own say on where codes go. JSON."""
+    rate_read_per_s: float = Field(default=2000, gt=0)
+    """What one application may ask, over all replicas, on average: `get` and `list` calls, results, evidence."""
+    rate_step_per_s: float = Field(default=1000, gt=0)
+    """Step calls, of all its authentications together."""
+    rate_create_per_s: float = Field(default=100, gt=0)
+    rate_document_per_s: float = Field(default=50, gt=0)
+    """Documents downloaded or verified."""
+    quota_starts_per_day: int = Field(default=200_000, ge=1)
+    """Authentications that one application may start, of any purpose."""
     consents_file: PublicFile = Path(__file__).with_name("consents.toml")
     expiry_notice_days: tuple[Annotated[int, Field(ge=1, le=366)], ...] = (30, 7)
     """So many days before a certificate ends its owner is told by SMS. JSON, as in [30, 7]; [] tells nobody."""

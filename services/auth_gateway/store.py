@@ -48,7 +48,7 @@ SELECT name FROM changed
 _COLUMNS = """name, application, state, language, subject, transaction, openings, redirect_uri, return_state,
     code_challenge, created_at, expires_at, preparation_receipt, state_record, liveness_receipt, face_match, sms_otp,
     key_attestation, consents, liveness_session, challenge, scores, verdict, reason, outcome, person, finished_at,
-    result_read_at, cross_device, number_due, notifies, consent_withdrawn_at"""
+    result_read_at, cross_device, number_due, notifies, consent_withdrawn_at, version"""
 
 _INSERT = """
 INSERT INTO auth_gateway.authentication (name, application, state, language, subject, transaction, txn, openings,
@@ -86,6 +86,7 @@ _GIVE_CONSENTS = """
 WITH given AS (
     UPDATE auth_gateway.authentication SET state = 'AWAITING_LIVENESS', consented_at = $2
     WHERE name = $1 AND state = 'AWAITING_CONSENTS' AND NOT number_due AND expires_at > $2
+        AND ($3::bigint IS NULL OR version = $3)
     RETURNING name, txn, subject, application, language, consents, coalesce(consents_shown_at, created_at) AS shown_at,
         convert_from(transaction, 'UTF8')::jsonb AS t, state, notifies
 ), told AS (
@@ -121,6 +122,7 @@ WHERE name = $1 AND state = 'AWAITING_CONSENTS' AND number_due AND expires_at > 
 _START_LIVENESS = """
 UPDATE auth_gateway.authentication SET liveness_session = $2
 WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND expires_at > $3
+    AND ($4::bigint IS NULL OR version = $4)
 """
 _DROP_LIVENESS = """
 UPDATE auth_gateway.authentication SET liveness_session = ''
@@ -130,14 +132,17 @@ _ACCEPT_BIOMETRICS = _told("""
 UPDATE auth_gateway.authentication
 SET state = 'AWAITING_CODE', liveness_receipt = $3, face_match = $4, scores = $5, photo_jwe = ''
 WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND liveness_session = $2 AND expires_at > $6
+    AND ($7::bigint IS NULL OR version = $7)
 """)
 _ACCEPT_BIOMETRICS_ALONE = _told("""
 UPDATE auth_gateway.authentication
 SET state = 'COMPLETING', liveness_receipt = $3, face_match = $4, scores = $5, photo_jwe = '', lease_ends_at = $7
 WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND liveness_session = $2 AND expires_at > $6
+    AND ($8::bigint IS NULL OR version = $8)
 """)
 _SEND_CODE = """
 UPDATE auth_gateway.authentication SET challenge = $2 WHERE name = $1 AND state = 'AWAITING_CODE' AND expires_at > $3
+    AND ($4::bigint IS NULL OR version = $4)
 """
 _FAIL = _told("""
 UPDATE auth_gateway.authentication
@@ -148,6 +153,7 @@ WHERE name = $1 AND state = $2
 _ACCEPT_CODE = _told("""
 UPDATE auth_gateway.authentication SET state = 'COMPLETING', sms_otp = $3, lease_ends_at = $5
 WHERE name = $1 AND state = 'AWAITING_CODE' AND challenge = $2 AND expires_at > $4
+    AND ($6::bigint IS NULL OR version = $6)
 """)
 _LEASE = """
 UPDATE auth_gateway.authentication SET lease_ends_at = $3
@@ -184,6 +190,7 @@ WHERE name = $1 AND state = 'COMPLETING' AND lease_ends_at = $2
 _CANCEL = _told("""
 UPDATE auth_gateway.authentication SET state = 'CANCELLED', photo_jwe = ''
 WHERE name = $1 AND state IN ('AWAITING_CONSENTS', 'AWAITING_LIVENESS', 'AWAITING_CODE')
+    AND ($2::bigint IS NULL OR version = $2)
 """)
 _EXPIRE = _told("""
 UPDATE auth_gateway.authentication SET state = 'EXPIRED', photo_jwe = ''
@@ -218,8 +225,8 @@ WHERE operation.name = ANY($1) AND authentication.result_read_at IS NOT NULL
 """
 _INSERT_CERTIFICATE = """
 INSERT INTO auth_gateway.certificate (name, subject, credential, certificate_der, chain_der, authentication,
-    activatable_at, activation, created_at, replaces)
-VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $7::timestamptz IS NULL THEN 'DONE' ELSE 'WAITING' END, $8, $9)
+    activatable_at, activation, created_at, replaces, application, owner)
+VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $7::timestamptz IS NULL THEN 'DONE' ELSE 'WAITING' END, $8, $9, $10, $11)
 ON CONFLICT (name) DO NOTHING
 """
 _CERTIFICATE_COLUMNS = """name, subject, credential, certificate_der, chain_der, authentication, replaces,
@@ -398,6 +405,7 @@ class Store:
             number_due=row["number_due"],
             notifies=row["notifies"],
             consent_withdrawn_at=row["consent_withdrawn_at"],
+            version=row["version"],
         )
 
     def _openings(self, row: Row) -> Openings:
@@ -413,26 +421,30 @@ class Store:
             base64url.decode(opened["phone_salt"]),
         )
 
-    async def give_consents(self, name: str, at: datetime.datetime) -> bool:
+    async def give_consents(self, name: str, at: datetime.datetime, version: int | None = None) -> bool:
         """See records.Records."""
-        return await self._database.one(_GIVE_CONSENTS, name, at) is not None
+        return await self._database.one(_GIVE_CONSENTS, name, at, version) is not None
 
-    async def start_liveness(self, name: str, session: str, at: datetime.datetime) -> bool:
+    async def start_liveness(self, name: str, session: str, at: datetime.datetime, version: int | None = None) -> bool:
         """See records.Records."""
-        return await self._database.run(_START_LIVENESS, name, session, at) == 1
+        return await self._database.run(_START_LIVENESS, name, session, at, version) == 1
 
     async def drop_liveness(self, name: str, session: str) -> bool:
         """See records.Records."""
         return await self._database.run(_DROP_LIVENESS, name, session) == 1
 
     async def pass_biometrics(
-        self, name: str, session: str, receipts: tuple[str, str], scores: Scores, at: datetime.datetime
+        self,
+        name: str,
+        session: str,
+        receipts: tuple[str, str],
+        scores: Scores,
+        at: datetime.datetime,
+        version: int | None = None,
     ) -> bool:
         """See records.Records."""
-        liveness, match = receipts
-        return (
-            await self._database.run(_ACCEPT_BIOMETRICS, name, session, liveness, match, _json(asdict(scores)), at) == 1
-        )
+        values = (*receipts, _json(asdict(scores)), at, version)
+        return await self._database.run(_ACCEPT_BIOMETRICS, name, session, *values) == 1
 
     async def pass_biometrics_alone(
         self,
@@ -442,24 +454,31 @@ class Store:
         scores: Scores,
         at: datetime.datetime,
         lease_ends_at: datetime.datetime,
+        version: int | None = None,
     ) -> bool:
         """See records.Records."""
-        values = (*receipts, _json(asdict(scores)), at, lease_ends_at)
+        values = (*receipts, _json(asdict(scores)), at, lease_ends_at, version)
         return await self._database.run(_ACCEPT_BIOMETRICS_ALONE, name, session, *values) == 1
 
-    async def send_code(self, name: str, challenge: str, at: datetime.datetime) -> bool:
+    async def send_code(self, name: str, challenge: str, at: datetime.datetime, version: int | None = None) -> bool:
         """See records.Records."""
-        return await self._database.run(_SEND_CODE, name, challenge, at) == 1
+        return await self._database.run(_SEND_CODE, name, challenge, at, version) == 1
 
     async def fail(self, name: str, state: State, reason: str, at: datetime.datetime) -> bool:
         """See records.Records."""
         return await self._database.run(_FAIL, name, state.value, reason, at) == 1
 
     async def pass_code(
-        self, name: str, challenge: str, sms_otp: str, at: datetime.datetime, lease_ends_at: datetime.datetime
+        self,
+        name: str,
+        challenge: str,
+        sms_otp: str,
+        at: datetime.datetime,
+        lease_ends_at: datetime.datetime,
+        version: int | None = None,
     ) -> bool:
         """See records.Records."""
-        return await self._database.run(_ACCEPT_CODE, name, challenge, sms_otp, at, lease_ends_at) == 1
+        return await self._database.run(_ACCEPT_CODE, name, challenge, sms_otp, at, lease_ends_at, version) == 1
 
     async def lease(self, name: str, at: datetime.datetime, ends_at: datetime.datetime) -> bool:
         """See records.Records."""
@@ -489,9 +508,9 @@ class Store:
         """See records.Records."""
         return await self._database.run(_REFUSE, name, lease_ends_at, reason, at) == 1
 
-    async def cancel(self, name: str) -> bool:
+    async def cancel(self, name: str, version: int | None = None) -> bool:
         """See records.Records."""
-        return await self._database.run(_CANCEL, name) == 1
+        return await self._database.run(_CANCEL, name, version) == 1
 
     async def expire(self, at: datetime.datetime) -> int:
         """See records.Records."""
@@ -546,6 +565,8 @@ class Store:
             certificate.activatable_at,
             at,
             certificate.replaces,
+            certificate.application,
+            self._seal.seal(certificate.application.encode(), column="certificate_owner", row=certificate.name),
         )
 
     async def certificate(self, name: str) -> Certificate | None:

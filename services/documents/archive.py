@@ -117,6 +117,16 @@ class Archive:
         """
         return await self._records.signed_by(application, signature)
 
+    async def find(self, application: str, document_id: str) -> SignedDocument:
+        """Return what a signed document of the application is.
+
+        Raises DocumentNotFoundError (also for another application's), DependencyUnavailableError.
+        """
+        found = await self._records.get(application, document_id)
+        if found is None:
+            raise DocumentNotFoundError("no such document")
+        return found.document
+
     async def fetch(self, application: str, document_id: str) -> Fetched:
         """Return a signed document of the application.
 

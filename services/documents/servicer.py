@@ -157,6 +157,10 @@ class DocumentsServicer(rpc.DocumentsServiceServicer):
         )
         return pb.ListPersonDocumentsResponse(documents=documents, next_page_token=page.next_token)
 
+    async def GetDocument(self, request: pb.GetDocumentRequest, _context: _Context) -> esign.Document:
+        """Answer what a signed document is."""
+        return _document(await self._archive.find(request.application, request.name.removeprefix("documents/")))
+
     async def Download(self, request: pb.DownloadRequest, _context: _Context) -> pb.DownloadResponse:
         """Answer a signed document."""
         fetched = await self._archive.fetch(request.application, request.name.removeprefix("documents/"))

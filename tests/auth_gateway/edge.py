@@ -21,7 +21,9 @@ from mesh.channel import answers_of, connect
 from mesh.server import Server, callers
 from mesh.settings import MeshSettings
 from mesh.status import PeerError
+from services.auth_gateway.phones import PhoneNumbers
 from services.auth_gateway.servicer.pki import PkiServicer
+from services.auth_gateway.servicer.rules import Rules
 from services.auth_gateway.servicer.sms import SmsReportServicer
 from services.auth_gateway.statements import KeyUse, PublishedKey
 from services.portal.application import Service
@@ -84,7 +86,8 @@ async def running(room: Room, folder: Path) -> AsyncIterator[Edge]:
     authority, world, api = Authority(folder), World(), PublicApi(room)
     settings = authority.settings("auth_gateway")
     allowed = {method: names for service in SERVICES for method, names in callers(service, "envoy").items()}
-    server = Server("auth_gateway", settings, allowed, probes=[], max_message_kib=32 * 1024)
+    rules = Rules(PhoneNumbers(["KZ"]))
+    server = Server("auth_gateway", settings, allowed, probes=[], max_message_kib=32 * 1024, rules=rules)
     auth_pb2_grpc.add_FinIdServiceServicer_to_server(api.finid, server.grpc)
     capture_pb2_grpc.add_CaptureServiceServicer_to_server(api.capture, server.grpc)
     esign_pb2_grpc.add_ESignServiceServicer_to_server(api.esign, server.grpc)

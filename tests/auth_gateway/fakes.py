@@ -530,7 +530,10 @@ class FakeDocuments(Fake):
 
     async def list(self, application: str, page_size: int, page_token: str) -> tuple[tuple[SignedDocument, ...], str]:
         await self._called("list")
-        return tuple(self._signed_of(application)), ""
+        signed = self._signed_of(application)
+        begin = int(page_token or "0")
+        end = begin + (page_size or 20)
+        return tuple(signed[begin:end]), str(end) if end < len(signed) else ""
 
     async def of_signature(self, application: str, signature: str) -> tuple[SignedDocument, ...]:
         await self._called("of_signature")
@@ -559,6 +562,13 @@ class FakeDocuments(Fake):
         report.stamped_time.FromDatetime(self._clock.now())
         page = f"<html lang={page_language.value}>" if page_language else ""
         return Validation("INDICATION_TOTAL_FAILED", (report.SerializeToString(),), page)
+
+    async def find(self, application: str, name: str) -> SignedDocument:
+        await self._called("find")
+        for document in self._signed_of(application):
+            if document.name == name:
+                return document
+        raise refusal("documents", Code.NOT_FOUND, "DOCUMENT_NOT_FOUND")
 
 
 class FakePortal(Fake):

@@ -14,7 +14,9 @@ from mesh.names import new_id
 from mesh.postgres import Database
 from mesh.sealing import Seal, derive
 from mesh.transaction import Channel, Env
+from services.auth_gateway.allowance import Allowance, Limits
 from services.auth_gateway.authentication import Authentication, Language, ReturnTo, State
+from services.auth_gateway.bucket_store import BucketStore
 from services.auth_gateway.capture import CaptureLinks
 from services.auth_gateway.completion import Completion, Consumers
 from services.auth_gateway.consent_store import ConsentStore
@@ -22,6 +24,8 @@ from services.auth_gateway.consents import ConsentBook
 from services.auth_gateway.creation import Ask, Creation
 from services.auth_gateway.flow import Flow, Spokes
 from services.auth_gateway.given_consents import GivenConsents
+from services.auth_gateway.list_store import ListStore
+from services.auth_gateway.listing import Lists
 from services.auth_gateway.pace import Pace
 from services.auth_gateway.paging import PageTokens
 from services.auth_gateway.ports import DocumentFormat, NewDocument
@@ -96,8 +100,15 @@ class Room:
         self.statement_key = StatementKey(Ed25519PrivateKey.from_private_bytes(digest_of("statement key")))
         self.results = Results(self.store, self.clock.now, self.statement_key)
         self.consent_store = ConsentStore(self.store._database)
-        pages = PageTokens(Seal(derive(self.key, "page-token")))
-        self.given_consents = GivenConsents(self.consent_store, self.statement_key, Env.SANDBOX, pages, self.clock.now)
+        self.shelf = ListStore(self.store._database, Seal(derive(FIELD_KEY, "field")))
+        self.buckets = BucketStore(self.store._database)
+        limits = Limits.of(read=1000, step=1000, create=1000, document=1000, starts_per_day=100_000)
+        self.allowance = Allowance(self.buckets, limits, self.clock.now, self.clock.seconds)
+        self.page_tokens = PageTokens(Seal(derive(self.key, "page-token")))
+        self.lists = Lists(self.shelf, self.signer, self.page_tokens)
+        self.given_consents = GivenConsents(
+            self.consent_store, self.statement_key, Env.SANDBOX, self.page_tokens, self.clock.now
+        )
         self.creation = Creation(
             env=Env.SANDBOX,
             key=self.key,

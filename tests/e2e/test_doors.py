@@ -109,6 +109,11 @@ CASES = {
     "the chain": Case("PkiService.GetChain", fixed(), "OK", token=nobody),
     "the receipts' keys": Case("PkiService.GetReceiptKeys", fixed(), "OK", token=nobody),
     "the report on what is no signature at all": Case("ESignService.VerifyDocument", fixed(signed="AAAA"), "OK"),
+    "the authentications that wait for consents": Case(
+        "FinIdService.ListAuthentications", fixed(state="AUTHENTICATION_STATE_AWAITING_CONSENTS", pageSize=2), "OK"
+    ),
+    "an empty list of certificates": Case("ESignService.ListCertificates", fixed(), "OK"),
+    "an empty list of signatures": Case("ESignService.ListSignatures", fixed(pageSize=100), "OK"),
     # Who calls.
     "no token": Case(GET, its(), "UNAUTHENTICATED", "ACCESS_TOKEN_REQUIRED", nobody),
     "a forged token": Case(GET, its(), "UNAUTHENTICATED", "ACCESS_TOKEN_REQUIRED", forged),
@@ -149,6 +154,12 @@ CASES = {
         "NOT_FOUND",
         "WEBHOOK_DELIVERY_NOT_FOUND",
     ),
+    "what an unknown document is": Case(
+        "ESignService.GetDocument", fixed(name=f"documents/{NOBODYS}"), "NOT_FOUND", "DOCUMENT_NOT_FOUND"
+    ),
+    "an unknown certificate": Case(
+        "ESignService.GetCertificate", fixed(name="certificates/abc"), "NOT_FOUND", "CERTIFICATE_NOT_FOUND"
+    ),
     "a signature with a certificate that nobody has": Case(
         SIGN,
         esign(
@@ -170,6 +181,12 @@ CASES = {
     "an IIN of eleven digits": Case(
         CREATE, create(subject=SUBJECT | {"iin": "90010130001"}), "INVALID_ARGUMENT", "INVALID_REQUEST"
     ),
+    "an IIN whose last digit does not check the others": Case(
+        CREATE, create(subject=SUBJECT | {"iin": "900101300018"}), "INVALID_ARGUMENT", "INVALID_REQUEST"
+    ),
+    "a phone of a country that is not served": Case(
+        CREATE, create(subject=SUBJECT | {"phone": "+4915123456789"}), "INVALID_ARGUMENT", "INVALID_REQUEST"
+    ),
     "a phone without its plus": Case(
         CREATE, create(subject=SUBJECT | {"phone": "77010000001"}), "INVALID_ARGUMENT", "INVALID_REQUEST"
     ),
@@ -189,6 +206,12 @@ CASES = {
     "a way back that is not registered": Case(
         CREATE,
         create(channel="CHANNEL_HOSTED", returnTo=HOSTED | {"redirectUri": "https://evil.example/"}),
+        "INVALID_ARGUMENT",
+        "INVALID_REQUEST",
+    ),
+    "rules of the proto and others at once": Case(
+        ISSUE,
+        esign(subject={"iin": "900101300018", "phone": "+4915123456789"}, profile="gold", returnTo={"state": "s"}),
         "INVALID_ARGUMENT",
         "INVALID_REQUEST",
     ),
@@ -215,6 +238,18 @@ CASES = {
         "FinIdService.WithdrawConsent", fixed(name=NO_CONSENT), "NOT_FOUND", "CONSENT_NOT_FOUND"
     ),
     "a receipt before consents": Case("FinIdService.GetConsentReceipt", its(), "NOT_FOUND", "CONSENT_NOT_FOUND"),
+    "a page token of nobody's, of authentications": Case(
+        "FinIdService.ListAuthentications", fixed(pageToken="AAAA"), "INVALID_ARGUMENT", "PAGE_TOKEN_INVALID"
+    ),
+    "a page of 101": Case(
+        "FinIdService.ListAuthentications", fixed(pageSize=101), "INVALID_ARGUMENT", "INVALID_REQUEST"
+    ),
+    "a state that is none": Case(
+        "FinIdService.ListAuthentications", fixed(state=77), "INVALID_ARGUMENT", "INVALID_REQUEST"
+    ),
+    "a page token with spaces": Case(
+        "ESignService.ListSignatures", fixed(pageToken="not a token"), "INVALID_ARGUMENT", "INVALID_REQUEST"
+    ),
     "a profile that is none": Case(ISSUE, esign(profile="Not A Profile"), "INVALID_ARGUMENT", "INVALID_REQUEST"),
     "no documents to sign": Case(
         SIGN, esign(certificate="certificates/abc", documents=[]), "INVALID_ARGUMENT", "INVALID_REQUEST"
@@ -227,6 +262,9 @@ CASES = {
         "FinIdService.VerifyCode", its(code="000000"), "FAILED_PRECONDITION", "WRONG_STATE"
     ),
     "the result before the end": Case("FinIdService.ReadResult", its(), "FAILED_PRECONDITION", "WRONG_STATE"),
+    "a step on what is over": Case(
+        "FinIdService.CancelAuthentication", its(etag="of-a-version-of-it"), "ABORTED", "ETAG_MISMATCH"
+    ),
     "other consents than those asked for": Case(
         "FinIdService.GiveConsents",
         lambda scene: {"name": scene.name, "consents": scene.consents[:1]},

@@ -64,6 +64,8 @@ class TestTranscoding:
         assert reason_of(answer) == "INVALID_REQUEST"
         bad_request = answer.json()["details"][1]
         assert bad_request["fieldViolations"][0]["field"] == "name"
+        assert answer.json()["details"][2]["retryDelay"] == "1.500s"
+        assert answer.headers["retry-after"] == "2"
 
     @pytest.mark.parametrize("path", ["/v1/nothing", "/v1/authentications/a/b", "/v2/authentications", "/", "/admin"])
     def test_an_unknown_method_is_an_error_of_ours(self, edge: Harness, path: str) -> None:

@@ -169,6 +169,16 @@ async def test_typed_error_leaves_with_reason_metadata_and_retry(running: Runnin
     assert refusal.retry_after_s == 1.5
 
 
+@pytest.mark.parametrize(("retry_after_s", "told"), [(1.5, "2"), (0.2, "1"), (30.0, "30"), (None, None)])
+async def test_waiting_is_told_to_http_too_in_whole_seconds(
+    running: Running, retry_after_s: float | None, told: str | None
+) -> None:
+    running.portal.fails_with = QuotaError("Too many.", retry_after_s=retry_after_s)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await running.stub().GetApplication(pb.GetApplicationRequest(name=APPLICATION))
+    assert dict(caught.value.trailing_metadata() or ()).get("retry-after") == told
+
+
 async def test_untyped_error_leaves_as_internal_without_its_message(
     running: Running, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,7 +44,7 @@ class PublicApi:
             self.room.portal.token_keys, clients.ISSUER, lambda: int(now().timestamp()), self.room.clock.seconds
         )
         desk = Desk(
-            front=Front(tokens, self.room.store, now),
+            front=Front(tokens, self.room.store, now, self.room.allowance),
             records=self.room.store,
             creation=self.room.creation,
             flow=self.room.flow,
@@ -52,6 +52,8 @@ class PublicApi:
             links=self.room.links,
             request_key=digest_of("requests"),
             consents=self.room.given_consents,
+            lists=self.room.lists,
+            page_tokens=self.room.page_tokens,
         )
         self.finid = FinIdServicer(desk, WebhookDesk(self.room.webhook_store, Seal(digest_of("pages"))))
         self.esign = ESignServicer(desk, self.room.documents, self.room.ca)

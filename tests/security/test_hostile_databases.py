@@ -38,7 +38,7 @@ from services.otp.text import Language
 from services.signer.credential import Credential
 from services.signer.store import CredentialStore, SigningStore
 from services.signer.subject_keys import KEK_LABEL, TokenSubjectKeys, all_verify
-from tests.auth_gateway.fakes import ANOTHER_APPLICATION
+from tests.auth_gateway.fakes import ANOTHER_APPLICATION, APPLICATION
 from tests.auth_gateway.room import Room as GatewayRoom
 from tests.auth_gateway.room import ask_of, store_over
 from tests.bundles import NOW, World, digest_of, document, transaction_of
@@ -299,6 +299,39 @@ async def test_an_edited_table_gives_no_application_anothers_result(
         await attacker.execute(edit, victims.name, ANOTHER_APPLICATION)
         with pytest.raises(SealBrokenError):
             await room.get(victims.name)
+
+
+CERTIFICATE_EDITS = {
+    "another application": "UPDATE auth_gateway.certificate SET application = $2 WHERE name = $1",
+    "another application, its owner and its authentication": """UPDATE auth_gateway.certificate AS victim
+        SET application = $2, owner = mine.owner, authentication = mine.authentication
+        FROM auth_gateway.certificate AS mine WHERE victim.name = $1 AND mine.application = $2""",
+    "its content under another's name": """UPDATE auth_gateway.certificate AS mine
+        SET certificate_der = victim.certificate_der
+        FROM auth_gateway.certificate AS victim WHERE victim.name = $1 AND mine.application = $2""",
+}
+
+
+@pytest.mark.parametrize("edit", list(CERTIFICATE_EDITS.values()), ids=list(CERTIFICATE_EDITS))
+async def test_an_edited_table_gives_no_application_anothers_certificate(
+    database: Callable[..., Provisioned], edit: str
+) -> None:
+    async with gateway(database("auth_gateway")) as (room, attacker):
+        await attacker.execute("DELETE FROM auth_gateway.certificate")
+        for application in (APPLICATION, ANOTHER_APPLICATION):
+            order = await room.creation.issue(ask_of(application=application), "individual-sign")
+            operation = await room.store.operation(order)
+            assert operation is not None
+            done = await room.walk(await room.get(operation.authentication), State.FINISHED)
+            await attacker.execute(
+                "UPDATE auth_gateway.authentication SET result_read_at = now() WHERE name = $1", done.name
+            )
+            if application == APPLICATION:
+                victims = await room.lists.certificate(application, done.outcome)
+        assert len((await room.lists.certificates(ANOTHER_APPLICATION, 0, "")).items) == 1
+        await attacker.execute(edit, victims.certificate.name, ANOTHER_APPLICATION)
+        with pytest.raises(SealBrokenError):
+            await room.lists.certificates(ANOTHER_APPLICATION, 0, "")
 
 
 async def test_an_edited_verdict_has_neither_data_nor_evidence(database: Callable[..., Provisioned]) -> None:

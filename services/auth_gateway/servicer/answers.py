@@ -7,7 +7,7 @@ from finid.auth.v1 import auth_pb2 as pb
 from finid.auth.v1 import liveness_step_pb2 as step_pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.auth_gateway.authentication import Authentication, Language, ReturnTo, Verdict
+from services.auth_gateway.authentication import Authentication, Language, ReturnTo, Summary, Verdict
 from services.auth_gateway.consent_records import ConsentRecord
 from services.auth_gateway.ports import CaptureDevice, CodeSent, Frame, LivenessStep, ScreenFlash
 
@@ -36,36 +36,44 @@ def frames(messages: "list[step_pb.Frame]") -> list[Frame]:
     return [Frame(message.jpeg, message.captured_at_ms) for message in messages]
 
 
-def authentication(item: Authentication, capture_uri: str = "", match_number: str = "") -> pb.Authentication:
-    """Return the authentication as its participant and its person see it: never the verdict."""
+def summary(item: Authentication | Summary) -> pb.Authentication:
+    """Return an authentication as lists show it: never the verdict, and neither consents nor documents."""
     transaction = item.transaction
     return pb.Authentication(
         name=item.name,
         purpose=pb.Purpose.Value(f"PURPOSE_{transaction.purpose}"),
         channel=pb.Channel.Value(f"CHANNEL_{transaction.channel}"),
         state=pb.AuthenticationState.Value(f"AUTHENTICATION_STATE_{item.state}"),
-        capture_uri=capture_uri,
         create_time=timestamp(item.created_at),
         expire_time=timestamp(item.expires_at),
-        consents=[
-            pb.ConsentText(
-                id=text.id,
-                version=text.version,
-                text=text.text,
-                text_sha256=text.commitment().text_sha256,
-                controller=pb.ConsentController.Value(f"CONSENT_CONTROLLER_{text.controller}"),
-                controller_title=text.controller_title,
-            )
-            for text in item.consents
-        ],
-        documents=[
-            pb.DocumentToSign(title=document.title, content_sha256=document.content_sha256)
-            for document in transaction.documents
-        ],
         application_title=transaction.application_title,
-        cross_device=item.number_due,
-        match_number=match_number,
+        language=pb.Language.Value(f"LANGUAGE_{item.language.name}"),
+        etag=item.etag,
     )
+
+
+def authentication(item: Authentication, capture_uri: str = "", match_number: str = "") -> pb.Authentication:
+    """Return the authentication as its participant and its person see it: never the verdict."""
+    shown = summary(item)
+    shown.capture_uri = capture_uri
+    shown.cross_device = item.number_due
+    shown.match_number = match_number
+    shown.consents.extend(
+        pb.ConsentText(
+            id=text.id,
+            version=text.version,
+            text=text.text,
+            text_sha256=text.commitment().text_sha256,
+            controller=pb.ConsentController.Value(f"CONSENT_CONTROLLER_{text.controller}"),
+            controller_title=text.controller_title,
+        )
+        for text in item.consents
+    )
+    shown.documents.extend(
+        pb.DocumentToSign(title=document.title, content_sha256=document.content_sha256)
+        for document in item.transaction.documents
+    )
+    return shown
 
 
 def device(message: step_pb.CaptureDevice) -> CaptureDevice:

@@ -16,6 +16,8 @@ from services.auth_gateway.capture import CaptureLinks
 from services.auth_gateway.creation import Creation
 from services.auth_gateway.flow import Flow
 from services.auth_gateway.given_consents import GivenConsents
+from services.auth_gateway.listing import Lists
+from services.auth_gateway.paging import PageTokens
 from services.auth_gateway.records import Records, Request
 from services.auth_gateway.results import Results
 from services.auth_gateway.servicer import answers
@@ -34,6 +36,8 @@ class Desk:
     links: CaptureLinks
     request_key: bytes
     consents: GivenConsents
+    lists: Lists
+    page_tokens: PageTokens
 
     def request(self, call: Call, method: str, request_id: str, message: Message) -> Request:
         """Return what makes a repeat of a create call the same; the digest is keyed, as it covers personal data."""
@@ -48,12 +52,12 @@ class Desk:
             raise AuthenticationNotFoundError("There is no such authentication.")
         return current
 
-    async def find_for(self, call: Call, name: str, channel: Channel) -> Authentication:
-        """Return an authentication whose steps may be taken through `channel`."""
+    async def find_for(self, call: Call, name: str, channel: Channel, etag: str = "") -> Authentication:
+        """Return an authentication whose steps may be taken through `channel`, by who knows it as `etag`."""
         current = await self.find(call, name)
         if current.channel is not channel:
             raise ChannelNotAllowedError("The steps of this authentication are taken through another channel.")
-        return current
+        return current.pinned_to(etag)
 
     def shown(self, current: Authentication) -> pb.Authentication:
         """Return the public view."""

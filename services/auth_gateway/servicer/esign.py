@@ -11,9 +11,10 @@ from mesh.errors import Code, FinIdError
 from mesh.status import PeerError
 from mesh.transaction import Channel
 from services.auth_gateway.access import Service
-from services.auth_gateway.authentication import Authentication, ResultNotReadError, State, Verdict
+from services.auth_gateway.authentication import Authentication, ResultNotReadError, State, Summary, Verdict
 from services.auth_gateway.creation import Ask
 from services.auth_gateway.flow import step_error
+from services.auth_gateway.listing import Asked, Owned
 from services.auth_gateway.ports import (
     Ca,
     DocumentFormat,
@@ -142,14 +143,16 @@ class ESignServicer(rpc.ESignServiceServicer):
     async def ListDocuments(self, request: pb.ListDocumentsRequest, context: Any) -> pb.ListDocumentsResponse:
         """See the proto."""
         async with self._desk.front.participant(context, "ESignService.ListDocuments", Service.ESIGN) as call:
+            tokens, listed = self._desk.page_tokens, ("documents", call.application)
+            after = tokens.read(request.page_token, *listed)
             try:
-                page, next_token = await self._documents.list(call.application, request.page_size, request.page_token)
+                page, place = await self._documents.list(call.application, request.page_size, after)
             except PeerError as error:
                 raise step_error(error) from error
             read = await self._desk.records.read_operations({document.signature for document in page})
             return pb.ListDocumentsResponse(
                 documents=[_document(document) for document in page if document.signature in read],
-                next_page_token=next_token,
+                next_page_token=tokens.write(place, *listed),
             )
 
     async def DownloadDocument(self, request: pb.DownloadDocumentRequest, context: Any) -> httpbody_pb2.HttpBody:
@@ -179,6 +182,38 @@ class ESignServicer(rpc.ESignServiceServicer):
                 report_html=found.page,
             )
 
+    async def ListCertificates(self, request: pb.ListCertificatesRequest, context: Any) -> pb.ListCertificatesResponse:
+        """See the proto."""
+        async with self._desk.front.participant(context, "ESignService.ListCertificates", Service.ESIGN) as call:
+            page = await self._desk.lists.certificates(call.application, request.page_size, request.page_token)
+            return pb.ListCertificatesResponse(
+                certificates=map(_certificate, page.items), next_page_token=page.next_token
+            )
+
+    async def GetCertificate(self, request: pb.GetCertificateRequest, context: Any) -> pb.Certificate:
+        """See the proto."""
+        async with self._desk.front.participant(context, "ESignService.GetCertificate", Service.ESIGN) as call:
+            call.resource = request.name
+            return _certificate(await self._desk.lists.certificate(call.application, request.name))
+
+    async def ListSignatures(self, request: pb.ListSignaturesRequest, context: Any) -> pb.ListSignaturesResponse:
+        """See the proto."""
+        async with self._desk.front.participant(context, "ESignService.ListSignatures", Service.ESIGN) as call:
+            page = await self._desk.lists.signatures(call.application, request.page_size, request.page_token)
+            return pb.ListSignaturesResponse(signatures=map(_listed, page.items), next_page_token=page.next_token)
+
+    async def GetDocument(self, request: pb.GetDocumentRequest, context: Any) -> pb.Document:
+        """See the proto."""
+        async with self._desk.front.participant(context, "ESignService.GetDocument", Service.ESIGN) as call:
+            call.resource = request.name
+            try:
+                document = await self._documents.find(call.application, request.name)
+            except PeerError as error:
+                raise step_error(error) from error
+            if not await self._desk.records.read_operations({document.signature}):
+                raise ResultNotReadError("Read the result of the authentication first.")
+            return _document(document)
+
     def _ask(self, call: Call, method: str, request: _Create) -> Ask:
         return Ask(
             request=self._desk.request(call, method, request.request_id, request),
@@ -206,18 +241,9 @@ class ESignServicer(rpc.ESignServiceServicer):
     ) -> pb.CertificateOrder:
         state, reason = _progress(current)
         order = pb.CertificateOrder(name=operation.name, state=state, authentication=shown, reason=reason)
-        certificate = (
-            await self._desk.records.certificate(current.outcome) if state == pb.OPERATION_STATE_DONE else None
-        )
-        if certificate is not None:
+        if state == pb.OPERATION_STATE_DONE:
             order.certificate.MergeFrom(
-                pb.Certificate(
-                    name=certificate.name,
-                    credential=certificate.credential,
-                    certificate_der=certificate.issued.certificate_der,
-                    chain_der=certificate.issued.chain_der,
-                    activate_time=answers.timestamp(certificate.activatable_at),
-                )
+                _certificate(await self._desk.lists.certificate(operation.application, current.outcome))
             )
         return order
 
@@ -235,7 +261,7 @@ class ESignServicer(rpc.ESignServiceServicer):
         return signature
 
 
-def _progress(current: Authentication) -> "tuple[pb.OperationState.ValueType, str]":
+def _progress(current: Authentication | Summary) -> "tuple[pb.OperationState.ValueType, str]":
     """How far an operation is, as its participant may know: the verdict only once its result has been read."""
     if current.state in _ENDED_WITHOUT_VERDICT:
         return pb.OPERATION_STATE_FAILED, current.state
@@ -251,6 +277,25 @@ def _change(operation: Operation, current: Authentication, shown: auth_pb2.Authe
     certificate = current.outcome if state == pb.OPERATION_STATE_DONE else ""
     return pb.CertificateChange(
         name=operation.name, state=state, authentication=shown, certificate=certificate, reason=reason
+    )
+
+
+def _listed(asked: Asked) -> pb.Signature:
+    state, reason = _progress(asked.authentication)
+    shown = answers.summary(asked.authentication)
+    return pb.Signature(name=asked.operation.name, state=state, authentication=shown, reason=reason)
+
+
+def _certificate(owned: Owned) -> pb.Certificate:
+    certificate = owned.certificate
+    return pb.Certificate(
+        name=certificate.name,
+        credential=certificate.credential,
+        certificate_der=certificate.issued.certificate_der,
+        chain_der=certificate.issued.chain_der,
+        activate_time=answers.timestamp(certificate.activatable_at),
+        state=pb.CertificateState.Value(f"CERTIFICATE_STATE_{owned.state}"),
+        create_time=answers.timestamp(owned.created_at),
     )
 
 

@@ -9,7 +9,7 @@ from finid.auth.v1 import liveness_step_pb2 as step_pb
 from finid.factor.v1 import bundle_pb2
 
 from mesh.errors import InvalidArgumentError
-from mesh.transaction import Channel
+from mesh.transaction import Channel, Purpose
 from services.auth_gateway.access import Service
 from services.auth_gateway.authentication import (
     ERASED,
@@ -73,20 +73,20 @@ class FinIdServicer(rpc.FinIdServiceServicer):
     async def GiveConsents(self, request: pb.GiveConsentsRequest, context: Any) -> pb.Authentication:
         """See the proto."""
         async with self._desk.front.participant(context, "FinIdService.GiveConsents") as call:
-            current = await self._desk.find_for(call, request.name, Channel.STEPS)
+            current = await self._desk.find_for(call, request.name, Channel.STEPS, request.etag)
             given = [(consent.id, consent.version) for consent in request.consents]
             return self._desk.shown(await self._desk.flow.give_consents(current, given))
 
     async def StartLiveness(self, request: pb.StartLivenessRequest, context: Any) -> step_pb.LivenessStep:
         """See the proto."""
         async with self._desk.front.participant(context, "FinIdService.StartLiveness") as call:
-            current = await self._desk.find_for(call, request.name, Channel.STEPS)
+            current = await self._desk.find_for(call, request.name, Channel.STEPS, request.etag)
             return answers.liveness_step(await self._desk.flow.start_liveness(current, answers.device(request.device)))
 
     async def SubmitFrames(self, request: pb.SubmitFramesRequest, context: Any) -> step_pb.LivenessStep:
         """See the proto."""
         async with self._desk.front.participant(context, "FinIdService.SubmitFrames") as call:
-            current = await self._desk.find_for(call, request.name, Channel.STEPS)
+            current = await self._desk.find_for(call, request.name, Channel.STEPS, request.etag)
             return answers.liveness_step(
                 await self._desk.flow.submit_frames(
                     current, answers.frames(list(request.frames)), request.flash_started_at_ms
@@ -96,19 +96,19 @@ class FinIdServicer(rpc.FinIdServiceServicer):
     async def SendCode(self, request: pb.SendCodeRequest, context: Any) -> pb.CodeSent:
         """See the proto."""
         async with self._desk.front.participant(context, "FinIdService.SendCode") as call:
-            current = await self._desk.find_for(call, request.name, Channel.STEPS)
+            current = await self._desk.find_for(call, request.name, Channel.STEPS, request.etag)
             return answers.code_sent(await self._desk.flow.send_code(current))
 
     async def VerifyCode(self, request: pb.VerifyCodeRequest, context: Any) -> pb.Authentication:
         """See the proto."""
         async with self._desk.front.participant(context, "FinIdService.VerifyCode") as call:
-            current = await self._desk.find_for(call, request.name, Channel.STEPS)
+            current = await self._desk.find_for(call, request.name, Channel.STEPS, request.etag)
             return self._desk.shown(await self._desk.flow.verify_code(current, request.code))
 
     async def CancelAuthentication(self, request: pb.CancelAuthenticationRequest, context: Any) -> pb.Authentication:
         """See the proto."""
         async with self._desk.front.participant(context, "FinIdService.CancelAuthentication") as call:
-            current = await self._desk.find(call, request.name)
+            current = (await self._desk.find(call, request.name)).pinned_to(request.etag)
             return self._desk.shown(await self._desk.flow.cancel(current))
 
     async def ReadResult(self, request: pb.ReadResultRequest, context: Any) -> pb.AuthenticationResult:
@@ -159,6 +159,24 @@ class FinIdServicer(rpc.FinIdServiceServicer):
         """What may be told of an authentication as it stands now: a consent may have been withdrawn meanwhile."""
         receipt = await self._desk.consents.receipt(finished)
         return answers.result(finished, self._desk.results.statement(finished), receipt)
+
+    async def ListAuthentications(
+        self, request: pb.ListAuthenticationsRequest, context: Any
+    ) -> pb.ListAuthenticationsResponse:
+        """See the proto."""
+        async with self._desk.front.participant(context, "FinIdService.ListAuthentications") as call:
+            state = pb.AuthenticationState.Name(request.state).removeprefix("AUTHENTICATION_STATE_")
+            purpose = pb.Purpose.Name(request.purpose).removeprefix("PURPOSE_")
+            page = await self._desk.lists.authentications(
+                call.application,
+                State(state) if request.state else None,
+                Purpose(purpose) if request.purpose else None,
+                request.page_size,
+                request.page_token,
+            )
+            return pb.ListAuthenticationsResponse(
+                authentications=map(answers.summary, page.items), next_page_token=page.next_token
+            )
 
     async def _open(self, call: Call, request: pb.CreateAuthenticationRequest) -> Authentication:
         """Start the stream's authentication, or go on with it: a repeated `create` finds it where it stands."""

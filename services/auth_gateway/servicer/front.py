@@ -14,6 +14,7 @@ from typing import Protocol
 from mesh import status, telemetry
 from mesh.errors import DependencyUnavailableError
 from services.auth_gateway.access import AccessTokens, Service
+from services.auth_gateway.allowance import Allowance
 from services.auth_gateway.records import JournalEntry, Records
 
 
@@ -42,19 +43,24 @@ class Call:
 class Front:
     """Admits participants' calls, and journals every call that belongs to an application."""
 
-    def __init__(self, tokens: AccessTokens, records: Records, now: Callable[[], datetime.datetime]) -> None:
+    def __init__(
+        self, tokens: AccessTokens, records: Records, now: Callable[[], datetime.datetime], allowance: Allowance
+    ) -> None:
         self._tokens = tokens
         self._records = records
         self._now = now
+        self._allowance = allowance
 
     @contextlib.asynccontextmanager
     async def participant(
         self, context: CallContext, method: str, service: Service | None = None
     ) -> AsyncIterator[Call]:
-        """Admit the holder of an access token, which must be for `service` if one is named."""
+        """Admit the holder of an access token, which must be for `service` if one is named, within its allowance."""
         call = Call()
         async with self._journaled(call, method):
             caller = await self._tokens.caller(header(context, "authorization"))
+            # Not in the journal: what is refused because there is too much of it would fill the database, too.
+            await self._allowance.spend(caller.application, method)
             call.application = caller.application
             if service is not None:
                 caller.require(service)

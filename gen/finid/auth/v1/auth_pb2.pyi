@@ -315,6 +315,8 @@ class Authentication(_message.Message):
     APPLICATION_TITLE_FIELD_NUMBER: _builtins.int
     CROSS_DEVICE_FIELD_NUMBER: _builtins.int
     MATCH_NUMBER_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """authentications/{id}"""
     purpose: Global___Purpose.ValueType
@@ -330,6 +332,12 @@ class Authentication(_message.Message):
     match_number: _builtins.str
     """Of a create call with `cross_device`, and in no other answer: two digits for the screen on which the person began, and
     for no other place. Whoever tells it to somebody gives away what it is for.
+    """
+    language: Global___Language.ValueType
+    """Of the messages to the person."""
+    etag: _builtins.str
+    """Names what the authentication is at now: another one after every transition, every liveness attempt begun or lost and
+    every code sent. Give it to a step to have that done only if nothing has come in between.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
@@ -358,10 +366,12 @@ class Authentication(_message.Message):
         application_title: _builtins.str = ...,
         cross_device: _builtins.bool = ...,
         match_number: _builtins.str = ...,
+        language: Global___Language.ValueType = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application_title", b"application_title", "capture_uri", b"capture_uri", "channel", b"channel", "consents", b"consents", "create_time", b"create_time", "cross_device", b"cross_device", "documents", b"documents", "expire_time", b"expire_time", "match_number", b"match_number", "name", b"name", "purpose", b"purpose", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application_title", b"application_title", "capture_uri", b"capture_uri", "channel", b"channel", "consents", b"consents", "create_time", b"create_time", "cross_device", b"cross_device", "documents", b"documents", "etag", b"etag", "expire_time", b"expire_time", "language", b"language", "match_number", b"match_number", "name", b"name", "purpose", b"purpose", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -433,9 +443,9 @@ class Subject(_message.Message):
     IIN_FIELD_NUMBER: _builtins.int
     PHONE_FIELD_NUMBER: _builtins.int
     iin: _builtins.str
-    """Individual identification number: 12 digits."""
+    """Individual identification number: 12 digits, the last of which checks the others. Whether anybody has it is not told."""
     phone: _builtins.str
-    """E.164; the code goes there."""
+    """E.164, a number that there can be, of a country that FinID serves; the code goes there."""
     def __init__(
         self,
         *,
@@ -492,7 +502,9 @@ class CreateAuthenticationRequest(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     CROSS_DEVICE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Unique for the application and method; a repeat returns the first answer."""
+    """Unique for the application and method; a repeat within 24 hours returns what the first call made, as it is now. Later
+    it is forgotten, and the same request is a new one.
+    """
     channel: Global___Channel.ValueType
     language: Global___Language.ValueType
     cross_device: _builtins.bool
@@ -550,7 +562,10 @@ class GiveConsentsRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     CONSENTS_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    etag: _builtins.str
+    """`Authentication.etag`: refused as ETAG_MISMATCH when it is another one by now. Left out, whatever stands is acted on."""
     @_builtins.property
     def consents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Consent]:
         """Exactly the consents of the authentication."""
@@ -560,10 +575,11 @@ class GiveConsentsRequest(_message.Message):
         *,
         name: _builtins.str = ...,
         consents: _abc.Iterable[Global___Consent] | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consents", b"consents", "etag", b"etag", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -575,7 +591,10 @@ class StartLivenessRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    etag: _builtins.str
+    """`Authentication.etag`: refused as ETAG_MISMATCH when it is another one by now. Left out, whatever stands is acted on."""
     @_builtins.property
     def device(self) -> _liveness_step_pb2.CaptureDevice: ...
     def __init__(
@@ -583,10 +602,11 @@ class StartLivenessRequest(_message.Message):
         *,
         name: _builtins.str = ...,
         device: _liveness_step_pb2.CaptureDevice | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["device", b"device"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "etag", b"etag", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -599,11 +619,14 @@ class SubmitFramesRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     FRAMES_FIELD_NUMBER: _builtins.int
     FLASH_STARTED_AT_MS_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     flash_started_at_ms: _builtins.int
     """With frames of PROMPT_WATCH_COLOURS: when the screen began to show the first colour, by the clock of `captured_at_ms`. The
     same in every call of a round; above 0. Not read otherwise.
     """
+    etag: _builtins.str
+    """`Authentication.etag`: refused as ETAG_MISMATCH when it is another one by now. Left out, whatever stands is acted on."""
     @_builtins.property
     def frames(self) -> _containers.RepeatedCompositeFieldContainer[_liveness_step_pb2.Frame]:
         """At most 12 frames and 1 MiB together."""
@@ -614,10 +637,11 @@ class SubmitFramesRequest(_message.Message):
         name: _builtins.str = ...,
         frames: _abc.Iterable[_liveness_step_pb2.Frame] | None = ...,
         flash_started_at_ms: _builtins.int = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flash_started_at_ms", b"flash_started_at_ms", "frames", b"frames", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "flash_started_at_ms", b"flash_started_at_ms", "frames", b"frames", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -628,15 +652,19 @@ class SendCodeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    etag: _builtins.str
+    """`Authentication.etag`: refused as ETAG_MISMATCH when it is another one by now. Left out, whatever stands is acted on."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -678,17 +706,21 @@ class VerifyCodeRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     code: _builtins.str
+    etag: _builtins.str
+    """`Authentication.etag`: refused as ETAG_MISMATCH when it is another one by now. Left out, whatever stands is acted on."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         code: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "etag", b"etag", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -699,15 +731,19 @@ class CancelAuthenticationRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    etag: _builtins.str
+    """`Authentication.etag`: refused as ETAG_MISMATCH when it is another one by now. Left out, whatever stands is acted on."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1462,3 +1498,61 @@ class ConsentReceipt(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConsentReceipt: _TypeAlias = ConsentReceipt  # noqa: Y015
+
+@_typing.final
+class ListAuthenticationsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most; 20 when left out."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before, for the same `state` and `purpose`."""
+    state: Global___AuthenticationState.ValueType
+    """Only those that stand there."""
+    purpose: Global___Purpose.ValueType
+    """Only those for this."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        state: Global___AuthenticationState.ValueType = ...,
+        purpose: Global___Purpose.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "purpose", b"purpose", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuthenticationsRequest: _TypeAlias = ListAuthenticationsRequest  # noqa: Y015
+
+@_typing.final
+class ListAuthenticationsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHENTICATIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty at the end."""
+    @_builtins.property
+    def authentications(self) -> _containers.RepeatedCompositeFieldContainer[Global___Authentication]:
+        """Without `consents` and `documents`: GetAuthentication has them."""
+
+    def __init__(
+        self,
+        *,
+        authentications: _abc.Iterable[Global___Authentication] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authentications", b"authentications", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuthenticationsResponse: _TypeAlias = ListAuthenticationsResponse  # noqa: Y015

@@ -124,6 +124,11 @@ class FinIdServiceStub:
                 request_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.GetConsentReceiptRequest.SerializeToString,
                 response_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.ConsentReceipt.FromString,
                 _registered_method=True)
+        self.ListAuthentications = channel.unary_unary(
+                '/finid.auth.v1.FinIdService/ListAuthentications',
+                request_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.ListAuthenticationsRequest.SerializeToString,
+                response_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.ListAuthenticationsResponse.FromString,
+                _registered_method=True)
 
 
 class FinIdServiceServicer:
@@ -135,7 +140,7 @@ class FinIdServiceServicer:
 
     def CreateAuthentication(self, request, context):
         """Starts an authentication. Always succeeds for a well-formed request, whoever the IIN belongs to, so that nobody can
-        probe who exists. Idempotent by `request_id`.
+        probe who exists. Idempotent by `request_id` for 24 hours.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -262,6 +267,13 @@ class FinIdServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAuthentications(self, request, context):
+        """The application's authentications, newest first; never a verdict.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FinIdServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -349,6 +361,11 @@ def add_FinIdServiceServicer_to_server(servicer, server):
                     servicer.GetConsentReceipt,
                     request_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.GetConsentReceiptRequest.FromString,
                     response_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.ConsentReceipt.SerializeToString,
+            ),
+            'ListAuthentications': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuthentications,
+                    request_deserializer=finid_dot_auth_dot_v1_dot_auth__pb2.ListAuthenticationsRequest.FromString,
+                    response_serializer=finid_dot_auth_dot_v1_dot_auth__pb2.ListAuthenticationsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -814,6 +831,33 @@ class FinIdService:
             '/finid.auth.v1.FinIdService/GetConsentReceipt',
             finid_dot_auth_dot_v1_dot_auth__pb2.GetConsentReceiptRequest.SerializeToString,
             finid_dot_auth_dot_v1_dot_auth__pb2.ConsentReceipt.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuthentications(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.auth.v1.FinIdService/ListAuthentications',
+            finid_dot_auth_dot_v1_dot_auth__pb2.ListAuthenticationsRequest.SerializeToString,
+            finid_dot_auth_dot_v1_dot_auth__pb2.ListAuthenticationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

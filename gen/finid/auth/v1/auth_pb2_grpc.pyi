@@ -40,7 +40,7 @@ class FinIdServiceStub:
     def __new__(cls, channel: _aio.Channel) -> FinIdServiceAsyncStub: ...
     CreateAuthentication: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateAuthenticationRequest, _auth_pb2.Authentication]
     """Starts an authentication. Always succeeds for a well-formed request, whoever the IIN belongs to, so that nobody can
-    probe who exists. Idempotent by `request_id`.
+    probe who exists. Idempotent by `request_id` for 24 hours.
     """
     GetAuthentication: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetAuthenticationRequest, _auth_pb2.Authentication]
     """Where the authentication stands; never its verdict."""
@@ -89,6 +89,8 @@ class FinIdServiceStub:
     """
     GetConsentReceipt: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetConsentReceiptRequest, _auth_pb2.ConsentReceipt]
     """The consents of an authentication as a signed receipt, once they were given; with what was withdrawn since."""
+    ListAuthentications: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListAuthenticationsRequest, _auth_pb2.ListAuthenticationsResponse]
+    """The application's authentications, newest first; never a verdict."""
 
 @_typing.type_check_only
 class FinIdServiceAsyncStub(FinIdServiceStub):
@@ -101,7 +103,7 @@ class FinIdServiceAsyncStub(FinIdServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateAuthentication: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateAuthenticationRequest, _auth_pb2.Authentication]  # type: ignore[assignment]
     """Starts an authentication. Always succeeds for a well-formed request, whoever the IIN belongs to, so that nobody can
-    probe who exists. Idempotent by `request_id`.
+    probe who exists. Idempotent by `request_id` for 24 hours.
     """
     GetAuthentication: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetAuthenticationRequest, _auth_pb2.Authentication]  # type: ignore[assignment]
     """Where the authentication stands; never its verdict."""
@@ -150,6 +152,8 @@ class FinIdServiceAsyncStub(FinIdServiceStub):
     """
     GetConsentReceipt: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetConsentReceiptRequest, _auth_pb2.ConsentReceipt]  # type: ignore[assignment]
     """The consents of an authentication as a signed receipt, once they were given; with what was withdrawn since."""
+    ListAuthentications: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListAuthenticationsRequest, _auth_pb2.ListAuthenticationsResponse]  # type: ignore[assignment]
+    """The application's authentications, newest first; never a verdict."""
 
 class FinIdServiceServicer(metaclass=_abc_1.ABCMeta):
     """Two-factor authentication of a person's identity: liveness and face match, a code by SMS, consents.
@@ -165,7 +169,7 @@ class FinIdServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.Authentication, _abc.Awaitable[_auth_pb2.Authentication]]:
         """Starts an authentication. Always succeeds for a well-formed request, whoever the IIN belongs to, so that nobody can
-        probe who exists. Idempotent by `request_id`.
+        probe who exists. Idempotent by `request_id` for 24 hours.
         """
 
     @_abc_1.abstractmethod
@@ -310,5 +314,13 @@ class FinIdServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ConsentReceipt, _abc.Awaitable[_auth_pb2.ConsentReceipt]]:
         """The consents of an authentication as a signed receipt, once they were given; with what was withdrawn since."""
+
+    @_abc_1.abstractmethod
+    def ListAuthentications(
+        self,
+        request: _auth_pb2.ListAuthenticationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ListAuthenticationsResponse, _abc.Awaitable[_auth_pb2.ListAuthenticationsResponse]]:
+        """The application's authentications, newest first; never a verdict."""
 
 def add_FinIdServiceServicer_to_server(servicer: FinIdServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from finid.documents.v1 import documents_pb2 as finid_dot_documents_dot_v1_dot_documents__pb2
+from finid.esign.v1 import esign_pb2 as finid_dot_esign_dot_v1_dot_esign__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -93,6 +94,11 @@ class DocumentsServiceStub:
                 '/finid.documents.v1.DocumentsService/ValidateParted',
                 request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.ValidatePartedRequest.SerializeToString,
                 response_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.ValidateResponse.FromString,
+                _registered_method=True)
+        self.GetDocument = channel.unary_unary(
+                '/finid.documents.v1.DocumentsService/GetDocument',
+                request_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.GetDocumentRequest.SerializeToString,
+                response_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.Document.FromString,
                 _registered_method=True)
 
 
@@ -185,6 +191,13 @@ class DocumentsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDocument(self, request, context):
+        """A signed document without its bytes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DocumentsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -247,6 +260,11 @@ def add_DocumentsServiceServicer_to_server(servicer, server):
                     servicer.ValidateParted,
                     request_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.ValidatePartedRequest.FromString,
                     response_serializer=finid_dot_documents_dot_v1_dot_documents__pb2.ValidateResponse.SerializeToString,
+            ),
+            'GetDocument': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDocument,
+                    request_deserializer=finid_dot_documents_dot_v1_dot_documents__pb2.GetDocumentRequest.FromString,
+                    response_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.Document.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -573,6 +591,33 @@ class DocumentsService:
             '/finid.documents.v1.DocumentsService/ValidateParted',
             finid_dot_documents_dot_v1_dot_documents__pb2.ValidatePartedRequest.SerializeToString,
             finid_dot_documents_dot_v1_dot_documents__pb2.ValidateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDocument(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.documents.v1.DocumentsService/GetDocument',
+            finid_dot_documents_dot_v1_dot_documents__pb2.GetDocumentRequest.SerializeToString,
+            finid_dot_esign_dot_v1_dot_esign__pb2.Document.FromString,
             options,
             channel_credentials,
             insecure,

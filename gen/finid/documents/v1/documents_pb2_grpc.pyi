@@ -7,6 +7,7 @@ key that signs.
 
 from collections import abc as _abc
 from finid.documents.v1 import documents_pb2 as _documents_pb2
+from finid.esign.v1 import esign_pb2 as _esign_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -63,6 +64,8 @@ class DocumentsServiceStub:
     """The same for a signature over detached content of any length: the request without content, then the content in parts.
     One answer.
     """
+    GetDocument: _grpc.UnaryUnaryMultiCallable[_documents_pb2.GetDocumentRequest, _esign_pb2.Document]
+    """A signed document without its bytes."""
 
 @_typing.type_check_only
 class DocumentsServiceAsyncStub(DocumentsServiceStub):
@@ -97,6 +100,8 @@ class DocumentsServiceAsyncStub(DocumentsServiceStub):
     """The same for a signature over detached content of any length: the request without content, then the content in parts.
     One answer.
     """
+    GetDocument: _aio.UnaryUnaryMultiCallable[_documents_pb2.GetDocumentRequest, _esign_pb2.Document]  # type: ignore[assignment]
+    """A signed document without its bytes."""
 
 class DocumentsServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -200,5 +205,13 @@ class DocumentsServiceServicer(metaclass=_abc_1.ABCMeta):
         """The same for a signature over detached content of any length: the request without content, then the content in parts.
         One answer.
         """
+
+    @_abc_1.abstractmethod
+    def GetDocument(
+        self,
+        request: _documents_pb2.GetDocumentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_esign_pb2.Document, _abc.Awaitable[_esign_pb2.Document]]:
+        """A signed document without its bytes."""
 
 def add_DocumentsServiceServicer_to_server(servicer: DocumentsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

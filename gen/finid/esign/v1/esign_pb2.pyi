@@ -43,6 +43,44 @@ OPERATION_STATE_DONE: OperationState.ValueType  # 2
 OPERATION_STATE_FAILED: OperationState.ValueType  # 3
 Global___OperationState: _TypeAlias = OperationState  # noqa: Y015
 
+class _CertificateState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CertificateStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CertificateState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CERTIFICATE_STATE_UNSPECIFIED: _CertificateState.ValueType  # 0
+    CERTIFICATE_STATE_ACTIVE: _CertificateState.ValueType  # 1
+    """It signs."""
+    CERTIFICATE_STATE_WAITING: _CertificateState.ValueType  # 2
+    """Its key waits until `activate_time`."""
+    CERTIFICATE_STATE_SUSPENDED: _CertificateState.ValueType  # 3
+    """On hold, until it is resumed."""
+    CERTIFICATE_STATE_REVOKED: _CertificateState.ValueType  # 4
+    """Over: revoked, or given up before its key was ever active."""
+    CERTIFICATE_STATE_REPLACED: _CertificateState.ValueType  # 5
+    """Over: a newer one stands in its place."""
+    CERTIFICATE_STATE_EXPIRED: _CertificateState.ValueType  # 6
+    """Over: its time is up."""
+
+class CertificateState(_CertificateState, metaclass=_CertificateStateEnumTypeWrapper):
+    """What a certificate can do."""
+
+CERTIFICATE_STATE_UNSPECIFIED: CertificateState.ValueType  # 0
+CERTIFICATE_STATE_ACTIVE: CertificateState.ValueType  # 1
+"""It signs."""
+CERTIFICATE_STATE_WAITING: CertificateState.ValueType  # 2
+"""Its key waits until `activate_time`."""
+CERTIFICATE_STATE_SUSPENDED: CertificateState.ValueType  # 3
+"""On hold, until it is resumed."""
+CERTIFICATE_STATE_REVOKED: CertificateState.ValueType  # 4
+"""Over: revoked, or given up before its key was ever active."""
+CERTIFICATE_STATE_REPLACED: CertificateState.ValueType  # 5
+"""Over: a newer one stands in its place."""
+CERTIFICATE_STATE_EXPIRED: CertificateState.ValueType  # 6
+"""Over: its time is up."""
+Global___CertificateState: _TypeAlias = CertificateState  # noqa: Y015
+
 class _RevocationReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -161,6 +199,7 @@ class IssueCertificateRequest(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     CROSS_DEVICE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """As in finid.auth.v1.CreateAuthenticationRequest: kept for 24 hours."""
     profile: _builtins.str
     """A certificate profile: "individual-sign"."""
     language: _auth_pb2.Language.ValueType
@@ -236,11 +275,15 @@ class Certificate(_message.Message):
     CERTIFICATE_DER_FIELD_NUMBER: _builtins.int
     CHAIN_DER_FIELD_NUMBER: _builtins.int
     ACTIVATE_TIME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """certificates/{serial number, lower-case hex}"""
     credential: _builtins.str
     """credentials/{id}: the key it belongs to."""
     certificate_der: _builtins.bytes
+    state: Global___CertificateState.ValueType
+    """What it can do now, by the word of who keeps its key."""
     @_builtins.property
     def chain_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Issuing CA, then root."""
@@ -252,6 +295,8 @@ class Certificate(_message.Message):
         suspending that one or revoking this one.
         """
 
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -260,10 +305,12 @@ class Certificate(_message.Message):
         certificate_der: _builtins.bytes = ...,
         chain_der: _abc.Iterable[_builtins.bytes] | None = ...,
         activate_time: _timestamp_pb2.Timestamp | None = ...,
+        state: Global___CertificateState.ValueType = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "certificate_der", b"certificate_der", "chain_der", b"chain_der", "credential", b"credential", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "certificate_der", b"certificate_der", "chain_der", b"chain_der", "create_time", b"create_time", "credential", b"credential", "name", b"name", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -300,6 +347,7 @@ class ReissueCertificateRequest(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     CROSS_DEVICE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """As in finid.auth.v1.CreateAuthenticationRequest: kept for 24 hours."""
     certificate: _builtins.str
     """The certificate to replace."""
     profile: _builtins.str
@@ -342,6 +390,7 @@ class RevokeCertificateRequest(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     CROSS_DEVICE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """As in finid.auth.v1.CreateAuthenticationRequest: kept for 24 hours."""
     certificate: _builtins.str
     reason: Global___RevocationReason.ValueType
     language: _auth_pb2.Language.ValueType
@@ -381,6 +430,7 @@ class SuspendCertificateRequest(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     CROSS_DEVICE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """As in finid.auth.v1.CreateAuthenticationRequest: kept for 24 hours."""
     certificate: _builtins.str
     language: _auth_pb2.Language.ValueType
     cross_device: _builtins.bool
@@ -418,6 +468,7 @@ class ResumeCertificateRequest(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     CROSS_DEVICE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """As in finid.auth.v1.CreateAuthenticationRequest: kept for 24 hours."""
     certificate: _builtins.str
     language: _auth_pb2.Language.ValueType
     cross_device: _builtins.bool
@@ -597,6 +648,7 @@ class CreateSignatureRequest(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     CROSS_DEVICE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """As in finid.auth.v1.CreateAuthenticationRequest: kept for 24 hours."""
     certificate: _builtins.str
     """certificates/{serial}: a certificate of this person."""
     language: _auth_pb2.Language.ValueType
@@ -736,7 +788,9 @@ class ListDocumentsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
+    """At most; 20 when left out. A page may hold fewer: documents whose signature's result has not been read are left out."""
     page_token: _builtins.str
+    """`next_page_token` of the page before."""
     def __init__(
         self,
         *,
@@ -758,6 +812,7 @@ class ListDocumentsResponse(_message.Message):
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
+    """Empty at the end."""
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Document]: ...
     def __init__(
@@ -1068,3 +1123,139 @@ class SignatureReport(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SignatureReport: _TypeAlias = SignatureReport  # noqa: Y015
+
+@_typing.final
+class ListCertificatesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most; 20 when left out."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCertificatesRequest: _TypeAlias = ListCertificatesRequest  # noqa: Y015
+
+@_typing.final
+class ListCertificatesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty at the end."""
+    @_builtins.property
+    def certificates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Certificate]: ...
+    def __init__(
+        self,
+        *,
+        certificates: _abc.Iterable[Global___Certificate] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCertificatesResponse: _TypeAlias = ListCertificatesResponse  # noqa: Y015
+
+@_typing.final
+class GetCertificateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCertificateRequest: _TypeAlias = GetCertificateRequest  # noqa: Y015
+
+@_typing.final
+class ListSignaturesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most; 20 when left out."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSignaturesRequest: _TypeAlias = ListSignaturesRequest  # noqa: Y015
+
+@_typing.final
+class ListSignaturesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNATURES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty at the end."""
+    @_builtins.property
+    def signatures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Signature]:
+        """Without `documents`, and without those of its authentication: GetSignature has them."""
+
+    def __init__(
+        self,
+        *,
+        signatures: _abc.Iterable[Global___Signature] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "signatures", b"signatures"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSignaturesResponse: _TypeAlias = ListSignaturesResponse  # noqa: Y015
+
+@_typing.final
+class GetDocumentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDocumentRequest: _TypeAlias = GetDocumentRequest  # noqa: Y015

@@ -97,6 +97,26 @@ class ESignServiceStub:
                 request_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.VerifyDocumentRequest.SerializeToString,
                 response_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.VerifyDocumentResponse.FromString,
                 _registered_method=True)
+        self.ListCertificates = channel.unary_unary(
+                '/finid.esign.v1.ESignService/ListCertificates',
+                request_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.ListCertificatesRequest.SerializeToString,
+                response_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.ListCertificatesResponse.FromString,
+                _registered_method=True)
+        self.GetCertificate = channel.unary_unary(
+                '/finid.esign.v1.ESignService/GetCertificate',
+                request_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.GetCertificateRequest.SerializeToString,
+                response_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.Certificate.FromString,
+                _registered_method=True)
+        self.ListSignatures = channel.unary_unary(
+                '/finid.esign.v1.ESignService/ListSignatures',
+                request_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.ListSignaturesRequest.SerializeToString,
+                response_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.ListSignaturesResponse.FromString,
+                _registered_method=True)
+        self.GetDocument = channel.unary_unary(
+                '/finid.esign.v1.ESignService/GetDocument',
+                request_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.GetDocumentRequest.SerializeToString,
+                response_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.Document.FromString,
+                _registered_method=True)
 
 
 class ESignServiceServicer:
@@ -188,6 +208,34 @@ class ESignServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCertificates(self, request, context):
+        """Certificates that people got through the application, newest first: those whose result it has read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCertificate(self, request, context):
+        """One of them, and the state that it is in.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSignatures(self, request, context):
+        """Signatures that the application asked for, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDocument(self, request, context):
+        """What a signed document is, without its bytes: DownloadDocument has them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ESignServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -250,6 +298,26 @@ def add_ESignServiceServicer_to_server(servicer, server):
                     servicer.VerifyDocument,
                     request_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.VerifyDocumentRequest.FromString,
                     response_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.VerifyDocumentResponse.SerializeToString,
+            ),
+            'ListCertificates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCertificates,
+                    request_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.ListCertificatesRequest.FromString,
+                    response_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.ListCertificatesResponse.SerializeToString,
+            ),
+            'GetCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCertificate,
+                    request_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.GetCertificateRequest.FromString,
+                    response_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.Certificate.SerializeToString,
+            ),
+            'ListSignatures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSignatures,
+                    request_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.ListSignaturesRequest.FromString,
+                    response_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.ListSignaturesResponse.SerializeToString,
+            ),
+            'GetDocument': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDocument,
+                    request_deserializer=finid_dot_esign_dot_v1_dot_esign__pb2.GetDocumentRequest.FromString,
+                    response_serializer=finid_dot_esign_dot_v1_dot_esign__pb2.Document.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -578,6 +646,114 @@ class ESignService:
             '/finid.esign.v1.ESignService/VerifyDocument',
             finid_dot_esign_dot_v1_dot_esign__pb2.VerifyDocumentRequest.SerializeToString,
             finid_dot_esign_dot_v1_dot_esign__pb2.VerifyDocumentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCertificates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.esign.v1.ESignService/ListCertificates',
+            finid_dot_esign_dot_v1_dot_esign__pb2.ListCertificatesRequest.SerializeToString,
+            finid_dot_esign_dot_v1_dot_esign__pb2.ListCertificatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.esign.v1.ESignService/GetCertificate',
+            finid_dot_esign_dot_v1_dot_esign__pb2.GetCertificateRequest.SerializeToString,
+            finid_dot_esign_dot_v1_dot_esign__pb2.Certificate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSignatures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.esign.v1.ESignService/ListSignatures',
+            finid_dot_esign_dot_v1_dot_esign__pb2.ListSignaturesRequest.SerializeToString,
+            finid_dot_esign_dot_v1_dot_esign__pb2.ListSignaturesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDocument(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.esign.v1.ESignService/GetDocument',
+            finid_dot_esign_dot_v1_dot_esign__pb2.GetDocumentRequest.SerializeToString,
+            finid_dot_esign_dot_v1_dot_esign__pb2.Document.FromString,
             options,
             channel_credentials,
             insecure,

@@ -63,6 +63,14 @@ class ESignServiceStub:
     """The signed document: a PDF (PAdES), a CMS signature (CAdES) or XML (XAdES)."""
     VerifyDocument: _grpc.UnaryUnaryMultiCallable[_esign_pb2.VerifyDocumentRequest, _esign_pb2.VerifyDocumentResponse]
     """Validates a signed document in the manner of EN 319 102-1."""
+    ListCertificates: _grpc.UnaryUnaryMultiCallable[_esign_pb2.ListCertificatesRequest, _esign_pb2.ListCertificatesResponse]
+    """Certificates that people got through the application, newest first: those whose result it has read."""
+    GetCertificate: _grpc.UnaryUnaryMultiCallable[_esign_pb2.GetCertificateRequest, _esign_pb2.Certificate]
+    """One of them, and the state that it is in."""
+    ListSignatures: _grpc.UnaryUnaryMultiCallable[_esign_pb2.ListSignaturesRequest, _esign_pb2.ListSignaturesResponse]
+    """Signatures that the application asked for, newest first."""
+    GetDocument: _grpc.UnaryUnaryMultiCallable[_esign_pb2.GetDocumentRequest, _esign_pb2.Document]
+    """What a signed document is, without its bytes: DownloadDocument has them."""
 
 @_typing.type_check_only
 class ESignServiceAsyncStub(ESignServiceStub):
@@ -98,6 +106,14 @@ class ESignServiceAsyncStub(ESignServiceStub):
     """The signed document: a PDF (PAdES), a CMS signature (CAdES) or XML (XAdES)."""
     VerifyDocument: _aio.UnaryUnaryMultiCallable[_esign_pb2.VerifyDocumentRequest, _esign_pb2.VerifyDocumentResponse]  # type: ignore[assignment]
     """Validates a signed document in the manner of EN 319 102-1."""
+    ListCertificates: _aio.UnaryUnaryMultiCallable[_esign_pb2.ListCertificatesRequest, _esign_pb2.ListCertificatesResponse]  # type: ignore[assignment]
+    """Certificates that people got through the application, newest first: those whose result it has read."""
+    GetCertificate: _aio.UnaryUnaryMultiCallable[_esign_pb2.GetCertificateRequest, _esign_pb2.Certificate]  # type: ignore[assignment]
+    """One of them, and the state that it is in."""
+    ListSignatures: _aio.UnaryUnaryMultiCallable[_esign_pb2.ListSignaturesRequest, _esign_pb2.ListSignaturesResponse]  # type: ignore[assignment]
+    """Signatures that the application asked for, newest first."""
+    GetDocument: _aio.UnaryUnaryMultiCallable[_esign_pb2.GetDocumentRequest, _esign_pb2.Document]  # type: ignore[assignment]
+    """What a signed document is, without its bytes: DownloadDocument has them."""
 
 class ESignServiceServicer(metaclass=_abc_1.ABCMeta):
     """Each operation that touches a private key starts an authentication on the hosted page and is done when the person has
@@ -202,5 +218,37 @@ class ESignServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_esign_pb2.VerifyDocumentResponse, _abc.Awaitable[_esign_pb2.VerifyDocumentResponse]]:
         """Validates a signed document in the manner of EN 319 102-1."""
+
+    @_abc_1.abstractmethod
+    def ListCertificates(
+        self,
+        request: _esign_pb2.ListCertificatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_esign_pb2.ListCertificatesResponse, _abc.Awaitable[_esign_pb2.ListCertificatesResponse]]:
+        """Certificates that people got through the application, newest first: those whose result it has read."""
+
+    @_abc_1.abstractmethod
+    def GetCertificate(
+        self,
+        request: _esign_pb2.GetCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_esign_pb2.Certificate, _abc.Awaitable[_esign_pb2.Certificate]]:
+        """One of them, and the state that it is in."""
+
+    @_abc_1.abstractmethod
+    def ListSignatures(
+        self,
+        request: _esign_pb2.ListSignaturesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_esign_pb2.ListSignaturesResponse, _abc.Awaitable[_esign_pb2.ListSignaturesResponse]]:
+        """Signatures that the application asked for, newest first."""
+
+    @_abc_1.abstractmethod
+    def GetDocument(
+        self,
+        request: _esign_pb2.GetDocumentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_esign_pb2.Document, _abc.Awaitable[_esign_pb2.Document]]:
+        """What a signed document is, without its bytes: DownloadDocument has them."""
 
 def add_ESignServiceServicer_to_server(servicer: ESignServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

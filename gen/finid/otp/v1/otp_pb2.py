@@ -27,7 +27,7 @@ from finid.auth.v1 import auth_pb2 as finid_dot_auth_dot_v1_dot_auth__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66inid/otp/v1/otp.proto\x12\x0c\x66inid.otp.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x18\x66inid/auth/v1/auth.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x02\n\x0fSendCodeRequest\x12 \n\x0btransaction\x18\x01 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x02\x18\x80\x80\x04\x12*\n\x05phone\x18\x02 \x01(\tB\x1b\xbaH\x18r\x16\x32\x14^\\+[1-9][0-9]{7,14}$\x12\x1b\n\nphone_salt\x18\x03 \x01(\x0c\x42\x07\xbaH\x04z\x02h \x12\x33\n\x08language\x18\x04 \x01(\x0e\x32\x17.finid.auth.v1.LanguageB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x18\n\x07subject\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12+\n\x07\x61\x64\x64ress\x18\x06 \x01(\tB\x1a\xbaH\x17r\x15\x32\x13^[0-9a-f.:/]{0,64}$\x12\x31\n\x0fknown_challenge\x18\x07 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^([a-z2-7]{26})?$\"\x9d\x01\n\x10SendCodeResponse\x12\x11\n\tchallenge\x18\x01 \x01(\t\x12\x14\n\x0cmasked_phone\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bresend_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"w\n\x11VerifyCodeRequest\x12(\n\tchallenge\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[a-z2-7]{26}$\x12\x14\n\x03txn\x18\x02 \x01(\x0c\x42\x07\xbaH\x04z\x02h \x12\"\n\x04\x63ode\x18\x03 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[0-9]{6,10}$\"%\n\x12VerifyCodeResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\t\"\x96\x01\n\x11SendNoticeRequest\x12 \n\x0btransaction\x18\x01 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x02\x18\x80\x80\x04\x12*\n\x05phone\x18\x02 \x01(\tB\x1b\xbaH\x18r\x16\x32\x14^\\+[1-9][0-9]{7,14}$\x12\x33\n\x08language\x18\x03 \x01(\x0e\x32\x17.finid.auth.v1.LanguageB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\x14\n\x12SendNoticeResponse\"\xa3\x01\n\x15ReportDeliveryRequest\x12&\n\x08provider\x18\x01 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[a-z]{1,16}$\x12(\n\tchallenge\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[a-z2-7]{26}$\x12\x1d\n\tsignature\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x04\x12\x19\n\x04\x62ody\x18\x04 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80\x01\"\x18\n\x16ReportDeliveryResponse2\xd6\x02\n\nOtpService\x12I\n\x08SendCode\x12\x1d.finid.otp.v1.SendCodeRequest\x1a\x1e.finid.otp.v1.SendCodeResponse\x12O\n\nVerifyCode\x12\x1f.finid.otp.v1.VerifyCodeRequest\x1a .finid.otp.v1.VerifyCodeResponse\x12O\n\nSendNotice\x12\x1f.finid.otp.v1.SendNoticeRequest\x1a .finid.otp.v1.SendNoticeResponse\x12[\n\x0eReportDelivery\x12#.finid.otp.v1.ReportDeliveryRequest\x1a$.finid.otp.v1.ReportDeliveryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66inid/otp/v1/otp.proto\x12\x0c\x66inid.otp.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x18\x66inid/auth/v1/auth.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x02\n\x0fSendCodeRequest\x12 \n\x0btransaction\x18\x01 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x02\x18\x80\x80\x04\x12*\n\x05phone\x18\x02 \x01(\tB\x1b\xbaH\x18r\x16\x32\x14^\\+[1-9][0-9]{7,14}$\x12\x1b\n\nphone_salt\x18\x03 \x01(\x0c\x42\x07\xbaH\x04z\x02h \x12\x33\n\x08language\x18\x04 \x01(\x0e\x32\x17.finid.auth.v1.LanguageB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x18\n\x07subject\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12+\n\x07\x61\x64\x64ress\x18\x06 \x01(\tB\x1a\xbaH\x17r\x15\x32\x13^[0-9a-f.:/]{0,64}$\x12\x31\n\x0fknown_challenge\x18\x07 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^([a-z2-7]{26})?$\"\x9d\x01\n\x10SendCodeResponse\x12\x11\n\tchallenge\x18\x01 \x01(\t\x12\x14\n\x0cmasked_phone\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bresend_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"w\n\x11VerifyCodeRequest\x12(\n\tchallenge\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[a-z2-7]{26}$\x12\x14\n\x03txn\x18\x02 \x01(\x0c\x42\x07\xbaH\x04z\x02h \x12\"\n\x04\x63ode\x18\x03 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[0-9]{6,10}$\"%\n\x12VerifyCodeResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\t\"\xb3\x01\n\x11SendNoticeRequest\x12 \n\x0btransaction\x18\x01 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x02\x18\x80\x80\x04\x12*\n\x05phone\x18\x02 \x01(\tB\x1b\xbaH\x18r\x16\x32\x14^\\+[1-9][0-9]{7,14}$\x12\x33\n\x08language\x18\x03 \x01(\x0e\x32\x17.finid.auth.v1.LanguageB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1b\n\nphone_salt\x18\x04 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18 \"\x14\n\x12SendNoticeResponse\"\xa3\x01\n\x15ReportDeliveryRequest\x12&\n\x08provider\x18\x01 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[a-z]{1,16}$\x12(\n\tchallenge\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[a-z2-7]{26}$\x12\x1d\n\tsignature\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x04\x12\x19\n\x04\x62ody\x18\x04 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80\x01\"\x18\n\x16ReportDeliveryResponse\"\xde\x01\n\x17SendExpiryNoticeRequest\x12%\n\x06serial\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{40}$\x12\x1a\n\tnot_after\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1f\n\x0bwithin_days\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xee\x02(\x01\x12*\n\x05phone\x18\x04 \x01(\tB\x1b\xbaH\x18r\x16\x32\x14^\\+[1-9][0-9]{7,14}$\x12\x33\n\x08language\x18\x05 \x01(\x0e\x32\x17.finid.auth.v1.LanguageB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\x1a\n\x18SendExpiryNoticeResponse2\xb9\x03\n\nOtpService\x12I\n\x08SendCode\x12\x1d.finid.otp.v1.SendCodeRequest\x1a\x1e.finid.otp.v1.SendCodeResponse\x12O\n\nVerifyCode\x12\x1f.finid.otp.v1.VerifyCodeRequest\x1a .finid.otp.v1.VerifyCodeResponse\x12O\n\nSendNotice\x12\x1f.finid.otp.v1.SendNoticeRequest\x1a .finid.otp.v1.SendNoticeResponse\x12[\n\x0eReportDelivery\x12#.finid.otp.v1.ReportDeliveryRequest\x1a$.finid.otp.v1.ReportDeliveryResponse\x12\x61\n\x10SendExpiryNotice\x12%.finid.otp.v1.SendExpiryNoticeRequest\x1a&.finid.otp.v1.SendExpiryNoticeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,6 +60,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SENDNOTICEREQUEST'].fields_by_name['phone']._serialized_options = b'\272H\030r\0262\024^\\+[1-9][0-9]{7,14}$'
   _globals['_SENDNOTICEREQUEST'].fields_by_name['language']._loaded_options = None
   _globals['_SENDNOTICEREQUEST'].fields_by_name['language']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_SENDNOTICEREQUEST'].fields_by_name['phone_salt']._loaded_options = None
+  _globals['_SENDNOTICEREQUEST'].fields_by_name['phone_salt']._serialized_options = b'\272H\004z\002\030 '
   _globals['_REPORTDELIVERYREQUEST'].fields_by_name['provider']._loaded_options = None
   _globals['_REPORTDELIVERYREQUEST'].fields_by_name['provider']._serialized_options = b'\272H\021r\0172\r^[a-z]{1,16}$'
   _globals['_REPORTDELIVERYREQUEST'].fields_by_name['challenge']._loaded_options = None
@@ -68,6 +70,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTDELIVERYREQUEST'].fields_by_name['signature']._serialized_options = b'\272H\007r\005\020\001\030\200\004'
   _globals['_REPORTDELIVERYREQUEST'].fields_by_name['body']._loaded_options = None
   _globals['_REPORTDELIVERYREQUEST'].fields_by_name['body']._serialized_options = b'\272H\010z\006\020\001\030\200\200\001'
+  _globals['_SENDEXPIRYNOTICEREQUEST'].fields_by_name['serial']._loaded_options = None
+  _globals['_SENDEXPIRYNOTICEREQUEST'].fields_by_name['serial']._serialized_options = b'\272H\022r\0202\016^[0-9a-f]{40}$'
+  _globals['_SENDEXPIRYNOTICEREQUEST'].fields_by_name['not_after']._loaded_options = None
+  _globals['_SENDEXPIRYNOTICEREQUEST'].fields_by_name['not_after']._serialized_options = b'\272H\004\"\002 \000'
+  _globals['_SENDEXPIRYNOTICEREQUEST'].fields_by_name['within_days']._loaded_options = None
+  _globals['_SENDEXPIRYNOTICEREQUEST'].fields_by_name['within_days']._serialized_options = b'\272H\007\032\005\030\356\002(\001'
+  _globals['_SENDEXPIRYNOTICEREQUEST'].fields_by_name['phone']._loaded_options = None
+  _globals['_SENDEXPIRYNOTICEREQUEST'].fields_by_name['phone']._serialized_options = b'\272H\030r\0262\024^\\+[1-9][0-9]{7,14}$'
+  _globals['_SENDEXPIRYNOTICEREQUEST'].fields_by_name['language']._loaded_options = None
+  _globals['_SENDEXPIRYNOTICEREQUEST'].fields_by_name['language']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_SENDCODEREQUEST']._serialized_start=129
   _globals['_SENDCODEREQUEST']._serialized_end=428
   _globals['_SENDCODERESPONSE']._serialized_start=431
@@ -77,13 +89,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYCODERESPONSE']._serialized_start=711
   _globals['_VERIFYCODERESPONSE']._serialized_end=748
   _globals['_SENDNOTICEREQUEST']._serialized_start=751
-  _globals['_SENDNOTICEREQUEST']._serialized_end=901
-  _globals['_SENDNOTICERESPONSE']._serialized_start=903
-  _globals['_SENDNOTICERESPONSE']._serialized_end=923
-  _globals['_REPORTDELIVERYREQUEST']._serialized_start=926
-  _globals['_REPORTDELIVERYREQUEST']._serialized_end=1089
-  _globals['_REPORTDELIVERYRESPONSE']._serialized_start=1091
-  _globals['_REPORTDELIVERYRESPONSE']._serialized_end=1115
-  _globals['_OTPSERVICE']._serialized_start=1118
-  _globals['_OTPSERVICE']._serialized_end=1460
+  _globals['_SENDNOTICEREQUEST']._serialized_end=930
+  _globals['_SENDNOTICERESPONSE']._serialized_start=932
+  _globals['_SENDNOTICERESPONSE']._serialized_end=952
+  _globals['_REPORTDELIVERYREQUEST']._serialized_start=955
+  _globals['_REPORTDELIVERYREQUEST']._serialized_end=1118
+  _globals['_REPORTDELIVERYRESPONSE']._serialized_start=1120
+  _globals['_REPORTDELIVERYRESPONSE']._serialized_end=1144
+  _globals['_SENDEXPIRYNOTICEREQUEST']._serialized_start=1147
+  _globals['_SENDEXPIRYNOTICEREQUEST']._serialized_end=1369
+  _globals['_SENDEXPIRYNOTICERESPONSE']._serialized_start=1371
+  _globals['_SENDEXPIRYNOTICERESPONSE']._serialized_end=1397
+  _globals['_OTPSERVICE']._serialized_start=1400
+  _globals['_OTPSERVICE']._serialized_end=1841
 # @@protoc_insertion_point(module_scope)

@@ -144,20 +144,24 @@ class SendNoticeRequest(_message.Message):
     TRANSACTION_FIELD_NUMBER: _builtins.int
     PHONE_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    PHONE_SALT_FIELD_NUMBER: _builtins.int
     transaction: _builtins.bytes
     phone: _builtins.str
-    """Not the transaction's own."""
+    """For ISSUE and REISSUE not the transaction's own."""
     language: _auth_pb2.Language.ValueType
+    phone_salt: _builtins.bytes
+    """For SIGN: the opening of the transaction's phone commitment. Otherwise empty."""
     def __init__(
         self,
         *,
         transaction: _builtins.bytes = ...,
         phone: _builtins.str = ...,
         language: _auth_pb2.Language.ValueType = ...,
+        phone_salt: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["language", b"language", "phone", b"phone", "transaction", b"transaction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["language", b"language", "phone", b"phone", "phone_salt", b"phone_salt", "transaction", b"transaction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -224,3 +228,52 @@ class ReportDeliveryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportDeliveryResponse: _TypeAlias = ReportDeliveryResponse  # noqa: Y015
+
+@_typing.final
+class SendExpiryNoticeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIAL_FIELD_NUMBER: _builtins.int
+    NOT_AFTER_FIELD_NUMBER: _builtins.int
+    WITHIN_DAYS_FIELD_NUMBER: _builtins.int
+    PHONE_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    serial: _builtins.str
+    """The certificate's, lower-case hex."""
+    not_after: _builtins.int
+    """The certificate's last second, Unix time: ahead, by `within_days` at most."""
+    within_days: _builtins.int
+    """The limit that the certificate's end came nearer than; with the serial it names the notice."""
+    phone: _builtins.str
+    language: _auth_pb2.Language.ValueType
+    def __init__(
+        self,
+        *,
+        serial: _builtins.str = ...,
+        not_after: _builtins.int = ...,
+        within_days: _builtins.int = ...,
+        phone: _builtins.str = ...,
+        language: _auth_pb2.Language.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["language", b"language", "not_after", b"not_after", "phone", b"phone", "serial", b"serial", "within_days", b"within_days"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendExpiryNoticeRequest: _TypeAlias = SendExpiryNoticeRequest  # noqa: Y015
+
+@_typing.final
+class SendExpiryNoticeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendExpiryNoticeResponse: _TypeAlias = SendExpiryNoticeResponse  # noqa: Y015

@@ -54,6 +54,11 @@ class OtpServiceStub:
                 request_serializer=finid_dot_otp_dot_v1_dot_otp__pb2.ReportDeliveryRequest.SerializeToString,
                 response_deserializer=finid_dot_otp_dot_v1_dot_otp__pb2.ReportDeliveryResponse.FromString,
                 _registered_method=True)
+        self.SendExpiryNotice = channel.unary_unary(
+                '/finid.otp.v1.OtpService/SendExpiryNotice',
+                request_serializer=finid_dot_otp_dot_v1_dot_otp__pb2.SendExpiryNoticeRequest.SerializeToString,
+                response_deserializer=finid_dot_otp_dot_v1_dot_otp__pb2.SendExpiryNoticeResponse.FromString,
+                _registered_method=True)
 
 
 class OtpServiceServicer:
@@ -76,8 +81,8 @@ class OtpServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SendNotice(self, request, context):
-        """Tells a person's earlier phone, once for each transaction, that a key is made for another one (ISSUE, REISSUE). Renders
-        the text itself.
+        """Tells a phone, once for each transaction, what the transaction does: the person's earlier phone that a key is made for
+        another one (ISSUE, REISSUE), the committed phone that documents were signed (SIGN). Renders the text itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -86,6 +91,14 @@ class OtpServiceServicer:
     def ReportDelivery(self, request, context):
         """Takes what an SMS provider reports of a code's SMS, as it came over the public route. The provider's signature is all
         that is believed; a report that is late, repeated or out of order changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SendExpiryNotice(self, request, context):
+        """Tells a phone, once for each certificate and number of days, that its owner's certificate ends soon. Renders the text
+        itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,6 +126,11 @@ def add_OtpServiceServicer_to_server(servicer, server):
                     servicer.ReportDelivery,
                     request_deserializer=finid_dot_otp_dot_v1_dot_otp__pb2.ReportDeliveryRequest.FromString,
                     response_serializer=finid_dot_otp_dot_v1_dot_otp__pb2.ReportDeliveryResponse.SerializeToString,
+            ),
+            'SendExpiryNotice': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendExpiryNotice,
+                    request_deserializer=finid_dot_otp_dot_v1_dot_otp__pb2.SendExpiryNoticeRequest.FromString,
+                    response_serializer=finid_dot_otp_dot_v1_dot_otp__pb2.SendExpiryNoticeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +241,33 @@ class OtpService:
             '/finid.otp.v1.OtpService/ReportDelivery',
             finid_dot_otp_dot_v1_dot_otp__pb2.ReportDeliveryRequest.SerializeToString,
             finid_dot_otp_dot_v1_dot_otp__pb2.ReportDeliveryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendExpiryNotice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.otp.v1.OtpService/SendExpiryNotice',
+            finid_dot_otp_dot_v1_dot_otp__pb2.SendExpiryNoticeRequest.SerializeToString,
+            finid_dot_otp_dot_v1_dot_otp__pb2.SendExpiryNoticeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,13 +43,13 @@ class OtpServiceStub:
     """Tells a phone, once for each transaction, what the transaction does: the person's earlier phone that a key is made for
     another one (ISSUE, REISSUE), the committed phone that documents were signed (SIGN). Renders the text itself.
     """
-    SendExpiryNotice: _grpc.UnaryUnaryMultiCallable[_otp_pb2.SendExpiryNoticeRequest, _otp_pb2.SendExpiryNoticeResponse]
-    """Tells a phone, once for each certificate and number of days, that its owner's certificate ends soon. Renders the text
-    itself.
-    """
     ReportDelivery: _grpc.UnaryUnaryMultiCallable[_otp_pb2.ReportDeliveryRequest, _otp_pb2.ReportDeliveryResponse]
     """Takes what an SMS provider reports of a code's SMS, as it came over the public route. The provider's signature is all
     that is believed; a report that is late, repeated or out of order changes nothing.
+    """
+    SendExpiryNotice: _grpc.UnaryUnaryMultiCallable[_otp_pb2.SendExpiryNoticeRequest, _otp_pb2.SendExpiryNoticeResponse]
+    """Tells a phone, once for each certificate and number of days, that its owner's certificate ends soon. Renders the text
+    itself.
     """
 
 @_typing.type_check_only
@@ -67,13 +67,13 @@ class OtpServiceAsyncStub(OtpServiceStub):
     """Tells a phone, once for each transaction, what the transaction does: the person's earlier phone that a key is made for
     another one (ISSUE, REISSUE), the committed phone that documents were signed (SIGN). Renders the text itself.
     """
-    SendExpiryNotice: _aio.UnaryUnaryMultiCallable[_otp_pb2.SendExpiryNoticeRequest, _otp_pb2.SendExpiryNoticeResponse]  # type: ignore[assignment]
-    """Tells a phone, once for each certificate and number of days, that its owner's certificate ends soon. Renders the text
-    itself.
-    """
     ReportDelivery: _aio.UnaryUnaryMultiCallable[_otp_pb2.ReportDeliveryRequest, _otp_pb2.ReportDeliveryResponse]  # type: ignore[assignment]
     """Takes what an SMS provider reports of a code's SMS, as it came over the public route. The provider's signature is all
     that is believed; a report that is late, repeated or out of order changes nothing.
+    """
+    SendExpiryNotice: _aio.UnaryUnaryMultiCallable[_otp_pb2.SendExpiryNoticeRequest, _otp_pb2.SendExpiryNoticeResponse]  # type: ignore[assignment]
+    """Tells a phone, once for each certificate and number of days, that its owner's certificate ends soon. Renders the text
+    itself.
     """
 
 class OtpServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -108,16 +108,6 @@ class OtpServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def SendExpiryNotice(
-        self,
-        request: _otp_pb2.SendExpiryNoticeRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_otp_pb2.SendExpiryNoticeResponse, _abc.Awaitable[_otp_pb2.SendExpiryNoticeResponse]]:
-        """Tells a phone, once for each certificate and number of days, that its owner's certificate ends soon. Renders the text
-        itself.
-        """
-
-    @_abc_1.abstractmethod
     def ReportDelivery(
         self,
         request: _otp_pb2.ReportDeliveryRequest,
@@ -125,6 +115,16 @@ class OtpServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_otp_pb2.ReportDeliveryResponse, _abc.Awaitable[_otp_pb2.ReportDeliveryResponse]]:
         """Takes what an SMS provider reports of a code's SMS, as it came over the public route. The provider's signature is all
         that is believed; a report that is late, repeated or out of order changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def SendExpiryNotice(
+        self,
+        request: _otp_pb2.SendExpiryNoticeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_otp_pb2.SendExpiryNoticeResponse, _abc.Awaitable[_otp_pb2.SendExpiryNoticeResponse]]:
+        """Tells a phone, once for each certificate and number of days, that its owner's certificate ends soon. Renders the text
+        itself.
         """
 
 def add_OtpServiceServicer_to_server(servicer: OtpServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
