@@ -10,7 +10,7 @@ from finid.auth.v1 import auth_pb2 as auth
 from finid_client import Env, KeySet, ProofRefusedError, statements, verify_result, verify_webhook
 from services.auth_gateway.authentication import State
 from services.auth_gateway.servicer.pki import PkiServicer
-from services.auth_gateway.statements import KeyUse, SigningKey, StatementKey, person_sha256
+from services.auth_gateway.statements import KeyUse, PublishedKey, SigningKey, StatementKey, person_sha256
 from services.auth_gateway.webhooks import Event, signature
 from tests.bundles import NOW, World
 from tests.client.test_proofs import APPLICATION, AUTHENTICATION, CLAIMS
@@ -26,7 +26,10 @@ def keys() -> KeySet:
     published = PkiServicer(
         None,  # type: ignore[arg-type]  # no CA is asked for keys
         World().pins(),
-        {KeyUse.STATEMENT: STATEMENT, KeyUse.WEBHOOK: WEBHOOK},
+        [
+            PublishedKey(KeyUse.STATEMENT, STATEMENT.public_key),
+            PublishedKey(KeyUse.WEBHOOK, WEBHOOK.public_key),
+        ],
         lambda: AT,
     )
     return KeySet.parse(published._keys)
