@@ -160,6 +160,18 @@ class AsyncAuthentications(AsyncGroup):
     read_result = _sends(calls.read_result)
     read_steps_result = _sends(calls.read_steps_result)
     evidence = _sends(calls.evidence)
+    list_page = _sends(calls.list_authentications)
+
+    async def list(self, page_size: int = 0) -> AsyncIterator[auth.Authentication]:
+        """Yield the application's authentications, newest first, asking for pages as they are needed."""
+        token = ""
+        while True:
+            page = await self.list_page(page_size, token)
+            for item in page.authentications:
+                yield item
+            token = page.next_page_token
+            if not token:
+                return
 
     @contextlib.asynccontextmanager
     async def authenticate(
@@ -206,6 +218,19 @@ class AsyncCertificates(AsyncGroup):
     suspend = _begins(calls.suspend)
     resume = _begins(calls.resume)
     get_change = _sends(calls.get_change)
+    get = _sends(calls.get_certificate)
+    list_page = _sends(calls.list_certificates)
+
+    async def list(self, page_size: int = 0) -> AsyncIterator[esign.Certificate]:
+        """Yield the certificates that people got through the application, newest first."""
+        token = ""
+        while True:
+            page = await self.list_page(page_size, token)
+            for item in page.certificates:
+                yield item
+            token = page.next_page_token
+            if not token:
+                return
 
     async def wait_for_order(self, name: str, timeout_s: float = waiting.DEFAULT_TIMEOUT_S) -> esign.CertificateOrder:
         """Return the order when it is DONE or FAILED. Raises NotFinishedError when the time is up."""
@@ -221,6 +246,18 @@ class AsyncSignatures(AsyncGroup):
 
     create = _begins(calls.sign)
     get = _sends(calls.get_signature)
+    list_page = _sends(calls.list_signatures)
+
+    async def list(self, page_size: int = 0) -> AsyncIterator[esign.Signature]:
+        """Yield the application's signatures, newest first, asking for pages as they are needed."""
+        token = ""
+        while True:
+            page = await self.list_page(page_size, token)
+            for item in page.signatures:
+                yield item
+            token = page.next_page_token
+            if not token:
+                return
 
     async def wait(self, name: str, timeout_s: float = waiting.DEFAULT_TIMEOUT_S) -> esign.Signature:
         """Return the signature when it is DONE or FAILED. Raises NotFinishedError when the time is up."""
@@ -231,6 +268,7 @@ class AsyncDocuments(AsyncGroup):
     """Signed documents."""
 
     list_page = _sends(calls.list_documents)
+    get = _sends(calls.get_document)
     download = _sends(calls.download)
     verify = _sends(calls.verify)
 
@@ -241,6 +279,26 @@ class AsyncDocuments(AsyncGroup):
             page = await self.list_page(page_size, token)
             for document in page.documents:
                 yield document
+            token = page.next_page_token
+            if not token:
+                return
+
+
+class AsyncConsents(AsyncGroup):
+    """What people agreed to."""
+
+    get = _sends(calls.get_consent)
+    withdraw = _sends(calls.withdraw_consent)
+    receipt = _sends(calls.get_consent_receipt)
+    list_page = _sends(calls.list_consents)
+
+    async def list(self, page_size: int = 0) -> AsyncIterator[auth.GivenConsent]:
+        """Yield the consents that people gave for the application, newest first."""
+        token = ""
+        while True:
+            page = await self.list_page(page_size, token)
+            for item in page.consents:
+                yield item
             token = page.next_page_token
             if not token:
                 return
@@ -284,6 +342,7 @@ class AsyncClient:
         where = Address(address, Path(ca_file) if ca_file else None, token_address)
         self._transport = AsyncTransport(where, credentials, retries)
         self.authentications = AsyncAuthentications(self._transport)
+        self.consents = AsyncConsents(self._transport)
         self.certificates = AsyncCertificates(self._transport)
         self.signatures = AsyncSignatures(self._transport)
         self.documents = AsyncDocuments(self._transport)

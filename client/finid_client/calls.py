@@ -99,10 +99,14 @@ def start(
     redirect_uri: str,
     scopes: Sequence[Scope] = (),
     language: Language | None = None,
+    cross_device: bool = False,
     state: str | None = None,
     request_id: str | None = None,
 ) -> Beginning[auth.Authentication]:
     """Start an authentication on the hosted page.
+
+    With `cross_device` the person opens the link on another device, and first enters the number that this one shows
+    them: `match_number` of the answer.
 
     `redirect_uri` is one of the application's registered ones. With an own `request_id`, keep what this returned: a
     repeat under the same id has another verifier and is refused.
@@ -115,6 +119,7 @@ def start(
         scopes=[SCOPES[scope] for scope in scopes],
         return_to=back.message,
         language=language_of(language),
+        cross_device=cross_device,
     )
     return back.beginning(Call(_FINID + "CreateAuthentication", request, auth.Authentication, _CHANGE_S))
 
@@ -202,6 +207,42 @@ def evidence(name: str) -> Call[auth.Evidence]:
     return Call(_FINID + "GetEvidence", auth.GetEvidenceRequest(name=name), auth.Evidence)
 
 
+def list_authentications(page_size: int = 0, page_token: str = "") -> Call[auth.ListAuthenticationsResponse]:
+    """Return a page of the application's authentications, newest first; never a verdict."""
+    request = auth.ListAuthenticationsRequest(page_size=page_size, page_token=page_token)
+    return Call(_FINID + "ListAuthentications", request, auth.ListAuthenticationsResponse)
+
+
+# Consents -------------------------------------------------------------------------------------------------------------
+
+
+def list_consents(page_size: int = 0, page_token: str = "") -> Call[auth.ListConsentsResponse]:
+    """Return a page of the consents that people gave for the application, newest first."""
+    request = auth.ListConsentsRequest(page_size=page_size, page_token=page_token)
+    return Call(_FINID + "ListConsents", request, auth.ListConsentsResponse)
+
+
+def get_consent(name: str) -> Call[auth.GivenConsent]:
+    """Return a consent with its text as it was shown (consents/{id})."""
+    return Call(_FINID + "GetConsent", auth.GetConsentRequest(name=name), auth.GivenConsent)
+
+
+def withdraw_consent(name: str) -> Call[auth.GivenConsent]:
+    """Withdraw a consent in the person's name, for good; docs/consents.md says what follows."""
+    return Call(
+        _FINID + "WithdrawConsent",
+        auth.WithdrawConsentRequest(name=name),
+        auth.GivenConsent,
+        _CHANGE_S,
+        is_repeatable=False,
+    )
+
+
+def get_consent_receipt(name: str) -> Call[auth.ConsentReceipt]:
+    """Return the signed receipt of an authentication's consents."""
+    return Call(_FINID + "GetConsentReceipt", auth.GetConsentReceiptRequest(name=name), auth.ConsentReceipt)
+
+
 # Certificates ---------------------------------------------------------------------------------------------------------
 
 
@@ -254,6 +295,17 @@ def reissue(
 def get_order(name: str) -> Call[esign.CertificateOrder]:
     """Return where an order stands, with the certificate when it is done."""
     return Call(_ESIGN + "GetCertificateOrder", esign.GetCertificateOrderRequest(name=name), esign.CertificateOrder)
+
+
+def list_certificates(page_size: int = 0, page_token: str = "") -> Call[esign.ListCertificatesResponse]:
+    """Return a page of the certificates that people got through the application, newest first."""
+    request = esign.ListCertificatesRequest(page_size=page_size, page_token=page_token)
+    return Call(_ESIGN + "ListCertificates", request, esign.ListCertificatesResponse)
+
+
+def get_certificate(name: str) -> Call[esign.Certificate]:
+    """Return a certificate and the state that it is in (certificates/{serial})."""
+    return Call(_ESIGN + "GetCertificate", esign.GetCertificateRequest(name=name), esign.Certificate)
 
 
 def revoke(
@@ -359,6 +411,17 @@ def sign(
 def get_signature(name: str) -> Call[esign.Signature]:
     """Return where a signature stands, with the signed documents' names when it is done."""
     return Call(_ESIGN + "GetSignature", esign.GetSignatureRequest(name=name), esign.Signature)
+
+
+def list_signatures(page_size: int = 0, page_token: str = "") -> Call[esign.ListSignaturesResponse]:
+    """Return a page of the application's signatures, newest first."""
+    request = esign.ListSignaturesRequest(page_size=page_size, page_token=page_token)
+    return Call(_ESIGN + "ListSignatures", request, esign.ListSignaturesResponse)
+
+
+def get_document(name: str) -> Call[esign.Document]:
+    """Return what a signed document is, without its bytes."""
+    return Call(_ESIGN + "GetDocument", esign.GetDocumentRequest(name=name), esign.Document)
 
 
 def list_documents(page_size: int = 0, page_token: str = "") -> Call[esign.ListDocumentsResponse]:

@@ -164,6 +164,17 @@ class Authentications(Group):
     read_result = _sends(calls.read_result)
     read_steps_result = _sends(calls.read_steps_result)
     evidence = _sends(calls.evidence)
+    list_page = _sends(calls.list_authentications)
+
+    def list(self, page_size: int = 0) -> Iterator[auth.Authentication]:
+        """Yield the application's authentications, newest first, asking for pages as they are needed."""
+        token = ""
+        while True:
+            page = self.list_page(page_size, token)
+            yield from page.authentications
+            token = page.next_page_token
+            if not token:
+                return
 
     def watch(self, name: str, timeout_s: float = waiting.DEFAULT_TIMEOUT_S) -> Iterator[auth.Authentication]:
         """Yield the authentication whenever its state has changed, until the last state or the time is up."""
@@ -184,6 +195,18 @@ class Certificates(Group):
     suspend = _begins(calls.suspend)
     resume = _begins(calls.resume)
     get_change = _sends(calls.get_change)
+    get = _sends(calls.get_certificate)
+    list_page = _sends(calls.list_certificates)
+
+    def list(self, page_size: int = 0) -> Iterator[esign.Certificate]:
+        """Yield the certificates that people got through the application, newest first."""
+        token = ""
+        while True:
+            page = self.list_page(page_size, token)
+            yield from page.certificates
+            token = page.next_page_token
+            if not token:
+                return
 
     def wait_for_order(self, name: str, timeout_s: float = waiting.DEFAULT_TIMEOUT_S) -> esign.CertificateOrder:
         """Return the order when it is DONE or FAILED. Raises NotFinishedError when the time is up."""
@@ -199,6 +222,17 @@ class Signatures(Group):
 
     create = _begins(calls.sign)
     get = _sends(calls.get_signature)
+    list_page = _sends(calls.list_signatures)
+
+    def list(self, page_size: int = 0) -> Iterator[esign.Signature]:
+        """Yield the application's signatures, newest first, asking for pages as they are needed."""
+        token = ""
+        while True:
+            page = self.list_page(page_size, token)
+            yield from page.signatures
+            token = page.next_page_token
+            if not token:
+                return
 
     def wait(self, name: str, timeout_s: float = waiting.DEFAULT_TIMEOUT_S) -> esign.Signature:
         """Return the signature when it is DONE or FAILED. Raises NotFinishedError when the time is up."""
@@ -209,6 +243,7 @@ class Documents(Group):
     """Signed documents."""
 
     list_page = _sends(calls.list_documents)
+    get = _sends(calls.get_document)
     download = _sends(calls.download)
     verify = _sends(calls.verify)
 
@@ -218,6 +253,25 @@ class Documents(Group):
         while True:
             page = self.list_page(page_size, token)
             yield from page.documents
+            token = page.next_page_token
+            if not token:
+                return
+
+
+class Consents(Group):
+    """What people agreed to."""
+
+    get = _sends(calls.get_consent)
+    withdraw = _sends(calls.withdraw_consent)
+    receipt = _sends(calls.get_consent_receipt)
+    list_page = _sends(calls.list_consents)
+
+    def list(self, page_size: int = 0) -> Iterator[auth.GivenConsent]:
+        """Yield the consents that people gave for the application, newest first."""
+        token = ""
+        while True:
+            page = self.list_page(page_size, token)
+            yield from page.consents
             token = page.next_page_token
             if not token:
                 return
@@ -260,6 +314,7 @@ class Client:
         where = Address(address, Path(ca_file) if ca_file else None, token_address)
         self._transport = Transport(where, credentials, retries)
         self.authentications = Authentications(self._transport)
+        self.consents = Consents(self._transport)
         self.certificates = Certificates(self._transport)
         self.signatures = Signatures(self._transport)
         self.documents = Documents(self._transport)

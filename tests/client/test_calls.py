@@ -13,12 +13,13 @@ from finid_client import AsyncClient, Client, Pending, ReturnRefusedError, calls
 from finid_client.async_client import (
     AsyncAuthentications,
     AsyncCertificates,
+    AsyncConsents,
     AsyncDocuments,
     AsyncSignatures,
     AsyncWebhookDeliveries,
 )
 from finid_client.calls import Beginning, Call
-from finid_client.client import Authentications, Certificates, Documents, Signatures, WebhookDeliveries
+from finid_client.client import Authentications, Certificates, Consents, Documents, Signatures, WebhookDeliveries
 from tests.client.fake import CAPTURE_URI, CERTIFICATE, DOCUMENT, NAME, ORDER, SIGNATURE, created, methods
 
 PERSON: dict[str, Any] = {"iin": "930514400420", "phone": "+77000000001"}
@@ -48,11 +49,31 @@ ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "list_documents": ((), {}),
     "download": ((DOCUMENT,), {}),
     "verify": ((b"signed",), {"report_language": "ru"}),
+    "list_authentications": ((), {}),
+    "list_consents": ((), {}),
+    "get_consent": (("consents/x",), {}),
+    "withdraw_consent": (("consents/x",), {}),
+    "get_consent_receipt": ((NAME,), {}),
+    "list_certificates": ((), {}),
+    "get_certificate": ((CERTIFICATE,), {}),
+    "list_signatures": ((), {}),
+    "get_document": ((DOCUMENT,), {}),
     "list_deliveries": ((), {}),
     "redeliver": (("webhookDeliveries/" + "f" * 26 + "-FINISHED",), {}),
     "receipt_keys": ((), {}),
 }
-MAY_HAPPEN_TWICE = {"give_consents", "start_liveness", "submit_frames", "send_code", "verify_code", "cancel"}
+# The stream, and what a relying party fetches with its own tools.
+NOT_CALLED = {"Authenticate", "GetIssuingCrl", "GetRootCrl", "GetIssuingCertificate", "GetChain"}
+NOT_CALLED |= {"Ocsp", "GetOcsp", "TimeStamp"}
+MAY_HAPPEN_TWICE = {
+    "withdraw_consent",
+    "give_consents",
+    "start_liveness",
+    "submit_frames",
+    "send_code",
+    "verify_code",
+    "cancel",
+}
 
 
 def built(name: str) -> Call[Any]:
@@ -73,6 +94,11 @@ def test_a_call_is_one_of_the_proto(name: str) -> None:
     described = methods()[call.method]
     assert call.request.DESCRIPTOR.full_name == described.input_type.full_name
     assert call.answer.DESCRIPTOR.full_name == described.output_type.full_name
+
+
+def test_every_method_of_the_proto_can_be_called() -> None:
+    called = {built(name).method.rpartition("/")[2] for name in ARGUMENTS}
+    assert called | NOT_CALLED == {method.name for method in methods().values()}
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
@@ -146,6 +172,7 @@ def test_the_code_is_taken_from_the_address_or_its_query(returned_to: str) -> No
         (Certificates, AsyncCertificates),
         (Signatures, AsyncSignatures),
         (Documents, AsyncDocuments),
+        (Consents, AsyncConsents),
         (WebhookDeliveries, AsyncWebhookDeliveries),
         (Client, AsyncClient),
     ],

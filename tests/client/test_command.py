@@ -5,11 +5,17 @@ import os
 import shlex
 import stat
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from finid.auth.v1 import auth_pb2 as auth
 from finid.esign.v1 import esign_pb2 as esign
 
@@ -64,7 +70,12 @@ def configured(finid: FakeFinId, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def _created(request: Any) -> auth.Authentication:
     link = f"https://page.example/capture#{request.return_to.state}"
-    return auth.Authentication(name=NAME, capture_uri=link, state=auth.AUTHENTICATION_STATE_AWAITING_CONSENTS)
+    return auth.Authentication(
+        name=NAME,
+        capture_uri=link,
+        state=auth.AUTHENTICATION_STATE_AWAITING_CONSENTS,
+        match_number="42" if getattr(request, "cross_device", False) else "",
+    )
 
 
 def test_a_person_is_authenticated(configured: FakeFinId, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +122,10 @@ def test_the_address_is_pasted_where_nothing_can_listen(
     monkeypatch.setattr("click.prompt", paste)
     assert run(["--redirect-uri", "https://bank.example/return", "auth", "start", *PERSON, "--qr"]) == 0
     assert configured.seen("ReadResult")[0].request.result_code == "c"
-    assert "█" in capsys.readouterr().err
+    assert configured.seen("CreateAuthentication")[0].request.cross_device
+    said = capsys.readouterr().err
+    assert "█" in said
+    assert "enter 42" in said
 
 
 def test_a_qr_code_is_refused_where_the_phone_cannot_come_back(
@@ -263,6 +277,34 @@ def test_a_signature_that_failed_leaves_no_file(signing: FakeFinId, tmp_path: Pa
     assert sorted(path.name for path in tmp_path.glob("*.pdf")) == ["contract.pdf"]
 
 
+def certificate(iin: str, serial: int, state: "esign.CertificateState.ValueType") -> esign.Certificate:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.SERIAL_NUMBER, f"IIN{iin}")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), serial)
+    made = builder.not_valid_before(datetime(2026, 1, 1)).not_valid_after(datetime(2027, 1, 1))  # noqa: DTZ001
+    der = made.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    return esign.Certificate(name=f"certificates/{serial:x}", certificate_der=der, state=state)
+
+
+def test_the_newest_certificate_of_the_person_that_signs_is_found(signing: FakeFinId) -> None:
+    listed = [
+        certificate("910208300176", 0xA, esign.CERTIFICATE_STATE_ACTIVE),
+        certificate("930514400420", 0xB, esign.CERTIFICATE_STATE_SUSPENDED),
+        certificate("930514400420", 0xC, esign.CERTIFICATE_STATE_ACTIVE),
+        certificate("930514400420", 0xD, esign.CERTIFICATE_STATE_ACTIVE),
+    ]
+    signing.will("ListCertificates", esign.ListCertificatesResponse(certificates=listed))
+    assert run(["sign", "contract.pdf", *PERSON, "--open"]) == 0
+    assert signing.seen("CreateSignature")[0].request.certificate == "certificates/c"
+
+
+def test_without_a_certificate_nothing_is_begun(signing: FakeFinId, capsys: pytest.CaptureFixture[str]) -> None:
+    signing.will("ListCertificates", esign.ListCertificatesResponse())
+    assert run(["sign", "contract.pdf", *PERSON]) == 64
+    assert "--certificate" in capsys.readouterr().err
+    assert signing.seen("CreateSignature") == []
+
+
 def report(indication: int, sub: str = "") -> esign.VerifyDocumentResponse:
     return esign.VerifyDocumentResponse(
         indication=indication,  # type: ignore[arg-type]
@@ -340,7 +382,6 @@ WRONG_USE = {
     "http": ["--address", "http://localhost", "auth", "start", *PERSON],
     "no such profile": ["--profile", "nowhere", "auth", "start", *PERSON],
     "no secret": ["--client-secret-file", "nowhere", "auth", "start", *PERSON],
-    "no certificate": ["sign", "contract.pdf", *PERSON],
     "no folder": [*SIGN, "-o", "nowhere/signed.pdf"],
     "no setting": ["config", "set", "nonsense", "x"],
 }

@@ -1,7 +1,7 @@
 """`finid auth`: who a person is."""
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 from finid.auth.v1 import auth_pb2 as pb
@@ -44,14 +44,19 @@ def start(
     The link is printed at once: give it to the person, in their own browser. Where the redirect URI is on a loopback
     address, this command waits there; otherwise it asks for the address to which they came back.
     """
-    asked = {"iin": iin, "phone": phone, "redirect_uri": settings.redirect_uri}
+    asked: dict[str, Any] = {
+        "iin": iin,
+        "phone": phone,
+        "redirect_uri": settings.redirect_uri,
+        "scopes": scopes,
+        "language": language,
+        "cross_device": journey.shows_qr,
+    }
     if dry_run:
-        dry.show(settings, calls.start(**asked, scopes=scopes, language=language))
+        dry.show(settings, calls.start(**asked))
         return Exit.DONE
     with settings.client() as client:
-        result = journey.confirmed(
-            client, lambda: client.authentications.start(**asked, scopes=scopes, language=language)
-        )
+        result = journey.confirmed(client, lambda: client.authentications.start(**asked))
         is_success = result.verdict == pb.VERDICT_SUCCESS
         if evidence is not None and is_success:
             _keep(evidence, client.authentications.evidence(result.name), client.receipt_keys())

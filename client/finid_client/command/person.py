@@ -55,14 +55,17 @@ class Journey:
             )
             begun = begin()
             with _given_up_when_interrupted(client, begun.pending):
-                self._send(begun.capture_uri)
+                self._send(begun)
                 returned_to = self._listen(client, begun.pending, listener) if listener else self._paste(client, begun)
         return client.authentications.read_result(begun.pending, returned_to)
 
-    def _send(self, link: str) -> None:
-        terminal.show_link(link, qr=self.shows_qr)
+    def _send(self, begun: Begun[O]) -> None:
+        terminal.show_link(begun.capture_uri, qr=self.shows_qr)
+        operation = begun.operation
+        if isinstance(operation, auth.Authentication) and operation.match_number:
+            click.echo(f"  On the other device, enter {operation.match_number}\n", err=True)
         if self.opens_browser:
-            _open(link)
+            _open(begun.capture_uri)
 
     def _listen(self, client: Client, pending: Pending, listener: LoopbackReturn) -> str:
         until, ask_at = time.monotonic() + self.timeout_s, 0.0

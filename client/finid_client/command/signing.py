@@ -9,7 +9,7 @@ from finid.auth.v1 import auth_pb2 as pb
 from finid.esign.v1 import esign_pb2 as esign
 
 from finid_client import calls, words
-from finid_client.command import dry, options, terminal
+from finid_client.command import certificates, dry, options, terminal
 from finid_client.command.exits import Exit
 from finid_client.command.person import Journey
 from finid_client.command.profile import Settings
@@ -30,7 +30,11 @@ def _signed_path(path: Path, signature_format: words.Format) -> Path:
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True))
 @options.person
-@click.option("--certificate", envvar="FINID_CERTIFICATE", required=True, help="certificates/{serial} of this person.")
+@click.option(
+    "--certificate",
+    envvar="FINID_CERTIFICATE",
+    help="certificates/{serial} of this person; the newest that signs is looked for when it is left out.",
+)
 @click.option("--title", help="What the person sees, also in the SMS; the file's name by default.")
 @click.option(
     "--format",
@@ -49,7 +53,7 @@ def sign(
     iin: str,
     phone: str,
     language: words.Language | None,
-    certificate: str,
+    certificate: str | None,
     title: str | None,
     signature_format: words.Format | None,
     level: words.Level,
@@ -77,13 +81,15 @@ def sign(
         "language": language,
     }
     if dry_run:
-        dry.show(settings, calls.sign(certificate, [document], **asked))
+        dry.show(settings, calls.sign(certificate or "certificates/…", [document], **asked))
         return Exit.DONE
     kept: list[Begun[esign.Signature]] = []
     with settings.client() as client:
+        signer = certificate or certificates.newest_of(client, iin)
+        journey.progress.say(f"to be signed with {signer}")
 
         def begin() -> Begun[esign.Signature]:
-            kept.append(client.signatures.create(certificate, [document], **asked))
+            kept.append(client.signatures.create(signer, [document], **asked))
             return kept[0]
 
         result = journey.confirmed(client, begin)
