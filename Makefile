@@ -87,6 +87,7 @@ bench: setup ## Measure each claim against its peer and its limit, in one run ea
 	$(BIN)/python -m bench.time_stamps
 	$(BIN)/python -m bench.document_signatures
 	$(BIN)/python -m bench.get_authentication
+	$(BIN)/python -m bench.one_authentication
 	$(BIN)/python -m bench.liveness_frames
 	$(BIN)/python -m bench.facematch
 

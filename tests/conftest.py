@@ -10,6 +10,7 @@ import matplotlib.backends.backend_agg  # noqa: F401  before services.liveness.m
 import pytest
 
 from deploy.local.database import Database
+from tests.collector import Collector, running_collector
 from tests.mesh_process import RunningMesh, running_mesh
 from tests.postgres import Cluster, running_cluster
 from tests.softhsm import SoftHsm, softhsm_of_this_process
@@ -70,7 +71,14 @@ def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
 
 
 @pytest.fixture(scope="session")
-def mesh() -> Iterator[RunningMesh]:
+def collector() -> Iterator[Collector]:
+    """Where the mesh's spans go."""
+    with running_collector() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def mesh(collector: Collector) -> Iterator[RunningMesh]:
     """The whole mesh, started once for all tests that need it; a test that kills a part waits until it serves again."""
-    with running_mesh() as running:
+    with running_mesh(FINID_OTLP_ENDPOINT=collector.address) as running:
         yield running

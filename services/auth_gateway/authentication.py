@@ -1,6 +1,7 @@
 """An authentication: its states, what it remembers, and the errors its callers may see."""
 
 import datetime
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field, replace
@@ -37,6 +38,11 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.CANCELLED: frozenset(),
     State.EXPIRED: frozenset(),
 }
+
+
+# The same bytes are the same transaction, whose values cannot change, and each call of an authentication reads it:
+# an eighth of GetAuthentication's processor time (bench/README.md). It names nobody, and a refusal is not kept.
+_parsed = functools.lru_cache(maxsize=512)(transaction.parse)
 
 
 OPEN = frozenset({State.AWAITING_CONSENTS, State.AWAITING_LIVENESS, State.AWAITING_CODE})
@@ -181,7 +187,7 @@ class Authentication:
     is_pinned: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "transaction", transaction.parse(self.transaction_bytes))
+        object.__setattr__(self, "transaction", _parsed(self.transaction_bytes))
 
     @property
     def txn(self) -> bytes:

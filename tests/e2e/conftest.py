@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests: a bank and a person before the running mesh."""
+"""Fixtures of the end-to-end tests: a bank and a person before the running mesh, and what was said to it."""
 
 import asyncio
 import json
@@ -10,8 +10,21 @@ from deploy.demo.__main__ import surroundings
 from deploy.demo.request_log import RequestLog
 from deploy.demo.rest import Participant
 from deploy.local.state import READY_FILE
+from tests.e2e.heard import Heard, listening
 from tests.e2e.signer import Signer
 from tests.mesh_process import RunningMesh
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What looks at everything that the mesh has emitted comes after everything that makes it emit."""
+    items.sort(key=lambda item: item.path.name == "test_emitted.py")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heard() -> Iterator[Heard]:
+    """Every personal or secret value that goes over REST from now on, of all tests of this run."""
+    with listening() as kept:
+        yield kept
 
 
 @pytest.fixture(scope="module")
