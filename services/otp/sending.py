@@ -1,7 +1,8 @@
 """Handing recorded SMS to a provider: at once by the process that recorded them, else by whoever finds them left."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from mesh import telemetry
@@ -30,12 +31,14 @@ class Sending:
         sends: Sends,
         provider: SmsProvider,
         seal: Seal,
+        earlier_seals: Sequence[Seal] = (),
         now: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._sends = sends
         self._provider = provider
         self._seal = seal
+        self._seals = (seal, *earlier_seals)
         self._now = now
         self._sleep = sleep
 
@@ -91,13 +94,19 @@ class Sending:
                 return found
             found += 1
             try:
-                opened = self._seal.open(left.sealed, column=SEALED_COLUMN, row=left.challenge)
+                opened = self._open(left.sealed, left.challenge)
                 await self._hand_over(Sms.decode(opened, left.challenge, left.expires_at))
             except SealBrokenError:
                 telemetry.logger().error("sms cannot be opened, another key or a changed row")
                 await self._sends.answer(left.challenge, SendState.FAILED, "", "", self._now())
             except (PhoneUnreachableError, SmsUnavailableError) as error:
                 telemetry.logger().warning("sms left behind was not taken", reason=error.reason)
+
+    def _open(self, sealed: bytes, challenge: str) -> bytes:
+        for seal in self._seals[:-1]:
+            with suppress(SealBrokenError):
+                return seal.open(sealed, column=SEALED_COLUMN, row=challenge)
+        return self._seals[-1].open(sealed, column=SEALED_COLUMN, row=challenge)
 
     async def run(self) -> None:
         """Send what is left and close what has ended, until cancelled."""

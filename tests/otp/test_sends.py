@@ -20,11 +20,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from deploy.local import database as local
 from mesh import postgres
 from mesh.errors import DependencyUnavailableError, FinIdError
+from mesh.sealing import Seal
 from services.otp.challenge import Limits, NewChallenge
 from services.otp.delivery import DeliveryUnknownError, PhoneUnreachableError, SmsUnavailableError
 from services.otp.sending import LEASE, Sending
 from services.otp.sends import TRANSITIONS, LeftBehind, NewSend, SendState, Sms
 from services.otp.store import ChallengeStore, SendStore
+from tests.bundles import digest_of
 from tests.otp.sms import SEAL, Clock, FakeProvider
 from tests.otp.test_store import APPLICATION, new
 
@@ -409,6 +411,26 @@ async def test_what_was_sealed_for_another_row_is_not_sent(made: local.Database,
     assert await sending(room.sends, provider, clock).deliver_left_behind() == 2
     assert len(provider.sent) == 1
     assert row_of(made, victims.challenge)["state"] == SendState.FAILED
+
+
+async def test_what_was_sealed_under_the_key_before_is_sent(made: local.Database, room: Room) -> None:
+    clock, provider = Clock(), FakeProvider()
+    item = await room.record("sealed before")
+    clock.at += 6
+    rotated = Sending(
+        sends=room.sends, provider=provider, seal=Seal(digest_of("new key")), earlier_seals=[SEAL], now=clock.now
+    )
+    assert await rotated.deliver_left_behind() == 1
+    assert len(provider.sent) == 1
+    assert row_of(made, item.challenge)["state"] == SENT
+
+
+async def test_the_record_holds_neither_phone_nor_code_in_clear(made: local.Database, room: Room) -> None:
+    item = await room.record("in clear")
+    row = row_of(made, item.challenge)
+    for value in ("77010000001", "123456"):
+        assert value not in repr(row)
+        assert value.encode() not in row["sealed"]
 
 
 @pytest.mark.parametrize(

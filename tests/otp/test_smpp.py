@@ -33,7 +33,9 @@ class Centre:
 
     async def submitted(self) -> dict[str, Any]:
         assert self.process.stdout is not None
-        told: dict[str, Any] = json.loads(await asyncio.wait_for(self.process.stdout.readline(), 5))
+        while (line := await asyncio.wait_for(self.process.stdout.readline(), 5)) == b"bound\n":
+            continue
+        told: dict[str, Any] = json.loads(line)
         return told
 
     async def bound(self) -> None:
