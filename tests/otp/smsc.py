@@ -1,4 +1,4 @@
-"""An SMPP centre on loopback, as a process of its own: `python -m tests.otp.smsc PORT`. A line for each bind, JSON for each submit.
+"""An SMPP centre on loopback: `python -m tests.otp.smsc PORT`. A line for each bind, and JSON for each submit.
 
 What it does with a submit is chosen by the last digits of the number: …11 refuses it (throttled), …12 says that there
 is no such number, …13 never answers, …14 dies, …15 takes it and says that it was not delivered; any other it takes and
