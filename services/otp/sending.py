@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from mesh import telemetry
+from mesh import deadline, telemetry
 from mesh.errors import DependencyUnavailableError
 from mesh.sealing import Seal, SealBrokenError
 from services.otp.delivery import DeliveryUnknownError, PhoneUnreachableError, SmsProvider, SmsUnavailableError
@@ -15,6 +15,7 @@ from services.otp.sends import SEALED_COLUMN, Sends, SendState, Sms
 # while its taker still works on it. The taker stops waiting before.
 LEASE = timedelta(seconds=30)
 _ANSWER_WITHIN_S = 25.0
+_BEFORE_DEADLINE_S = 0.5
 # The recorder sends within milliseconds, or it is dead.
 _LEFT_AFTER = timedelta(seconds=5)
 # A code that comes later than this leaves no time to enter it.
@@ -64,7 +65,7 @@ class Sending:
     async def _hand_over(self, sms: Sms) -> None:
         valid_s = max(1, int((sms.expires_at - self._now()).total_seconds()))
         try:
-            async with asyncio.timeout(_ANSWER_WITHIN_S):
+            async with asyncio.timeout(_answer_within_s()):
                 accepted = await self._provider.send(sms.phone, sms.text, valid_s, sms.challenge)
         except (PhoneUnreachableError, SmsUnavailableError):
             await self._answered(sms, SendState.FAILED)
@@ -123,6 +124,14 @@ class Sending:
             except DependencyUnavailableError:
                 telemetry.logger().warning("sending later, a dependency is lost", dependency="database")
             await self._sleep(_LOOK_EVERY_S)
+
+
+def _answer_within_s() -> float:
+    """How long a provider may take: a caller learns of its code before it stops waiting, whatever became of the SMS."""
+    remaining_s = deadline.remaining_s()
+    if remaining_s is None:
+        return _ANSWER_WITHIN_S
+    return min(_ANSWER_WITHIN_S, max(0.0, remaining_s - _BEFORE_DEADLINE_S))
 
 
 def _cause(error: BaseException) -> str:
