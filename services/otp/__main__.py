@@ -91,7 +91,9 @@ async def serve(settings: OtpSettings) -> None:
     env = Env(settings.env)
     database = await Database.open(read_secret(settings.database_url_file), service="otp")
     key = read_key(settings.otp_hmac_key_file)
-    keyed_hash = KeyedHash(key, [read_key(file) for file in settings.otp_earlier_hmac_key_files])
+    earlier_keys = [read_key(file) for file in settings.otp_earlier_hmac_key_files]
+    keyed_hash = KeyedHash(key, earlier_keys)
+    seal, *earlier_seals = (Seal(derive(each, "otp-outbox")) for each in (key, *earlier_keys))
     sends = SendStore(database)
     providers = settings.providers
     reports = Reports(sends, _report_readers(providers), _now)
@@ -102,7 +104,7 @@ async def serve(settings: OtpSettings) -> None:
         providers.limits,
         time.monotonic,
     )
-    sending = Sending(sends=sends, provider=provider, seal=Seal(derive(key, "otp-outbox")), now=_now)
+    sending = Sending(sends=sends, provider=provider, seal=seal, earlier_seals=earlier_seals, now=_now)
     pumping = Pumping(PauseStore(database), settings.pumping, _now)
     codes = Codes(
         env=env,

@@ -30,8 +30,6 @@ class Routes:
     providers would be two SMS.
     """
 
-    name = "routes"
-
     def __init__(
         self,
         routes: Mapping[str, Sequence[SmsProvider]],
@@ -50,6 +48,7 @@ class Routes:
                     raise ValueError(f"two providers are called {provider.name}")
         if not all(routes.values()):
             raise ValueError("a route needs a provider")
+        self.name = next(iter(gates)) if len(gates) == 1 else "routes"
         self._gates = tuple(gates.values())
         self._routes = {
             prefix: tuple(gates[provider.name] for provider in routes[prefix])

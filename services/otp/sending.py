@@ -1,10 +1,11 @@
 """Handing recorded SMS to a provider: at once by the process that recorded them, else by whoever finds them left."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
-from mesh import telemetry
+from mesh import deadline, telemetry
 from mesh.errors import DependencyUnavailableError
 from mesh.sealing import Seal, SealBrokenError
 from services.otp.delivery import DeliveryUnknownError, PhoneUnreachableError, SmsProvider, SmsUnavailableError
@@ -14,6 +15,7 @@ from services.otp.sends import SEALED_COLUMN, Sends, SendState, Sms
 # while its taker still works on it. The taker stops waiting before.
 LEASE = timedelta(seconds=30)
 _ANSWER_WITHIN_S = 25.0
+_BEFORE_DEADLINE_S = 0.5
 # The recorder sends within milliseconds, or it is dead.
 _LEFT_AFTER = timedelta(seconds=5)
 # A code that comes later than this leaves no time to enter it.
@@ -30,12 +32,14 @@ class Sending:
         sends: Sends,
         provider: SmsProvider,
         seal: Seal,
+        earlier_seals: Sequence[Seal] = (),
         now: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._sends = sends
         self._provider = provider
         self._seal = seal
+        self._seals = (seal, *earlier_seals)
         self._now = now
         self._sleep = sleep
 
@@ -61,7 +65,7 @@ class Sending:
     async def _hand_over(self, sms: Sms) -> None:
         valid_s = max(1, int((sms.expires_at - self._now()).total_seconds()))
         try:
-            async with asyncio.timeout(_ANSWER_WITHIN_S):
+            async with asyncio.timeout(_answer_within_s()):
                 accepted = await self._provider.send(sms.phone, sms.text, valid_s, sms.challenge)
         except (PhoneUnreachableError, SmsUnavailableError):
             await self._answered(sms, SendState.FAILED)
@@ -91,13 +95,19 @@ class Sending:
                 return found
             found += 1
             try:
-                opened = self._seal.open(left.sealed, column=SEALED_COLUMN, row=left.challenge)
+                opened = self._open(left.sealed, left.challenge)
                 await self._hand_over(Sms.decode(opened, left.challenge, left.expires_at))
             except SealBrokenError:
                 telemetry.logger().error("sms cannot be opened, another key or a changed row")
                 await self._sends.answer(left.challenge, SendState.FAILED, "", "", self._now())
             except (PhoneUnreachableError, SmsUnavailableError) as error:
                 telemetry.logger().warning("sms left behind was not taken", reason=error.reason)
+
+    def _open(self, sealed: bytes, challenge: str) -> bytes:
+        for seal in self._seals[:-1]:
+            with suppress(SealBrokenError):
+                return seal.open(sealed, column=SEALED_COLUMN, row=challenge)
+        return self._seals[-1].open(sealed, column=SEALED_COLUMN, row=challenge)
 
     async def run(self) -> None:
         """Send what is left and close what has ended, until cancelled."""
@@ -114,6 +124,14 @@ class Sending:
             except DependencyUnavailableError:
                 telemetry.logger().warning("sending later, a dependency is lost", dependency="database")
             await self._sleep(_LOOK_EVERY_S)
+
+
+def _answer_within_s() -> float:
+    """How long a provider may take: a caller learns of its code before it stops waiting, whatever became of the SMS."""
+    remaining_s = deadline.remaining_s()
+    if remaining_s is None:
+        return _ANSWER_WITHIN_S
+    return min(_ANSWER_WITHIN_S, max(0.0, remaining_s - _BEFORE_DEADLINE_S))
 
 
 def _cause(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""An SMPP centre on loopback, as a process of its own: `python -m tests.otp.smsc PORT`. One JSON line for each submit.
+"""An SMPP centre on loopback: `python -m tests.otp.smsc PORT`. A line for each bind, and JSON for each submit.
 
 What it does with a submit is chosen by the last digits of the number: …11 refuses it (throttled), …12 says that there
 is no such number, …13 never answers, …14 dies, …15 takes it and says that it was not delivered; any other it takes and
@@ -29,6 +29,7 @@ async def serve(port: int) -> None:
         event = await server.next()
         if isinstance(event, smpp34.Esme):
             sessions[event.session_id] = event
+            print("bound", flush=True)
         if not isinstance(event, smpp34.SubmitSmEvent):
             continue
         print(json.dumps(told(event)), flush=True)

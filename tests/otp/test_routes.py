@@ -146,6 +146,12 @@ async def test_an_attempt_that_is_given_up_says_nothing_of_the_provider() -> Non
     assert net.routes.circuits()["first"] is Circuit.CLOSED
 
 
+def test_one_provider_is_called_by_its_name() -> None:
+    one = FakeProvider("one")
+    assert Routes({"+7": [one], "+77": [one]}, LIMITS, Seconds().now).name == "one"
+    assert Net().routes.name == "routes"
+
+
 def test_routes_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="needs a provider"):
         Routes({"+7": []}, LIMITS, Seconds().now)

@@ -18,13 +18,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from deploy.local import database as local
-from mesh import postgres
+from mesh import deadline, postgres
 from mesh.errors import DependencyUnavailableError, FinIdError
+from mesh.sealing import Seal
 from services.otp.challenge import Limits, NewChallenge
-from services.otp.delivery import DeliveryUnknownError, PhoneUnreachableError, SmsUnavailableError
+from services.otp.delivery import Accepted, DeliveryUnknownError, PhoneUnreachableError, SmsUnavailableError
 from services.otp.sending import LEASE, Sending
 from services.otp.sends import TRANSITIONS, LeftBehind, NewSend, SendState, Sms
 from services.otp.store import ChallengeStore, SendStore
+from tests.bundles import digest_of
 from tests.otp.sms import SEAL, Clock, FakeProvider
 from tests.otp.test_store import APPLICATION, new
 
@@ -411,6 +413,26 @@ async def test_what_was_sealed_for_another_row_is_not_sent(made: local.Database,
     assert row_of(made, victims.challenge)["state"] == SendState.FAILED
 
 
+async def test_what_was_sealed_under_the_key_before_is_sent(made: local.Database, room: Room) -> None:
+    clock, provider = Clock(), FakeProvider()
+    item = await room.record("sealed before")
+    clock.at += 6
+    rotated = Sending(
+        sends=room.sends, provider=provider, seal=Seal(digest_of("new key")), earlier_seals=[SEAL], now=clock.now
+    )
+    assert await rotated.deliver_left_behind() == 1
+    assert len(provider.sent) == 1
+    assert row_of(made, item.challenge)["state"] == SENT
+
+
+async def test_the_record_holds_neither_phone_nor_code_in_clear(made: local.Database, room: Room) -> None:
+    item = await room.record("in clear")
+    row = row_of(made, item.challenge)
+    for value in ("77010000001", "123456"):
+        assert value not in repr(row)
+        assert value.encode() not in row["sealed"]
+
+
 @pytest.mark.parametrize(
     ("error", "state"),
     [
@@ -437,6 +459,28 @@ async def test_an_answer_after_the_lease_is_still_noted(made: local.Database, ro
     assert await room.sends.close_ended(HELD, NOW) == (1, 0)
     assert await room.sends.answer(item.challenge, SENT, PROVIDER, REFERENCE, HELD)
     assert row_of(made, item.challenge)["state"] == SENT
+
+
+async def test_a_caller_is_answered_before_it_stops_waiting_and_its_code_is_good(
+    made: local.Database, room: Room
+) -> None:
+    class Hangs(FakeProvider):
+        async def send(self, phone: str, text: str, valid_s: int, name: str = "") -> Accepted:
+            await asyncio.sleep(60)
+            raise AssertionError("nobody waits so long")
+
+    item = await room.record("hangs")
+    started = asyncio.get_running_loop().time()
+
+    async def call() -> None:
+        deadline.set_remaining_s(0.8)
+        await sending(room.sends, Hangs(), Clock()).deliver(
+            Sms(item.challenge, "+77010000001", "Код: 123456", item.expires_at)
+        )
+
+    await asyncio.create_task(call())
+    assert asyncio.get_running_loop().time() - started < 0.8
+    assert row_of(made, item.challenge)["state"] == UNKNOWN
 
 
 @dataclass

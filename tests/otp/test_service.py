@@ -1,5 +1,6 @@
 """The otp service as it is deployed: its own process, mTLS, PostgreSQL, the outbox, health."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import psycopg
 import pytest
 from finid.auth.v1 import auth_pb2
 from finid.otp.v1 import otp_pb2 as pb
@@ -19,8 +21,9 @@ from mesh.status import PeerError
 from mesh.transaction import Env, Purpose
 from tests.bundles import PHONE, World, digest_of
 from tests.deployed import NOT_SERVING, SERVING, Deployed, deployed, lost
-from tests.mtls import Authority
+from tests.mtls import Authority, free_port
 from tests.otp.sms import code_in
+from tests.otp.test_smpp import started
 
 pytestmark = pytest.mark.postgres
 
@@ -39,15 +42,26 @@ class Running:
 
 @pytest.fixture
 async def running(database: Callable[..., Database], tmp_path: Path) -> AsyncIterator[Running]:
+    environment = environment_in(tmp_path, database("otp"))
+    async with deployed("otp", Authority(tmp_path / "tls"), environment) as otp:
+        made = Running(otp, tmp_path / "outbox")
+        yield made
+    assert "development outbox" in otp.log
+    assert PHONE not in otp.log
+    assert not any(code in otp.log for code in made.codes())
+
+
+def environment_in(tmp_path: Path, database: Database) -> dict[str, str]:
+    """Write what the service needs into a folder; return its settings."""
     (tmp_path / "tls").mkdir()
     outbox = tmp_path / "outbox"
     outbox.mkdir(mode=0o700)
     WORLD.write_files(tmp_path)
-    secrets = {"hmac.key": base64url.encode(digest_of("otp key")), "database.url": database("otp").url("otp")}
+    secrets = {"hmac.key": base64url.encode(digest_of("otp key")), "database.url": database.url("otp")}
     for name, content in secrets.items():
         (tmp_path / name).write_text(content)
         (tmp_path / name).chmod(0o400)
-    environment = {
+    return {
         "FINID_DATABASE_URL_FILE": str(tmp_path / "database.url"),
         "FINID_RECEIPT_KEY_FILE": str(tmp_path / "otp.key"),
         "FINID_OTP_HMAC_KEY_FILE": str(tmp_path / "hmac.key"),
@@ -55,12 +69,6 @@ async def running(database: Callable[..., Database], tmp_path: Path) -> AsyncIte
         "FINID_OTP_OUTBOX_DIR": str(outbox),
         "FINID_OTP_RESEND_AFTER_S": "0",
     }
-    async with deployed("otp", Authority(tmp_path / "tls"), environment) as otp:
-        made = Running(otp, outbox)
-        yield made
-    assert "development outbox" in otp.log
-    assert PHONE not in otp.log
-    assert not any(code in otp.log for code in made.codes())
 
 
 async def test_sends_confirms_and_notices_the_loss_of_its_database(
@@ -116,3 +124,74 @@ async def test_sends_confirms_and_notices_the_loss_of_its_database(
         assert len(running.codes()) == 2
     await running.otp.becomes(SERVING, 5.0)
     assert (await stub.SendCode(ask, timeout=5)).challenge
+
+
+PROVIDERS = """
+[[provider]]
+name = "centre"
+kind = "smpp"
+host = "127.0.0.1"
+port = {port}
+tls = false
+system_id = "finid"
+password_file = "{secret}"
+source = "FinID"
+timeout_s = 2
+
+[[provider]]
+name = "outbox"
+kind = "outbox"
+folder = "{outbox}"
+
+[[route]]
+prefix = "+77"
+providers = ["centre", "outbox"]
+"""
+
+
+async def test_goes_to_the_next_provider_when_the_first_is_lost_and_learns_what_became_of_an_sms(
+    database: Callable[..., Database], tmp_path: Path
+) -> None:
+    environment = environment_in(tmp_path, database("otp"))
+    port, outbox = free_port(), tmp_path / "outbox"
+    (tmp_path / "password").write_text("secret")
+    (tmp_path / "password").chmod(0o400)
+    file = tmp_path / "providers.toml"
+    file.write_text(PROVIDERS.format(port=port, outbox=outbox, secret=tmp_path / "password"))
+    environment |= {"FINID_OTP_PROVIDER": "file", "FINID_OTP_PROVIDERS_FILE": str(file)}
+    centre = await started(port)
+    async with deployed("otp", Authority(tmp_path / "tls"), environment) as otp:
+        stub = rpc.OtpServiceStub(otp.channel("auth_gateway"))
+        bundle = WORLD.bundle(Purpose.IDENTIFY, now=int(time.time()))
+        ask = pb.SendCodeRequest(
+            transaction=bundle.transaction_bytes, phone=bundle.openings.phone, phone_salt=bundle.openings.phone_salt
+        )
+        assert centre.stdout is not None
+        assert await asyncio.wait_for(centre.stdout.readline(), 5) == b"bound\n"
+        first = await stub.SendCode(ask, timeout=5)
+        assert await state_of(database("otp"), first.challenge) == ("DELIVERED", "centre")
+        centre.kill()
+        await centre.wait()
+        second = await stub.SendCode(ask, timeout=5)
+        assert await state_of(database("otp"), second.challenge) == ("SENT", "outbox")
+        assert len(list(outbox.glob("*.json"))) == 1
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.ReportDelivery(
+                pb.ReportDeliveryRequest(provider="twilio", challenge=second.challenge, signature="x", body=b"x=y"),
+                timeout=5,
+            )
+        assert PeerError("otp", refused.value).reason == "SMS_REPORT_REFUSED"
+    assert PHONE not in otp.log
+
+
+async def state_of(database: Database, challenge: str) -> tuple[str, str]:
+    """State and provider of an SMS, once it is past what a provider answers at once."""
+    async with asyncio.timeout(5):
+        while True:
+            with psycopg.connect(database.owner_url) as owner:
+                row = owner.execute(
+                    "SELECT state, provider FROM otp.sends WHERE challenge = %s", [challenge]
+                ).fetchone()
+            if row is not None and (row[1] != "centre" or row[0] != "SENT"):
+                return row[0], row[1]
+            await asyncio.sleep(0.05)

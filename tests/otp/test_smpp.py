@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import smpp34
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.otp.delivery import DeliveryUnknownError, PhoneUnreachableError, SmsUnavailableError
 from services.otp.segments import segments_of
@@ -33,7 +35,9 @@ class Centre:
 
     async def submitted(self) -> dict[str, Any]:
         assert self.process.stdout is not None
-        told: dict[str, Any] = json.loads(await asyncio.wait_for(self.process.stdout.readline(), 5))
+        while (line := await asyncio.wait_for(self.process.stdout.readline(), 5)) == b"bound\n":
+            continue
+        told: dict[str, Any] = json.loads(line)
         return told
 
     async def bound(self) -> None:
@@ -205,6 +209,18 @@ class Event:
 )
 def test_receipts(event: Event, read: tuple[str, SendState] | None) -> None:
     assert _receipt_of(event) == read  # type: ignore[arg-type]
+
+
+@given(
+    st.binary(max_size=255),
+    st.integers(0, 255),
+    st.lists(st.tuples(st.sampled_from([0x1E, 0x427, 0x424]), st.binary(max_size=70)), max_size=4),
+)
+def test_nothing_that_a_centre_sends_upsets_the_reader(
+    text: bytes, esm_class: int, parameters: list[tuple[int, bytes]]
+) -> None:
+    read = _receipt_of(Event(text, esm_class, tuple(smpp34.Tlv(*each) for each in parameters)))  # type: ignore[arg-type]
+    assert read is None or (read[0] and read[1] in {SendState.DELIVERED, SendState.UNDELIVERED})
 
 
 @pytest.mark.parametrize(
