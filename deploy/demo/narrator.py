@@ -27,6 +27,7 @@ class Narrator:
             "prompt": _prompt,
             "attempt": _attempt,
             "sms": lambda sms: f"  sms       to {sms[0]}: {' '.join(sms[1].split())}",
+            "notice": lambda text: f"  told      afterwards: {text}",
             "verdict": _verdict,
             "certificate": lambda shown: f"  issued    {shown[0]}, valid until {_day(shown[1])}",
             "validated": _validated,

@@ -38,6 +38,13 @@ class Phone:
         """Wait for the next SMS with a code; return its code and its text. Raises TimeoutError."""
         while True:
             text = await self.next_sms()
-            # What was signed is told afterwards, with no code in it.
+            # What was signed before is told with no code in it.
             if found := _CODE.findall(text):
                 return found[-1], text
+
+    async def next_notice(self) -> str:
+        """Wait for the next SMS without a code; return its text. Raises TimeoutError."""
+        while True:
+            text = await self.next_sms()
+            if not _CODE.search(text):
+                return text

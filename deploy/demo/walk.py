@@ -171,7 +171,9 @@ async def _sign(run: _Run, certificate: dict[str, Any]) -> dict[str, Any]:
     ]
     body = _create(run, pkce, state, run.given.live) | {"certificate": certificate["name"], "documents": documents}
     order = await run.bank.call("POST", "/v1/signatures", body)
+    phone = Phone(run.given.live.phone, run.given.outbox)
     result = await _confirmed(run, order, pkce, state)
+    run.say("notice", await phone.next_notice())
     evidence = await run.bank.call("GET", f"/v1/{result['name']}/evidence")
     write_evidence(run.out / "signing", evidence)
     done = await run.bank.call("GET", f"/v1/{order['name']}")

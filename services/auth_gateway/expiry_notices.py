@@ -24,7 +24,7 @@ _PAGE = 500
 # A million certificates in one sweep; the list begins with what ends first.
 _MAX_PAGES = 2000
 _AFTER_A_FAILURE = datetime.timedelta(minutes=1)
-_LOOK_EVERY_S = 30.0
+_LOOK_EVERY_S = 10.0
 # How long it is kept what was told of, or not.
 _KEPT_FOR = datetime.timedelta(days=90)
 

@@ -1,4 +1,4 @@
-"""For expiry notices: which certificates in force end soon. Nobody is named here, and nobody is told yet."""
+"""For expiry notices: which certificates in force end soon. Nobody is named here; auth_gateway knows whom to tell."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -125,6 +125,7 @@ async def serve(settings: OtpSettings) -> None:
         keyed_hash=keyed_hash,
         allowed_prefixes=settings.otp_allowed_prefixes,
         now=_now,
+        max_signed_per_phone_day=settings.limits.max_per_phone_day,
     )
     file = otp_pb2.DESCRIPTOR
     service = file.services_by_name["OtpService"]

@@ -44,7 +44,7 @@ class Kind(StrEnum):
 
 MAX_PER_PHONE_DAY = {Kind.WARNING: 10, Kind.SIGNED: 20, Kind.EXPIRY: 3}
 """Apart from each other and from codes, so that no number of one keeps another from being sent. A signature takes a
-code, of which a phone gets 20 a day unless settings say otherwise."""
+code, so that its limit is that of codes, whatever settings say of that."""
 
 
 class NoNoticeError(FinIdError):
@@ -114,6 +114,7 @@ class Notices:
         keyed_hash: KeyedHash,
         allowed_prefixes: tuple[str, ...],
         now: Callable[[], datetime],
+        max_signed_per_phone_day: int = MAX_PER_PHONE_DAY[Kind.SIGNED],
     ) -> None:
         self._env = env
         self._record = record
@@ -121,6 +122,7 @@ class Notices:
         self._keyed_hash = keyed_hash
         self._allowed_prefixes = allowed_prefixes
         self._now = now
+        self._max_per_phone_day = MAX_PER_PHONE_DAY | {Kind.SIGNED: max_signed_per_phone_day}
 
     async def send(self, transaction_bytes: bytes, phone: str, language: Language, phone_salt: bytes = b"") -> None:
         """Tell `phone` what the transaction does; a repeat tells nothing again, unless the provider took nothing.
@@ -164,7 +166,7 @@ class Notices:
             sent_at=self._now(),
         )
         # Recorded before it is sent, so that no phone is told twice, whatever dies in between.
-        if await self._record.record(new, MAX_PER_PHONE_DAY[kind]):
+        if await self._record.record(new, self._max_per_phone_day[kind]):
             await self._deliver(new, phone, text)
 
     async def _deliver(self, new: NewNotice, phone: str, text: str) -> None:

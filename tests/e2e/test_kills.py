@@ -74,7 +74,12 @@ def test_no_signature_left_without_its_intent_and_no_intent_was_signed_twice(mes
             "SELECT count(*) FROM (SELECT unnest(signatures) FROM signer.signatures"
             " GROUP BY 1 HAVING count(*) > 1) AS repeated"
         ).fetchone()
+        noted = database.execute("SELECT count(*) FROM auth_gateway.notice WHERE kind = 'SIGNED'").fetchone()
     assert successes is not None
     assert successes[0] >= len(ROOMS) + 2
     assert released == successes
     assert twice == (0,)
+    # Each signature is noted with its success, and told of once at most, whoever was killed.
+    assert noted == successes
+    told = [path for path in mesh.outbox.glob("*.json") if "ҚОЛ ҚОЙЫЛДЫ" in path.read_text(encoding="utf-8")]
+    assert len(told) <= successes[0]

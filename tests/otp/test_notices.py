@@ -301,3 +301,27 @@ async def test_no_number_of_other_notices_keeps_a_warning_from_being_sent(store:
         assert await store.record(new(f"first {kind}", phone, kind=kind), 1)
         with pytest.raises(NoticeLimitError):
             await store.record(new(f"second {kind}", phone, kind=kind), 1)
+
+
+async def test_a_phone_is_told_of_as_many_signatures_a_day_as_it_may_get_codes() -> None:
+    class Limits(FakeRecord):
+        async def record(self, new: NewNotice, max_per_phone_day: int) -> bool:
+            limits[new.kind] = max_per_phone_day
+            return False
+
+    limits = dict[Kind, int]()
+    service = Service(record=Limits())
+    notices = Notices(
+        env=Env.SANDBOX,
+        record=service.record,
+        provider=service.provider,
+        keyed_hash=KEYED_HASH,
+        allowed_prefixes=("+77",),
+        now=service.clock.now,
+        max_signed_per_phone_day=77,
+    )
+    sent = signed()
+    await notices.send(sent.transaction_bytes, PHONE, Language.EN, sent.openings.phone_salt)
+    await notices.send(bundle(Purpose.REISSUE).transaction_bytes, OLD_PHONE, Language.EN)
+    await notices.send_expiry(ENDING, PHONE, Language.EN)
+    assert limits == {**MAX_PER_PHONE_DAY, Kind.SIGNED: 77}
