@@ -63,6 +63,7 @@ class Receiver:
     url: str = ""
     says: list[str] = field(default_factory=lambda: [OK])
     received: list[Received] = field(default_factory=list)
+    before_it_answers: Callable[[], None] = lambda: None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -70,6 +71,7 @@ class Receiver:
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
             body = await reader.readexactly(int(headers["content-length"]))
             self.received.append(Received(head[0].split(" ")[1], headers, body))
+            self.before_it_answers()
             answer = self.says.pop(0) if len(self.says) > 1 else self.says[0]
             if answer == HANGS:
                 await asyncio.sleep(30)
@@ -81,11 +83,11 @@ class Receiver:
             writer.close()
 
     @asynccontextmanager
-    async def serving(self, authority: Authority) -> AsyncIterator[None]:
+    async def serving(self, certificate: Path, key: Path, host: str = HOST) -> AsyncIterator[None]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*authority.issue("receiver"))
+        context.load_cert_chain(certificate, key)
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context)
-        self.url = f"https://{HOST}:{server.sockets[0].getsockname()[1]}/finid/events?from=finid"
+        self.url = f"https://{host}:{server.sockets[0].getsockname()[1]}/finid/events?from=finid"
         try:
             yield
         finally:
@@ -105,7 +107,7 @@ def authority(tmp_path: Path) -> Authority:
 @pytest.fixture
 async def receiver(authority: Authority) -> AsyncIterator[Receiver]:
     made = Receiver()
-    async with made.serving(authority):
+    async with made.serving(*authority.issue("receiver")):
         yield made
 
 
