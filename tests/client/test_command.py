@@ -23,6 +23,8 @@ from finid_client import loopback
 from finid_client.command import profile
 from finid_client.command.root import run
 from finid_client.loopback import LoopbackReturn
+from mesh.transaction import Purpose
+from tests.client import test_proofs
 from tests.client.fake import CERTIFICATE, CLIENT_ID, DOCUMENT, NAME, ORDER, SECRET, SIGNATURE, FakeFinId, Refuse, body
 from tests.postgres import free_port
 
@@ -94,6 +96,26 @@ def test_a_person_is_authenticated(configured: FakeFinId, capsys: pytest.Capture
 def test_the_result_is_json_when_asked_for(configured: FakeFinId, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--quiet", "auth", "start", *PERSON, "--open", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["person"]["familyName"] == "Серікова"
+
+
+def test_the_proofs_are_verified_and_kept(configured: FakeFinId, tmp_path: Path) -> None:
+    evidence = test_proofs.evidence_of(test_proofs.WORLD.bundle(Purpose.IDENTIFY))
+    jws = test_proofs.signed_result({"sub": evidence.name})
+    result = auth.AuthenticationResult(
+        name=evidence.name, verdict=auth.VERDICT_SUCCESS, person=test_proofs.PERSON, result_jws=jws
+    )
+    configured.will("ReadResult", result)
+    configured.will("GetEvidence", evidence)
+    configured.will("GetReceiptKeys", body(test_proofs.jwks().encode()))
+    asked = ["auth", "start", *PERSON, "--open", "--evidence", "proofs"]
+    assert run(asked) == 64  # whose result it must be is not said
+    asked = ["--application", test_proofs.APPLICATION, *asked]
+    assert run(asked) == 0
+    assert (tmp_path / "proofs" / "result.jws").read_text() == jws
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "proofs").iterdir()} == {0o600}
+    for broken in ("", test_proofs.signed_result(), test_proofs.signed_result({"sub": evidence.name, "aud": "x"})):
+        result.result_jws = broken
+        assert run(asked) == 4
 
 
 def test_another_person_is_the_answer_no(configured: FakeFinId, capsys: pytest.CaptureFixture[str]) -> None:

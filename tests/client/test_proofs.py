@@ -49,7 +49,7 @@ def jwk(key: Ed25519PrivateKey, **members: Any) -> dict[str, Any]:
     return own | {"use": "sig", "alg": "EdDSA"} | members
 
 
-def key_set(*others: dict[str, Any], **validity: int) -> KeySet:
+def jwks(*others: dict[str, Any], **validity: int) -> str:
     """The JWK Set as the gateway publishes it (services/auth_gateway/servicer/pki.py)."""
     receipts = [
         jwk(WORLD.keys[issuer], finid_factor=factor.value, finid_issuer=issuer, finid_env=WORLD.env.value)
@@ -58,7 +58,11 @@ def key_set(*others: dict[str, Any], **validity: int) -> KeySet:
         for factor, issuer in ISSUER_OF.items()
     ]
     gateway = [jwk(STATEMENT_KEY, finid_use="statement"), jwk(WEBHOOK_KEY, finid_use="webhook")]
-    return KeySet.parse(json.dumps({"keys": [*receipts, *gateway, *others]}))
+    return json.dumps({"keys": [*receipts, *gateway, *others]})
+
+
+def key_set(*others: dict[str, Any], **validity: int) -> KeySet:
+    return KeySet.parse(jwks(*others, **validity))
 
 
 def evidence_of(sent: SentBundle) -> auth.Evidence:

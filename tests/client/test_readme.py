@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+import finid_client
 from deploy.local.state import CHECKOUT
 from finid_client.command.exits import Exit
 from finid_client.command.profile import NAMES
 from finid_client.command.root import root
 
+CLIENT = Path(finid_client.__file__).parent
 PAGE = (CHECKOUT / "client" / "README.md").read_text(encoding="utf-8")
 
 
@@ -22,6 +24,15 @@ def rows(head: str) -> list[list[str]]:
 
 def test_exit_codes() -> None:
     assert [int(row[0]) for row in rows("exit code")] == [int(code) for code in Exit]
+
+
+def test_reasons() -> None:
+    """Every reason that the package itself gives stands in the table, and no other."""
+    sources = "".join(path.read_text(encoding="utf-8") for path in CLIENT.glob("*.py"))
+    given = set(re.findall(r'ProofRefusedError\(\s*"([A-Z_]+)"', sources))
+    given |= set(re.findall(r'^ +"([A-Z]+_[A-Z_]+)",$', (CLIENT / "statements.py").read_text(), re.MULTILINE))
+    given |= set(re.findall(r'\(result\.[^"]*"([A-Z_]+)"', (CLIENT / "statements.py").read_text()))
+    assert {row[0] for row in rows("reason")} == given
 
 
 def test_settings() -> None:

@@ -13,6 +13,7 @@ from finid_client.command.person import Journey
 from finid_client.command.profile import Settings
 from finid_client.evidence import verify_evidence
 from finid_client.keys import KeySet
+from finid_client.statements import verify_result
 from mesh.transaction import Env, Purpose
 
 
@@ -44,6 +45,8 @@ def start(
     The link is printed at once: give it to the person, in their own browser. Where the redirect URI is on a loopback
     address, this command waits there; otherwise it asks for the address to which they came back.
     """
+    if evidence is not None:
+        settings.require("application")
     asked: dict[str, Any] = {
         "iin": iin,
         "phone": phone,
@@ -59,7 +62,8 @@ def start(
         result = journey.confirmed(client, lambda: client.authentications.start(**asked))
         is_success = result.verdict == pb.VERDICT_SUCCESS
         if evidence is not None and is_success:
-            _keep(evidence, client.authentications.evidence(result.name), client.receipt_keys())
+            found = client.authentications.evidence(result.name)
+            _keep(evidence, result, found, client.receipt_keys(), settings.application)
     if as_json:
         click.echo(terminal.as_json(result))
     else:
@@ -67,14 +71,23 @@ def start(
     return Exit.DONE if is_success else Exit.NO
 
 
-def _keep(folder: Path, found: pb.Evidence, jwks: bytes) -> None:
-    """Verify the evidence with the keys of now, and write both."""
+def _keep(folder: Path, result: pb.AuthenticationResult, found: pb.Evidence, jwks: bytes, application: str) -> None:
+    """Verify evidence and signed result with the keys of now, and write them and the keys."""
     keys = KeySet.parse(jwks)
     env = next((pin.env for pin in keys.receipt_pins), Env.PRODUCTION)
-    verify_evidence(found, keys.pins(env), purpose=Purpose.IDENTIFY)
+    proven = verify_evidence(found, keys.pins(env), purpose=Purpose.IDENTIFY)
+    signed = verify_result(
+        result.result_jws, keys, env=env, application=application, authentication=proven.transaction.authentication
+    )
+    signed.require_person(result.person)
+    files = {
+        "evidence.json": terminal.as_json(found).encode(),
+        "result.jws": result.result_jws.encode(),
+        "jwks.json": jwks,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     # The evidence names the person.
-    for name, content in (("evidence.json", terminal.as_json(found).encode()), ("jwks.json", jwks)):
+    for name, content in files.items():
         path = folder / name
         path.touch(mode=0o600)
         path.write_bytes(content)
