@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from services.otp.challenge import Limits
+from services.otp.pumping import PumpingLimits
 from services.otp.settings import OtpSettings
 from tests.mtls import Authority
 
@@ -49,7 +51,9 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_outbox_and_twilio_load(good: pytest.MonkeyPatch) -> None:
-    assert OtpSettings.load().limits.max_checks == 5
+    loaded = OtpSettings.load()
+    assert loaded.limits == Limits()
+    assert loaded.pumping == PumpingLimits()
     for name, value in TWILIO.items():
         good.setenv(name, value)
     assert OtpSettings.load().twilio_base_url == "https://api.twilio.com"
@@ -131,6 +135,9 @@ def test_earlier_keys_are_read(good: pytest.MonkeyPatch, tmp_path: Path) -> None
     [
         ("FINID_TWILIO_STATUS_URL", "http://api.example.kz/v1/sms/twilio/status"),
         ("FINID_OTP_MAX_SEGMENTS", "0"),
+        ("FINID_OTP_PUMPING_WINDOW_S", "60"),
+        ("FINID_OTP_PUMPING_MIN_ENTERED_PERCENT", "101"),
+        ("FINID_OTP_PER_ADDRESS_HOUR", "0"),
         ("FINID_OTP_OUTBOX_DIR", None),
         ("FINID_OTP_PROVIDER", "pigeon"),
         ("FINID_OTP_TTL_S", "601"),
