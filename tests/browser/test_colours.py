@@ -75,6 +75,8 @@ def test_the_page_shows_the_attempts_own_colours_and_bright_light_passes_with_it
             back = await visit.sent_back(given.redirect_uri, (await phone.next_code())[0])
             assert (await bank.result(name, back))["verdict"] == "VERDICT_SUCCESS"
             assert (await bank.receipt(name, "LIVENESS"))["flash"] == "TOO_BRIGHT"
+            # 3. "A person gets through in under a minute."
+            assert visit.took_s < 60
 
     chromium.run(act())
 

@@ -75,4 +75,4 @@ async def open_pdf(visit: Visit) -> None:
     page = visit.page.locator("section.sheet")
     await page.get_by_text("Agreement No. 2026/11 on opening a current account").wait_for()
     assert await page.count() == 1
-    assert await page.locator("canvas").evaluate("canvas => canvas.width") > 1
+    await visit.page.wait_for_function("document.querySelector('section.sheet canvas').width > 1")

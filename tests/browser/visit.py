@@ -41,6 +41,8 @@ class Visit:
     trouble: list[str] = field(default_factory=list)
     """What scripts threw and what the browser blocked."""
     opened_at_s: float = 0.0
+    took_s: float = 0.0
+    """From the link to the way back; nobody reads and nobody waits for an SMS."""
 
     def hear(self, said: ConsoleMessage) -> None:
         # That a call was refused is a resource that failed to load; what the page makes of it is looked at by tests.
@@ -123,10 +125,10 @@ class Visit:
         async with self.page.expect_request(lambda sent: sent.url.startswith(redirect_uri), timeout=_SCREEN_MS) as back:
             await self.enter_code(code)
         url = (await back.value).url
-        took_s = time.monotonic() - self.opened_at_s
+        self.took_s = time.monotonic() - self.opened_at_s
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         with (SCREENSHOTS / "journeys.txt").open("a", encoding="utf-8") as log:
-            log.write(f"{self.name}: {took_s:.1f} s from the link to the way back\n")
+            log.write(f"{self.name}: {self.took_s:.1f} s from the link to the way back\n")
         return url
 
 
