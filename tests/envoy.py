@@ -20,6 +20,7 @@ import grpc
 import httpx
 from finid.auth.v1 import auth_pb2 as auth
 from finid.capture.v1 import capture_pb2 as capture
+from finid.esign.v1 import esign_pb2 as esign
 from finid.pki.v1 import pki_pb2 as pki
 from finid.sms.v1 import sms_pb2 as sms
 from google.api.httpbody_pb2 import HttpBody
@@ -179,6 +180,12 @@ class _Gateway(grpc.GenericRpcHandler):
             "GetOcsp": (self._get_ocsp, pki.GetOcspRequest),
             "ReportTwilioStatus": (self._report, sms.ReportTwilioStatusRequest),
             "Authenticate": (self._authenticate, auth.AuthenticateRequest),
+            "ListAuthentications": (lambda *_: auth.ListAuthenticationsResponse(), auth.ListAuthenticationsRequest),
+            "ListCertificates": (lambda *_: esign.ListCertificatesResponse(), esign.ListCertificatesRequest),
+            "GetCertificate": (lambda *_: esign.Certificate(), esign.GetCertificateRequest),
+            "ListSignatures": (lambda *_: esign.ListSignaturesResponse(), esign.ListSignaturesRequest),
+            "GetDocument": (lambda *_: esign.Document(), esign.GetDocumentRequest),
+            "DownloadDocument": (lambda *_: HttpBody(content_type="text/plain"), esign.DownloadDocumentRequest),
         }
         behaviour, request = methods.get(name, (None, None))
         if behaviour is None or request is None:

@@ -110,6 +110,8 @@ class Schemas:
 
 
 _LIST_RULES: Final = (("min_items", "minItems"), ("max_items", "maxItems"))
+# By the ids of rules in CEL. An IIN's last digit checks the others; this name is ours.
+_FORMATS: Final = {"iin.check_digit": "iin", "redirect_uri.absolute": "uri"}
 _LENGTH_RULES: Final = (("min_len", "minLength"), ("max_len", "maxLength"))
 _BOUNDS: Final = (("gte", "minimum"), ("gt", "exclusiveMinimum"), ("lte", "maximum"), ("lt", "exclusiveMaximum"))
 
@@ -126,8 +128,19 @@ def _value(owner: str, field: FieldDescriptorProto, rules: Json, refer: Callable
 
 def _string(rules: Json) -> Json:
     own: Json = rules.get("string", {})
-    lengths = {name: int(own[rule]) for rule, name in _LENGTH_RULES if rule in own}
+    lengths = {name: int(own[rule]) for rule, name in _LENGTH_RULES if rule in own} | _format(rules)
     return {"type": "string"} | ({"pattern": own["pattern"]} if "pattern" in own else {}) | lengths
+
+
+def _format(rules: Json) -> Json:
+    """What a rule in CEL says, as far as a schema can: by the name of a format."""
+    try:
+        (name,) = [_FORMATS[rule["id"]] for rule in rules["cel"]]
+    except KeyError as error:
+        if "cel" not in rules:
+            return {}
+        raise UnsupportedError(f"no format says what the rule {error} does") from error
+    return {"format": name}
 
 
 def _bytes(rules: Json) -> Json:

@@ -207,7 +207,7 @@ class Authentication:
     @property
     def etag(self) -> str:
         """The version as callers see it."""
-        return etag_of(self.name, self.version)
+        return etag_of(self.version)
 
     @property
     def only_version(self) -> int | None:
@@ -244,12 +244,12 @@ class Summary:
     @property
     def etag(self) -> str:
         """The version as callers see it."""
-        return etag_of(self.name, self.version)
+        return etag_of(self.version)
 
 
-def etag_of(name: str, version: int) -> str:
-    """Return 72 bits that name one version of one authentication."""
-    return base64url.encode(hashlib.sha256(f"{name} {version}".encode()).digest()[:_ETAG_BYTES])
+def etag_of(version: int) -> str:
+    """Return what names one version of an authentication, opaque, and tells nothing but whether it is another one."""
+    return base64url.encode(hashlib.sha256(f"finid-etag {version}".encode()).digest()[:_ETAG_BYTES])
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,9 +107,8 @@ async def test_what_does_not_move_an_authentication_leaves_its_version(room: Roo
     assert (await room.get(current.name)).etag == current.etag
 
 
-def test_etags_of_versions_and_authentications_differ() -> None:
-    etags = {etag_of(name, version) for name in ("authentications/a", "authentications/b") for version in range(50)}
-    assert len(etags) == 100
+def test_etags_of_versions_differ() -> None:
+    assert len({etag_of(version) for version in range(1000)}) == 1000
 
 
 async def test_every_step_call_refuses_an_etag_that_is_over(edge: Edge) -> None:

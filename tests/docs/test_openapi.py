@@ -19,6 +19,7 @@ from schemathesis import openapi
 
 from deploy.local.state import CHECKOUT
 from proto.openapi.schemas import below
+from tests.e2e.fuzz import formats  # noqa: F401  registers them
 
 DOCUMENT: dict[str, Any] = json.loads((CHECKOUT / "gen" / "openapi.json").read_text())
 SCHEMAS = DOCUMENT["components"]["schemas"]

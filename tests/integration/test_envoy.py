@@ -57,6 +57,35 @@ class TestTranscoding:
         assert answer.json()["name"] == NAME
         assert answer.json()["state"] == "AUTHENTICATION_STATE_FINISHED"
 
+    @pytest.mark.parametrize(
+        ("path", "method", "request_fields"),
+        [
+            ("/v1/authentications", "ListAuthentications", {}),
+            (
+                "/v1/authentications?state=AUTHENTICATION_STATE_EXPIRED&purpose=PURPOSE_SIGN&pageSize=7&pageToken=x-",
+                "ListAuthentications",
+                {
+                    "state": "AUTHENTICATION_STATE_FINISHED",
+                    "purpose": "PURPOSE_SIGN",
+                    "pageSize": 7,
+                    "pageToken": "x_y-",
+                },
+            ),
+            ("/v1/certificates?pageSize=1", "ListCertificates", {"pageSize": 1}),
+            ("/v1/certificates/0a", "GetCertificate", {"name": "certificates/0a"}),
+            ("/v1/signatures", "ListSignatures", {}),
+            ("/v1/documents/abc", "GetDocument", {"name": "documents/abc"}),
+            ("/v1/documents/abc:download", "DownloadDocument", {"name": "documents/abc"}),
+        ],
+    )
+    def test_lists_and_what_stands_in_them_have_paths_of_their_own(
+        self, edge: Harness, path: str, method: str, request_fields: dict[str, object]
+    ) -> None:
+        with edge.client() as client:
+            assert client.get(path).status_code == 200
+        call = edge.last_call()
+        assert (call.method, json_format.MessageToDict(call.request)) == (method, request_fields)
+
     def test_an_error_with_details_keeps_its_body(self, edge: Harness) -> None:
         with edge.client() as client:
             answer = client.get(f"/v1/{MALFORMED}")

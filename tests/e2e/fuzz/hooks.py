@@ -7,6 +7,7 @@ import schemathesis
 from hypothesis import strategies as st
 
 from deploy.local.state import CHECKOUT
+from tests.e2e.fuzz import formats  # noqa: F401  registers them
 
 # OCSP and time stamp requests are DER, which no schema describes: any bytes, and such as begin like one.
 _DER = st.binary(max_size=200) | st.binary(max_size=100).map(lambda data: b"\x30" + bytes([len(data)]) + data)
