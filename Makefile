@@ -38,6 +38,10 @@ pytest-mesh:
 pytest-browser:
 	@$(BIN)/pytest tests/browser
 
+.PHONY: pictures
+pictures: setup ## Make the hosted page's pictures in docs/images again
+	$(BIN)/python -m tests.browser.pictures
+
 .PHONY: kills
 kills: setup ## Kill signer, CA and PostgreSQL at random moments, 200 rounds, and judge what is left; prints its counts
 	$(BIN)/python -m tests.kills $(KILLS)

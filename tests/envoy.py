@@ -26,6 +26,7 @@ from google.protobuf.message import Message
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from deploy.envoy import library
 from deploy.envoy.bootstrap import render
 from deploy.envoy.edge import Edge, Upstream
 from deploy.local.certificates import Identity, mesh_identities, uri_of, web_identity
@@ -113,6 +114,7 @@ def running_envoy(gateway_is: str = "auth_gateway", **edge_options: Any) -> Iter
             descriptors=CHECKOUT / "gen" / "descriptors.binpb",
             openapi=CHECKOUT / "gen" / "openapi.json",
             reference=CHECKOUT / "gen" / "reference.html",
+            library=library.pack(folder / "library"),
             web_certificate=web.certificate,
             web_key=web.key,
             mesh_certificate=identities["envoy"].certificate,

@@ -57,7 +57,7 @@ def _https_listener(edge: Edge) -> Json:
 
 def _page_listener(edge: Edge) -> Json:
     manager = _connection_manager(
-        edge, "page", page.routes(), filters.page_filters(edge), replies=local_replies.PAGE_REPLIES
+        edge, "page", page.routes(edge.library), filters.page_filters(edge), replies=local_replies.PAGE_REPLIES
     )
     return _tls_listener(edge, "page", edge.page_port, manager)
 

@@ -40,6 +40,8 @@ class Edge:
     """The OpenAPI document of the same API: its paths and their verbs."""
     reference: Path
     """The page made from it."""
+    library: Path
+    """Folder that `deploy.envoy.library.pack` filled, where Envoy reads it."""
     web_certificate: Path
     web_key: Path
     mesh_certificate: Path

@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+from deploy.envoy import library
 from deploy.envoy.bootstrap import render
 from deploy.envoy.edge import Edge, Upstream
 from deploy.local.certificates import uri_of
@@ -41,6 +42,7 @@ def edge(parts: Parts) -> Edge:
         descriptors=CHECKOUT / "gen" / "descriptors.binpb",
         openapi=CHECKOUT / "gen" / "openapi.json",
         reference=CHECKOUT / "gen" / "reference.html",
+        library=library.pack(parts.state.private("run", "library")),
         web_certificate=parts.web.certificate,
         web_key=parts.web.key,
         mesh_certificate=own.certificate,

@@ -70,6 +70,8 @@
     const screen = document.querySelector(".flash");
     if (screen) window.colours.push([screen.className.replace("flash ", ""), performance.now()]);
   }).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ["class"] });
+  // A phone is turned: the camera's picture changes its sides.
+  window.turn = () => { [canvas.width, canvas.height] = [canvas.height, canvas.width]; };
   let running = null;
   navigator.mediaDevices.getUserMedia = async () => {
     if (window.person === "refused") throw new DOMException("denied", "NotAllowedError");

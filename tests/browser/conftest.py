@@ -11,6 +11,7 @@ from deploy.demo.walk import Surroundings
 from deploy.local.state import READY_FILE
 from tests.browser.visit import Chromium
 from tests.browser.visit import chromium as started_chromium
+from tests.envoy import Harness, running_envoy
 from tests.mesh_process import RunningMesh
 
 
@@ -27,3 +28,10 @@ def chromium() -> Iterator[Chromium]:
     yield loop.run_until_complete(starting.__aenter__())
     loop.run_until_complete(starting.__aexit__(None, None, None))
     loop.close()
+
+
+@pytest.fixture(scope="package")
+def page_edge() -> Iterator[Harness]:
+    """A real Envoy that serves the page, with nothing behind it: for tests whose answers are made up."""
+    with running_envoy() as harness:
+        yield harness

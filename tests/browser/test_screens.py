@@ -99,7 +99,7 @@ def test_a_refused_camera_is_explained_and_asked_for_again(on_the_page: OnThePag
 
 def test_the_language_is_the_browsers_and_changes_at_a_touch_without_losing_anything(on_the_page: OnThePage) -> None:
     async def act(bank: Bank, visit: Visit) -> None:
-        await visit.open((await bank.identify())["captureUri"])
+        await visit.open((await bank.identify("LANGUAGE_KK"))["captureUri"])
         await visit.heading("Бұл сіз екеніңізді растаңыз").wait_for()
         await visit.page.locator("label.agree input").first.check()
         for name, code, heading in (("Eng", "en", "Confirm it is you"), ("Рус", "ru", "Подтвердите, что это вы")):

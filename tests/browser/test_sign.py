@@ -4,6 +4,7 @@ import base64
 
 import pytest
 
+from deploy.demo.contract import contract_pdf
 from deploy.demo.walk import Surroundings
 from tests.browser.visit import Chromium, Visit, bank_of
 from tests.e2e.signer import Signer
@@ -25,9 +26,9 @@ def test_what_is_signed_is_what_was_opened_and_what_the_message_names(given: Sur
                     "format": "SIGNATURE_FORMAT_CADES_DETACHED",
                     "level": "SIGNATURE_LEVEL_B_B",
                 }
-                for title, content in (("Шарт", TEXT.encode()),)
+                for title, content in (("Шарт", TEXT.encode()), ("Келісім", contract_pdf()))
             ]
-            operation = await bank.sign(signer.certificate, documents)
+            operation = await bank.sign(signer.certificate, documents, "LANGUAGE_KK")
             authentication, phone = operation["authentication"], bank.phone()
             await visit.open(authentication["captureUri"])
             await visit.page.get_by_text("құжаттарға қол қою").wait_for()
@@ -38,6 +39,9 @@ def test_what_is_signed_is_what_was_opened_and_what_the_message_names(given: Sur
             assert await go_on.is_disabled()
             await visit.looked_at("documents")
             await open_text(visit)
+            assert await go_on.is_disabled()
+            await open_pdf(visit)
+            await visit.looked_at("pdf")
             await go_on.click()
             await visit.page.locator("ul.steps").wait_for()
             await visit.start_camera()
@@ -49,10 +53,11 @@ def test_what_is_signed_is_what_was_opened_and_what_the_message_names(given: Sur
             assert (await bank.result(authentication["name"], back))["verdict"] == "VERDICT_SUCCESS"
             # 3. What comes out is a signature of that document.
             done = await bank.participant.call("GET", f"/v1/{operation['name']}")
-            signed = await bank.participant.fetch("GET", f"/v1/{done['documents'][0]['name']}:download")
-            body = {"signed": base64.b64encode(signed).decode(), "content": base64.b64encode(TEXT.encode()).decode()}
-            report = await bank.participant.call("POST", "/v1/documents:verify", body)
-            assert report["indication"] == "INDICATION_TOTAL_PASSED"
+            for document, content in zip(done["documents"], (TEXT.encode(), contract_pdf()), strict=True):
+                signed = await bank.participant.fetch("GET", f"/v1/{document['name']}:download")
+                body = {"signed": base64.b64encode(signed).decode(), "content": base64.b64encode(content).decode()}
+                report = await bank.participant.call("POST", "/v1/documents:verify", body)
+                assert report["indication"] == "INDICATION_TOTAL_PASSED"
 
     chromium.run(act())
 
@@ -62,3 +67,12 @@ async def open_text(visit: Visit) -> None:
     shown = visit.page.locator(".card pre")
     await shown.wait_for()
     assert await shown.inner_text() == TEXT
+
+
+async def open_pdf(visit: Visit) -> None:
+    """The contract is drawn here, its first line among what a screen reader says."""
+    await visit.page.locator(".card").nth(1).get_by_role("button").first.click()
+    page = visit.page.locator("section.sheet")
+    await page.get_by_text("Agreement No. 2026/11 on opening a current account").wait_for()
+    assert await page.count() == 1
+    assert await page.locator("canvas").evaluate("canvas => canvas.width") > 1

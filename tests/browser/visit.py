@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ class Visit:
     requests: list[str] = field(default_factory=list)
     trouble: list[str] = field(default_factory=list)
     """What scripts threw and what the browser blocked."""
+    opened_at_s: float = 0.0
 
     def hear(self, said: ConsoleMessage) -> None:
         # That a call was refused is a resource that failed to load; what the page makes of it is looked at by tests.
@@ -71,7 +73,15 @@ class Visit:
         assert await self.serious_findings() == [], screen
 
     async def open(self, uri: str) -> None:
+        self.opened_at_s = time.monotonic()
         await self.page.goto(uri)
+
+    async def over(self, upload_bytes_s: int, latency_ms: int = 100) -> None:
+        """Put a slow connection between the browser and the mesh, four times as fast downwards."""
+        session = await self.context.new_cdp_session(self.page)
+        conditions = {"offline": False, "latency": latency_ms, "uploadThroughput": upload_bytes_s}
+        await session.send("Network.enable")
+        await session.send("Network.emulateNetworkConditions", conditions | {"downloadThroughput": 4 * upload_bytes_s})
 
     async def person(self, who: str) -> None:
         """Put somebody else before the camera."""
@@ -112,7 +122,12 @@ class Visit:
         """Enter the code; return where the page then sends the person."""
         async with self.page.expect_request(lambda sent: sent.url.startswith(redirect_uri), timeout=_SCREEN_MS) as back:
             await self.enter_code(code)
-        return (await back.value).url
+        url = (await back.value).url
+        took_s = time.monotonic() - self.opened_at_s
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        with (SCREENSHOTS / "journeys.txt").open("a", encoding="utf-8") as log:
+            log.write(f"{self.name}: {took_s:.1f} s from the link to the way back\n")
+        return url
 
 
 class Chromium:
@@ -178,7 +193,7 @@ class Bank:
     def phone(self) -> Phone:
         return Phone(self.person.phone, self.given.outbox)
 
-    def _create(self) -> dict[str, Any]:
+    def _create(self, language: str) -> dict[str, Any]:
         return {
             "requestId": secrets.token_hex(16),
             "subject": {"iin": self.person.iin, "phone": self.person.phone},
@@ -187,19 +202,21 @@ class Bank:
                 "state": STATE,
                 "codeChallenge": self.pkce.challenge,
             },
-            "language": "LANGUAGE_RU",
+            "language": language,
         }
 
-    async def identify(self) -> dict[str, Any]:
+    async def identify(self, language: str = "LANGUAGE_RU") -> dict[str, Any]:
         """Begin an IDENTIFY over the hosted page; return the authentication."""
-        body = self._create() | {"channel": "CHANNEL_HOSTED", "scopes": ["SCOPE_NAME"]}
+        body = self._create(language) | {"channel": "CHANNEL_HOSTED", "scopes": ["SCOPE_NAME"]}
         created = await self.participant.call("POST", "/v1/authentications", body)
         self.begun.append(created["name"])
         return created
 
-    async def sign(self, certificate: str, documents: Sequence[dict[str, str]]) -> dict[str, Any]:
+    async def sign(
+        self, certificate: str, documents: Sequence[dict[str, str]], language: str = "LANGUAGE_RU"
+    ) -> dict[str, Any]:
         """Begin a signature; return the operation."""
-        body = self._create() | {"certificate": certificate, "documents": list(documents)}
+        body = self._create(language) | {"certificate": certificate, "documents": list(documents)}
         operation = await self.participant.call("POST", "/v1/signatures", body)
         self.begun.append(operation["authentication"]["name"])
         return operation

@@ -123,14 +123,13 @@ def test_each_dependency_has_its_line_and_each_line_its_dependency() -> None:
     stated = [name for rows in tables.values() for row in rows for name in row[0].split(", ")]
     assert [name for name, count in Counter(stated).items() if count > 1] == []
     assert set(stated) == DIRECT - TYPES | {"types-*"}
-    assert sorted(npm) == sorted(WEB["devDependencies"])
+    assert sorted(npm) == sorted(WEB["devDependencies"] | WEB["dependencies"])
 
 
-def test_the_page_carries_nothing_of_others_and_its_tools_are_pinned() -> None:
-    assert "dependencies" not in WEB
-    assert [
-        version for version in WEB["devDependencies"].values() if not re.fullmatch(r"[0-9]+(\.[0-9]+){2}", version)
-    ] == []
+def test_the_page_carries_one_library_of_others_and_all_is_pinned() -> None:
+    assert list(WEB["dependencies"]) == ["pdfjs-dist"]
+    versions = (WEB["devDependencies"] | WEB["dependencies"]).values()
+    assert [version for version in versions if not re.fullmatch(r"[0-9]+(\.[0-9]+){2}", version)] == []
     locked = json.loads((CHECKOUT / "web" / "package-lock.json").read_text(encoding="utf-8"))["packages"]
     assert [name for name, package in locked.items() if name and not package.get("integrity")] == []
 

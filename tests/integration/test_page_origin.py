@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     add_TraceServiceServicer_to_server,
 )
 
+from deploy.envoy import library
 from deploy.local.state import CHECKOUT
 from tests.envoy import Harness, running_envoy
 from tests.integration.test_envoy import reason_of
@@ -56,6 +57,7 @@ class TestFiles:
             headers = client.get("/capture").headers
         policy = dict(rule.partition(" ")[::2] for rule in headers["content-security-policy"].split("; "))
         assert policy["default-src"] == "'none'"
+        assert (policy["require-trusted-types-for"], policy["trusted-types"]) == ("'script'", "finid-pdf")
         assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
         assert policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
         assert "unsafe" not in headers["content-security-policy"]
@@ -64,6 +66,27 @@ class TestFiles:
         assert headers["cross-origin-opener-policy"] == "same-origin"
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["strict-transport-security"]
+
+    def test_what_reads_pdfs_is_served_packed_and_may_reach_nothing(self, edge: Harness) -> None:
+        with edge.page_client() as client:
+            folder = re.findall(r'src="(/[^"]+)/page.js"', client.get("/capture").text)[0]
+            for name, source in {
+                "pdf.min.mjs": "legacy/build/pdf.min.mjs",
+                "pdf.worker.min.mjs": "legacy/build/pdf.worker.min.mjs",
+                "openjpeg_nowasm_fallback.js": "wasm/openjpeg_nowasm_fallback.js",
+                "FoxitDingbats.pfb": "standard_fonts/FoxitDingbats.pfb",
+            }.items():
+                answer = client.get(f"{folder}/pdfjs/{name}")
+                assert answer.status_code == 200, name
+                assert answer.content == (library.PACKAGE / source).read_bytes()
+                assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+                assert answer.headers["x-content-type-options"] == "nosniff"
+                policy = answer.headers["content-security-policy"]
+                assert policy.startswith("default-src 'none'; script-src 'self';")
+                assert "connect-src" not in policy
+                assert "unsafe" not in policy
+            for left_out in ("pdf.sandbox.min.mjs", "openjpeg.wasm", "viewer.html", "package.json"):
+                assert client.get(f"{folder}/pdfjs/{left_out}").status_code == 404
 
     def test_nothing_is_written_inline(self) -> None:
         page = (SOURCES / "index.html").read_text(encoding="utf-8")

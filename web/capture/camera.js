@@ -1,9 +1,11 @@
 /** The camera: opened, and its pictures as the JPEGs that the server takes. */
 
-// Longer side of what is sent; the server takes 240 to 2048. About 40 KB a picture.
-const LONGER_PX = 640;
-const QUALITY = 0.8;
+// The server takes sides of 240 px and more.
+const LEAST_SIDE_PX = 240;
+// A camera that another app took is muted first; one that only stumbles comes back sooner.
+const MUTED_MS = 2000;
 
+/** @typedef {{longerPx: number, quality: number}} Size of what is sent: its longer side, and JPEG's quality */
 /** @typedef {{jpeg: Blob, atMs: number}} Picture taken at `atMs` of performance.now() */
 
 export class Camera {
@@ -26,6 +28,14 @@ export class Camera {
     return new Camera(stream, video);
   }
 
+  /** Tell once when there is no picture any more: another app took the camera, or it was pulled out. @param {() => void} lost */
+  watch(lost) {
+    for (const track of this.stream.getVideoTracks()) {
+      track.addEventListener("ended", lost, { once: true });
+      track.addEventListener("mute", () => setTimeout(() => track.muted && lost(), MUTED_MS));
+    }
+  }
+
   /** What the server may know of the camera (CaptureDevice). */
   device() {
     const track = this.stream.getVideoTracks()[0];
@@ -38,16 +48,16 @@ export class Camera {
     };
   }
 
-  /** @returns {Promise<Picture>} */
-  async take() {
+  /** @param {Size} size @returns {Promise<Picture>} */
+  async take({ longerPx, quality }) {
     const { videoWidth: width, videoHeight: height } = this.video;
-    const scale = Math.min(1, LONGER_PX / Math.max(width, height));
+    const scale = Math.min(1, Math.max(longerPx / Math.max(width, height), LEAST_SIDE_PX / Math.min(width, height)));
     this.canvas.width = Math.round(width * scale);
     this.canvas.height = Math.round(height * scale);
     const atMs = performance.now();
     // As the camera sees it: only what the person sees is mirrored.
     this.canvas.getContext("2d")?.drawImage(this.video, 0, 0, this.canvas.width, this.canvas.height);
-    const jpeg = await new Promise((resolve) => this.canvas.toBlob(resolve, "image/jpeg", QUALITY));
+    const jpeg = await new Promise((resolve) => this.canvas.toBlob(resolve, "image/jpeg", quality));
     if (!(jpeg instanceof Blob)) throw new DOMException("no picture", "NotReadableError");
     return { jpeg, atMs };
   }

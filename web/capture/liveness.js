@@ -1,10 +1,11 @@
 /** One liveness attempt: prompts as they come, pictures while they are shown (see LivenessStep in the proto). */
 
 import { base64 } from "./camera.js";
+import { Pace } from "./pace.js";
 import * as server from "./server.js";
 
-const PERIOD_MS = 100;
-const SLOWEST_PERIOD_MS = 250;
+// The first batch is small: what it takes on its way says how large the next pictures are.
+const FIRST_BATCH = 2;
 // While colours are shown: 15 a second, each colour (300 ms) four times.
 const FLASH_PERIOD_MS = 66;
 const BATCH = 6;
@@ -20,7 +21,22 @@ const MOST_DROPPED = 5;
 /** @typedef {import("./camera.js").Picture} Picture */
 /** @typedef {{prompt: (step: server.Step) => void, colour: (colour: string | null) => void}} Shown */
 
+/** The attempt was cut off here and goes on nowhere: it counts, and another one is begun. */
+export class Interrupted extends Error {
+  /** @param {"wasHidden" | "cameraLost"} why @param {number} attemptsLeft */
+  constructor(why, attemptsLeft) {
+    super(why);
+    this.why = why;
+    this.attemptsLeft = attemptsLeft;
+  }
+}
+
+// What is known of the connection holds for the next attempt, too.
+const pace = new Pace();
+
 /**
+ * Fails with Interrupted when the page was hidden or the camera was lost meanwhile: pictures that stand still would be
+ * taken for a recording.
  * @param {import("./camera.js").Camera} camera @param {Shown} shown
  * @returns {Promise<server.Step>} the step that ended the attempt
  */
@@ -31,17 +47,21 @@ export async function attempt(camera, shown) {
   let firstAtMs = 0;
   let dropped = 0;
   let isFilming = true;
-  let periodMs = PERIOD_MS;
+  let periodMs = pace.periodMs;
   let isFlashing = false;
   /** Pictures taken before this are of an earlier prompt. */
   let sinceMs = performance.now();
   /** @type {unknown} */
   let broken = null;
+  const interrupt = (/** @type {"wasHidden" | "cameraLost"} */ why) => { broken ??= new Interrupted(why, step.attemptsLeft); };
+  const hidden = () => { if (document.hidden) interrupt("wasHidden"); };
+  document.addEventListener("visibilitychange", hidden);
+  camera.watch(() => { if (isFilming) interrupt("cameraLost"); });
 
   const film = async () => {
     while (isFilming) {
       const tookMs = performance.now();
-      const picture = await camera.take();
+      const picture = await camera.take(pace.size);
       if (picture.atMs >= sinceMs) {
         waiting.push(picture);
         // Back pressure: what the connection does not carry is never sent. Colours are kept whole.
@@ -66,18 +86,17 @@ export async function attempt(camera, shown) {
     const frames = await Promise.all(batch.map(async ({ jpeg, atMs }) => ({
       jpeg: await base64(jpeg), capturedAtMs: String(Math.round(atMs - firstAtMs)),
     })));
-    const sentMs = performance.now();
     try {
-      step = await server.submitFrames(frames, startedAtMs && Math.round(startedAtMs - firstAtMs));
+      const answer = await server.submitFrames(frames, startedAtMs && Math.round(startedAtMs - firstAtMs));
+      step = answer.step;
       dropped = 0;
+      pace.learn(batch.map(({ jpeg }) => jpeg.size), answer.uploadMs);
     } catch (error) {
       // A batch whose answer was lost may have been taken, or is too old by now: go on with what the camera sees now.
       if (!(error instanceof server.Refused) || error.reason !== "FRAME_TIMES_IMPLAUSIBLE") throw error;
       if (++dropped > MOST_DROPPED) throw error;
     }
-    if (isFlashing) return;
-    // As many a second as get through, evenly: a gap in between would break a gesture that is being held.
-    periodMs = Math.min(Math.max(PERIOD_MS, (performance.now() - sentMs) / (MOST - 2)), SLOWEST_PERIOD_MS);
+    if (!isFlashing) periodMs = pace.periodMs;
   };
 
   try {
@@ -114,7 +133,7 @@ export async function attempt(camera, shown) {
           isFlashing = false;
         }
       } else {
-        while (waiting.length < BATCH && !broken) await server.sleep(20);
+        while (waiting.length < (pace.isKnown ? BATCH : FIRST_BATCH) && !broken) await server.sleep(20);
         if (!broken) await send(0);
       }
       if (broken) throw broken;
@@ -122,6 +141,7 @@ export async function attempt(camera, shown) {
     return step;
   } finally {
     isFilming = false;
+    document.removeEventListener("visibilitychange", hidden);
     shown.colour(null);
     await filming;
   }

@@ -3,11 +3,12 @@
  *
  * @typedef {{id: string, version: string, text: string}} Consent
  * @typedef {{title: string, contentSha256: string}} Doc base64 of the digest
- * @typedef {{purpose: string, state: string, consents: Consent[], documents: Doc[], applicationTitle: string}} Authentication
+ * @typedef {{purpose: string, state: string, consents: Consent[], documents: Doc[], applicationTitle: string,
+ *   language?: string, crossDevice?: boolean}} Authentication `crossDevice`: the number is still to be entered
  * @typedef {{colours: string[], everyMs: number, round: number}} Flash
  * @typedef {{state: string, prompt: string, promptIndex: number, promptCount: number, hint: string, attemptsLeft: number,
  *   times: number, timesDone: number, holdMs: number, reachPercent: number, flash: Flash | null}} Step
- * @typedef {{maskedPhone: string, resendTime: string}} Sent
+ * @typedef {{maskedPhone: string, resendInMs: number}} Sent
  * @typedef {{jpeg: string, capturedAtMs: string}} Frame
  */
 
@@ -37,36 +38,60 @@ export class Refused extends Error {
 /** @param {number} ms */
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** No whole answer came: the connection was lost, or it took too long. */
+export class Lost extends Error {}
+
+/** Wait, but not on when the connection is back. @param {number} ms */
+const sleepOffline = (ms) => new Promise((resolve) => {
+  const timer = setTimeout(done, ms);
+  function done() {
+    clearTimeout(timer);
+    removeEventListener("online", done);
+    resolve(undefined);
+  }
+  addEventListener("online", done);
+});
+
 /** Told whether the connection is lost. @type {(isLost: boolean) => void} */
 let onConnection = () => {};
 /** @param {(isLost: boolean) => void} told */
 export function watchConnection(told) { onConnection = told; }
 
 /**
- * Call once; an answer that never came is a TypeError or a DOMException, a refusal is Refused.
- * @param {string} method @param {string} path @param {object} [body]
+ * Call once; an answer that never came whole is Lost, a refusal is Refused.
+ * @template T
+ * @param {string} method @param {string} path @param {object | undefined} body
+ * @param {(answer: Response) => Promise<T>} read
  */
-async function once(method, path, body) {
-  const answer = await fetch(path, {
-    method,
-    credentials: "same-origin",
-    cache: "no-store",
-    redirect: "error",
-    signal: AbortSignal.timeout(PATIENCE_MS),
-    ...(body ? { headers: { "content-type": "application/json" }, body: JSON.stringify(body) } : {}),
-  });
-  if (!answer.ok) throw new Refused(answer.status, await answer.json().catch(() => null));
-  return answer;
+async function once(method, path, body, read) {
+  try {
+    const answer = await fetch(path, {
+      method,
+      credentials: "same-origin",
+      cache: "no-store",
+      redirect: "error",
+      signal: AbortSignal.timeout(PATIENCE_MS),
+      ...(body ? { headers: { "content-type": "application/json" }, body: JSON.stringify(body) } : {}),
+    });
+    if (!answer.ok) throw new Refused(answer.status, await answer.json().catch(() => null));
+    return await read(answer);
+  } catch (error) {
+    throw error instanceof Refused ? error : new Lost("no answer", { cause: error });
+  }
 }
 
 /**
  * Call, with patience for a server that is busy and, where a repeat does no harm, for a connection that is lost.
- * @param {string} method @param {string} path @param {object} [body] @param {boolean} [repeatable]
+ * @template T
+ * @param {string} method @param {string} path @param {object | undefined} body
+ * @param {(answer: Response) => Promise<T>} read @param {boolean} [repeatable]
+ * @param {() => void} [sending] told each time
  */
-async function call(method, path, body, repeatable = true) {
+async function call(method, path, body, read, repeatable = true, sending = () => {}) {
   for (let lost = 0, busy = 0; ; ) {
     try {
-      const answer = await once(method, path, body);
+      sending();
+      const answer = await once(method, path, body, read);
       onConnection(false);
       return answer;
     } catch (error) {
@@ -78,31 +103,54 @@ async function call(method, path, body, repeatable = true) {
       } else {
         if (!repeatable || ++lost > LOST_RETRIES) throw error;
         onConnection(true);
-        await sleep(Math.min(500 * 2 ** lost, 8000));
+        await sleepOffline(Math.min(500 * 2 ** lost, 8000));
       }
     }
   }
 }
 
+/** @param {Response} answer @returns {Promise<any>} */
+const json = (answer) => answer.json();
+
 /** @param {string} name @param {object} body @param {boolean} [repeatable] @returns {Promise<any>} */
-const post = async (name, body, repeatable) => (await call("POST", `/v1/capture:${name}`, body, repeatable)).json();
+const post = (name, body, repeatable) => call("POST", `/v1/capture:${name}`, body, json, repeatable);
 
 /** The token works once, so a call whose answer was lost is not repeated. @param {string} token @returns {Promise<Authentication>} */
 export const open = (token) => post("open", { token }, false);
 /** @returns {Promise<Authentication>} */
-export const look = async () => (await call("GET", "/v1/capture")).json();
+export const look = () => call("GET", "/v1/capture", undefined, json);
 /** @param {number} index @returns {Promise<ArrayBuffer>} */
-export const documentAt = async (index) => (await call("GET", `/v1/capture/documents/${index}`)).arrayBuffer();
+export const documentAt = (index) =>
+  call("GET", `/v1/capture/documents/${index}`, undefined, (answer) => answer.arrayBuffer());
 /** @param {Consent[]} consents @returns {Promise<Authentication>} */
 export const giveConsents = (consents) =>
   post("giveConsents", { consents: consents.map(({ id, version }) => ({ id, version })) });
+/** The same number may be sent again; a wrong one ends it. @param {string} number two digits @returns {Promise<Authentication>} */
+export const confirmMatch = (number) => post("confirmMatch", { number });
 /** @param {object} device @returns {Promise<Step>} */
 export const startLiveness = (device) => post("startLiveness", { device }, false);
-/** @param {Frame[]} frames @param {number} startedAtMs @returns {Promise<Step>} */
-export const submitFrames = (frames, startedAtMs) =>
-  post("submitFrames", { frames, flashStartedAtMs: String(startedAtMs) });
-/** @returns {Promise<Sent>} */
-export const sendCode = () => post("sendCode", {}, false);
+/**
+ * `uploadMs` is what the frames took on their way: Envoy says how long the services took, once all had arrived.
+ * @param {Frame[]} frames @param {number} startedAtMs
+ * @returns {Promise<{step: Step, uploadMs: number}>}
+ */
+export async function submitFrames(frames, startedAtMs) {
+  const body = { frames, flashStartedAtMs: String(startedAtMs) };
+  let sentMs = 0;
+  return call("POST", "/v1/capture:submitFrames", body, async (answer) => {
+    const tookMs = performance.now() - sentMs;
+    const serviceMs = Number(answer.headers.get("x-envoy-upstream-service-time") ?? 0);
+    return { step: /** @type {Step} */ (await answer.json()), uploadMs: Math.max(1, tookMs - serviceMs) };
+  }, true, () => { sentMs = performance.now(); });
+}
+/** By the server's clock: the device's may be wrong. @returns {Promise<Sent>} */
+export async function sendCode() {
+  return call("POST", "/v1/capture:sendCode", {}, async (answer) => {
+    const { maskedPhone, resendTime } = await answer.json();
+    const nowMs = Date.parse(answer.headers.get("date") ?? "") || Date.now();
+    return { maskedPhone, resendInMs: Math.max(0, Date.parse(resendTime) - nowMs) };
+  }, false);
+}
 /** A repeat would count as another try. @param {string} code @returns {Promise<Authentication>} */
 export const verifyCode = (code) => post("verifyCode", { code }, false);
 /** @returns {Promise<{redirectUri: string}>} */
