@@ -37,7 +37,7 @@ from services.auth_gateway.servicer.front import Front
 from services.auth_gateway.servicer.pki import PkiServicer
 from services.auth_gateway.servicer.webhooks import WebhookDesk
 from services.auth_gateway.settings import Settings
-from services.auth_gateway.statements import KeyUse, SigningKey, StatementKey
+from services.auth_gateway.statements import KeyUse, PublishedKey, SigningKey, StatementKey, earlier_keys
 from services.auth_gateway.store import Store
 from services.auth_gateway.webhook_store import WebhookStore
 from services.auth_gateway.webhooks import Webhooks
@@ -71,7 +71,15 @@ async def main() -> None:
 
     statement_key = StatementKey.from_pem(settings.statement_key_file.read_bytes())
     webhook_key = SigningKey.from_pem(settings.webhook_key_file.read_bytes())
-    own_keys = {KeyUse.STATEMENT: statement_key, KeyUse.WEBHOOK: webhook_key}
+    own_keys = [
+        PublishedKey(KeyUse.STATEMENT, statement_key.public_key),
+        PublishedKey(KeyUse.WEBHOOK, webhook_key.public_key),
+        *(
+            earlier_keys(settings.earlier_keys_file.read_bytes(), Env(settings.env))
+            if settings.earlier_keys_file
+            else ()
+        ),
+    ]
     webhook_store = WebhookStore(database)
     webhooks = Webhooks(
         outbox=webhook_store,

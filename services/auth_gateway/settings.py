@@ -25,6 +25,9 @@ class Settings(MeshSettings):
     """Ed25519 (PKCS#8 PEM): signs results. Pinned for no factor; its public half is published beside the receipts'."""
     webhook_key_file: SecretFile
     """Ed25519 (PKCS#8 PEM): signs webhooks, and nothing else."""
+    earlier_keys_file: PublicFile | None = None
+    """A JWK Set of keys that these two replaced, each as /pki/receipt-keys.json had it: they stay published, so that
+    what they signed is still verified. A key that is to come may stand there as well, before it signs."""
     webhook_networks: Annotated[str, AfterValidator(_networks)] = ""
     """Networks with commas between them that webhooks may go to though they are not public, with any port, as in
     127.0.0.0/8: for development; production refuses it."""

@@ -16,11 +16,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from mesh import base64url, strict_json
 from mesh.pins import key_id
+from mesh.transaction import Env
 from services.auth_gateway.authentication import Authentication, Verdict
 
 ISSUER = "auth_gateway"
 RESULT_TYP = "finid-result+jwt"
 _ALGORITHM = "EdDSA"
+_MAX_EARLIER_BYTES = 64 * 1024
 
 Claims = Mapping[str, str | int]
 
@@ -55,6 +57,51 @@ class SigningKey:
     def kid(self) -> str:
         """The JWK thumbprint (RFC 7638), as receipts name their keys."""
         return key_id(self.public_key)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedKey:
+    """The public half of a key of the gateway's, now or earlier: everybody may fetch it."""
+
+    use: KeyUse
+    public_key: bytes
+
+    @property
+    def kid(self) -> str:
+        """As `SigningKey.kid`."""
+        return key_id(self.public_key)
+
+
+@dataclass(frozen=True, slots=True)
+class _EarlierKey:
+    kty: str
+    crv: str
+    x: bytes
+    kid: str
+    use: str
+    alg: str
+    finid_use: KeyUse
+    finid_issuer: str
+    finid_env: Env
+
+
+@dataclass(frozen=True, slots=True)
+class _EarlierKeys:
+    keys: tuple[_EarlierKey, ...]
+
+
+def earlier_keys(data: bytes, env: Env) -> tuple[PublishedKey, ...]:
+    """Return the keys of a JWK Set, each as it was published in `env`: what they signed can still be verified.
+
+    Raises ValueError for anything else, a private key above all.
+    """
+    found = strict_json.read(_EarlierKeys, strict_json.parse(data, max_bytes=_MAX_EARLIER_BYTES)).keys
+    keys = tuple(PublishedKey(key.finid_use, key.x) for key in found)
+    if any(key.kid != as_published.kid for key, as_published in zip(keys, found, strict=True)):
+        raise ValueError("a kid is not the RFC 7638 thumbprint of its key")
+    if any(key.finid_env is not env for key in found):
+        raise ValueError("a key is of another environment")
+    return keys
 
 
 class StatementKey(SigningKey):

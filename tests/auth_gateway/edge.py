@@ -21,7 +21,7 @@ from mesh.server import Server, callers
 from mesh.settings import MeshSettings
 from mesh.status import PeerError
 from services.auth_gateway.servicer.pki import PkiServicer
-from services.auth_gateway.statements import KeyUse
+from services.auth_gateway.statements import KeyUse, PublishedKey
 from services.portal.application import Service
 from tests.auth_gateway.fakes import APPLICATION
 from tests.auth_gateway.room import Room
@@ -77,7 +77,10 @@ async def running(room: Room, folder: Path) -> AsyncIterator[Edge]:
     auth_pb2_grpc.add_FinIdServiceServicer_to_server(api.finid, server.grpc)
     capture_pb2_grpc.add_CaptureServiceServicer_to_server(api.capture, server.grpc)
     esign_pb2_grpc.add_ESignServiceServicer_to_server(api.esign, server.grpc)
-    own_keys = {KeyUse.STATEMENT: room.statement_key, KeyUse.WEBHOOK: room.webhook_key}
+    own_keys = [
+        PublishedKey(KeyUse.STATEMENT, room.statement_key.public_key),
+        PublishedKey(KeyUse.WEBHOOK, room.webhook_key.public_key),
+    ]
     pki_pb2_grpc.add_PkiServiceServicer_to_server(
         PkiServicer(room.ca, world.pins(), own_keys, lambda: datetime.now(UTC)),
         server.grpc,

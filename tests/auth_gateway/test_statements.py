@@ -18,14 +18,23 @@ from joserfc.jwk import KeySet, OKPKey
 
 from mesh import base64url, receipts
 from mesh.refusal import PreconditionError, Refusal
-from mesh.transaction import Channel
+from mesh.transaction import Channel, Env
 from services.auth_gateway.authentication import State
-from services.auth_gateway.statements import SigningKey, StatementKey, person_sha256, result_claims
+from services.auth_gateway.servicer.pki import PkiServicer
+from services.auth_gateway.statements import (
+    KeyUse,
+    PublishedKey,
+    SigningKey,
+    StatementKey,
+    earlier_keys,
+    person_sha256,
+    result_claims,
+)
 from tests.auth_gateway.edge import Edge
 from tests.auth_gateway.fakes import APPLICATION, PERSON
 from tests.auth_gateway.room import VERIFIER, Room, ask_of
 from tests.auth_gateway.visits import Stream, create, entered, finished_steps, issue, walked
-from tests.bundles import IIN, PHONE, digest_of
+from tests.bundles import IIN, PHONE, World, digest_of
 
 pytestmark = pytest.mark.postgres
 
@@ -170,3 +179,31 @@ def test_another_kind_of_key_is_refused() -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     with pytest.raises(ValueError, match="Ed25519"):
         SigningKey.from_pem(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+async def test_keys_that_were_replaced_stay_published_as_they_were(room: Room) -> None:
+    earlier = StatementKey(Ed25519PrivateKey.from_private_bytes(digest_of("an earlier key")))
+    before = await _keys_of(room, [PublishedKey(KeyUse.STATEMENT, earlier.public_key)])
+    kept = earlier_keys(json.dumps({"keys": before}).encode(), Env.SANDBOX)
+    after = await _keys_of(room, [PublishedKey(KeyUse.STATEMENT, room.statement_key.public_key), *kept])
+    assert {key["kid"] for key in after} == {earlier.kid, room.statement_key.kid}
+    assert before[0] in after
+    token = earlier.sign("finid-result+jwt", {"verdict": "SUCCESS"})
+    assert jws.deserialize_compact(token, KeySet.import_key_set({"keys": after}), algorithms=["EdDSA"])
+
+
+async def _keys_of(room: Room, own: list[PublishedKey]) -> list[dict[str, Any]]:
+    servicer = PkiServicer(room.ca, World().pins(), own, room.clock.now)
+    body = await servicer.GetReceiptKeys(pki.GetReceiptKeysRequest(), None)
+    return [key for key in json.loads(body.data)["keys"] if key["finid_use"] != "receipt"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"d": "AAAA"}, {"kid": "x"}, {"finid_use": "receipt"}, {"x": "AAAA"}, {"x": None}, {"finid_env": "production"}],
+)
+async def test_a_file_of_earlier_keys_that_holds_anything_else_is_refused(room: Room, change: dict[str, Any]) -> None:
+    (key,) = await _keys_of(room, [PublishedKey(KeyUse.WEBHOOK, room.webhook_key.public_key)])
+    changed = {name: value for name, value in (key | change).items() if value is not None}
+    with pytest.raises(ValueError, match=r"field|kid|lacks|must|not|environment|key"):
+        earlier_keys(json.dumps({"keys": [changed]}).encode(), Env.SANDBOX)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 Row = tuple[str, ...]
@@ -25,3 +26,11 @@ def tables_of(name: str) -> dict[str, list[Row]]:
 def words(cells: Sequence[str]) -> tuple[str, ...]:
     """Return cells without the backquotes around code."""
     return tuple(cell.strip("`") for cell in cells)
+
+
+def python_of(name: str) -> dict[str, Any]:
+    """Run the Python of a page and return what it defines."""
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(encoding="utf-8"), re.DOTALL):
+        exec(block, names)  # noqa: S102  it is ours
+    return names

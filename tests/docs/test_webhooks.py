@@ -13,9 +13,8 @@ from services.auth_gateway.authentication import TRANSITIONS, State
 from services.auth_gateway.statements import SigningKey
 from services.auth_gateway.webhooks import Event, Problem, signature
 from tests.bundles import digest_of
-from tests.docs.page import DOCS, tables_of, words
+from tests.docs.page import python_of, tables_of, words
 
-PAGE = (DOCS / "webhooks.md").read_text(encoding="utf-8")
 KEY = SigningKey(Ed25519PrivateKey.from_private_bytes(digest_of("webhook key")))
 SENT_AT = 1_795_690_800
 CHANGED_AT = datetime.datetime(2026, 11, 26, 11, 0, 0, 123456, tzinfo=datetime.UTC)
@@ -33,10 +32,7 @@ JWKS = {
 @pytest.fixture(scope="module")
 def code() -> dict[str, Any]:
     """The page's own code."""
-    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(block, names)  # noqa: S102  it is ours
-    return names
+    return python_of("webhooks.md")
 
 
 def headers(**changed: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
@@ -21,7 +21,7 @@ from mesh.transaction import Env
 from services.auth_gateway.flow import step_error
 from services.auth_gateway.ports import Ca
 from services.auth_gateway.servicer import pki_caching
-from services.auth_gateway.statements import ISSUER, KeyUse, SigningKey
+from services.auth_gateway.statements import ISSUER, PublishedKey
 
 _MAX_REQUEST_BYTES = 4096
 _QUADRUPLE = 4
@@ -38,10 +38,10 @@ class PkiRequestInvalidError(FinIdError):
 class PkiServicer(rpc.PkiServiceServicer):
     """Proto to domain and back; see proto/finid/pki/v1/pki.proto."""
 
-    def __init__(self, ca: Ca, pins: Pins, own_keys: Mapping[KeyUse, SigningKey], now: Callable[[], datetime]) -> None:
+    def __init__(self, ca: Ca, pins: Pins, own_keys: Sequence[PublishedKey], now: Callable[[], datetime]) -> None:
         self._ca = ca
         self._now = now
-        own = [_own_jwk(use, key, pins.env) for use, key in own_keys.items()]
+        own = [_own_jwk(key, pins.env) for key in own_keys]
         self._keys = json.dumps({"keys": [*(_jwk(pin) for pin in pins.pins), *own]}).encode()
 
     async def GetIssuingCrl(self, request: pb.GetIssuingCrlRequest, context: Any) -> HttpBody:
@@ -142,10 +142,10 @@ def _jwk(pin: Pin) -> dict[str, str | int]:
     }
 
 
-def _own_jwk(use: KeyUse, key: SigningKey, env: Env) -> dict[str, str | int]:
+def _own_jwk(key: PublishedKey, env: Env) -> dict[str, str | int]:
     """A key of the gateway's, with what it signs: nobody pins it, and it confirms no factor."""
     return _ed25519(key.public_key, key.kid) | {
-        "finid_use": use.value,
+        "finid_use": key.use.value,
         "finid_issuer": ISSUER,
         "finid_env": env.value,
     }
