@@ -57,7 +57,9 @@ class ConsentBook:
     """The consent documents of all times, read from a TOML file. See services/auth_gateway/consents.toml.
 
     Raises KeyError or ValueError for a file that is not whole: a text missing in a language, two entries for one
-    version, purpose and application, a document that is in force for nobody, a field or a scope's label not known.
+    version, purpose and application, a document that is in force for nobody, a field or a scope's label not known. And
+    for one that differs from the pins beside it (NAME.released.txt beside NAME.toml), if there are any: what was shown
+    under a version is never another text later.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,6 +72,17 @@ class ConsentBook:
                 if key in seen:
                     raise ValueError(f"{key}: stands in the book twice")
                 seen.add(key)
+        released = path.with_suffix(".released.txt")
+        if released.exists():
+            self._require(released)
+
+    def _require(self, released: Path) -> None:
+        lines = released.read_text(encoding="utf-8").splitlines()
+        pinned, pins = {line for line in lines if line and not line.startswith("#")}, set(self.pins())
+        if changed := sorted(pinned - pins):
+            raise ValueError(f"{released.name}: released texts were changed or removed: {changed}")
+        if added := sorted(pins - pinned):
+            raise ValueError(f"{released.name}: add the lines of new versions: {added}")
 
     def needed(
         self,

@@ -162,6 +162,18 @@ def test_a_released_text_is_neither_changed_nor_removed_and_a_new_one_is_release
     assert len({line.rsplit(" ", 1)[0] for line in RELEASED}) == len(RELEASED)
 
 
+def test_a_book_that_differs_from_the_pins_beside_it_is_not_opened(tmp_path: Path) -> None:
+    pins = "\n".join(book(tmp_path, ONE_DOCUMENT).pins())
+    (tmp_path / "consents.released.txt").write_text(f"# of one version\n{pins}\n", encoding="utf-8")
+    book(tmp_path, ONE_DOCUMENT)
+    with pytest.raises(ValueError, match="changed or removed"):
+        book(tmp_path, ONE_DOCUMENT.replace("{title}, 1", "{title}, one"))
+    with pytest.raises(ValueError, match="changed or removed"):
+        book(tmp_path, ONE_DOCUMENT.replace('version = "1"', 'version = "2"'))
+    with pytest.raises(ValueError, match="add the lines"):
+        book(tmp_path, ONE_DOCUMENT, LATER)
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
