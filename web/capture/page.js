@@ -2,6 +2,7 @@
 
 import { Camera } from "./camera.js";
 import { code } from "./code.js";
+import { given, wish } from "./consents.js";
 import { card } from "./documents.js";
 import { Interrupted, attempt } from "./liveness.js";
 import { number } from "./number.js";
@@ -39,7 +40,7 @@ async function consent(current) {
       ...(documents.length ? [told("h2", () => say("documents")), ...documents] : []),
       told("h2", () => say("consents")),
       ...agreed,
-      push(next),
+      push(next, wish()),
     ];
   });
   check();
@@ -197,6 +198,7 @@ async function step(current) {
       await server.sleep(COMPLETING_POLL_MS);
       return server.look();
     case "AUTHENTICATION_STATE_FINISHED":
+      await given();
       await leave(current);
       return null;
     default:

@@ -10,6 +10,8 @@
  *   times: number, timesDone: number, holdMs: number, reachPercent: number, flash: Flash | null}} Step
  * @typedef {{maskedPhone: string, resendInMs: number}} Sent
  * @typedef {{jpeg: string, capturedAtMs: string}} Frame
+ * @typedef {{name: string, purpose: string, applicationTitle: string, text: string, giveTime: string}} Given
+ * @typedef {{consents: Given[], nextPageToken: string}} GivenPage
  */
 
 // A step may take as long as the edge lets it: 30 s.
@@ -155,3 +157,8 @@ export async function sendCode() {
 export const verifyCode = (code) => post("verifyCode", { code }, false);
 /** @returns {Promise<{redirectUri: string}>} */
 export const finish = () => post("finish", {});
+/** The person's live consents, to every application, once both factors are passed. @param {string} pageToken @returns {Promise<GivenPage>} */
+export const consents = (pageToken) =>
+  call("GET", `/v1/capture/consents${pageToken ? `?pageToken=${encodeURIComponent(pageToken)}` : ""}`, undefined, json);
+/** A repeat changes nothing. @param {string} name @returns {Promise<Given>} */
+export const withdrawConsent = (name) => post("withdrawConsent", { name });
