@@ -37,7 +37,11 @@ class Running:
 
     def codes(self) -> list[str]:
         """The codes of all SMS so far."""
-        return [code_in(json.loads(file.read_text())["text"]) for file in sorted(self.outbox.glob("*.json"))]
+        return [code_in(text) for text in self.texts() if text[-6:].isdigit()]
+
+    def texts(self) -> list[str]:
+        """All SMS so far."""
+        return [json.loads(file.read_text())["text"] for file in sorted(self.outbox.glob("*.json"))]
 
 
 @pytest.fixture
@@ -107,6 +111,26 @@ async def test_sends_confirms_and_notices_the_loss_of_its_database(
     pinned = pins.parse(WORLD.pins_json(not_before=now - 60, not_after=now + 60), Env.SANDBOX)
     stated = receipts.verify(confirmed.receipt, SmsOtp, pinned, txn=sent.txn, now=int(time.time())).facts
     assert stated.phone_commitment == sent.transaction.phone_commitment
+
+    # Of what was signed and of what ends soon a phone is told once each, however often the gateway asks.
+    signed = WORLD.bundle(Purpose.SIGN, now=now)
+    done = pb.SendNoticeRequest(
+        transaction=signed.transaction_bytes,
+        phone=signed.openings.phone,
+        phone_salt=signed.openings.phone_salt,
+        language=auth_pb2.LANGUAGE_EN,
+    )
+    ends = pb.SendExpiryNoticeRequest(
+        serial="5f" * 20, not_after=now + 86_400, within_days=7, phone=PHONE, language=auth_pb2.LANGUAGE_EN
+    )
+    for _ in range(2):
+        await stub.SendNotice(done, timeout=5)
+        await stub.SendExpiryNotice(ends, timeout=5)
+    notices = running.texts()[2:]
+    assert [text.partition(" ON ")[0].partition(' "')[0] for text in notices] == [
+        "FinID sandbox: DOCUMENT SIGNED",
+        "FinID sandbox: YOUR SIGNATURE CERTIFICATE ENDS",
+    ]
 
     # Nobody but the gateway may ask.
     with pytest.raises(grpc.aio.AioRpcError) as refused:
