@@ -49,11 +49,20 @@ _CREATES = frozenset(
         ("ESignService", "SuspendCertificate"),
         ("ESignService", "ResumeCertificate"),
         ("ESignService", "CreateSignature"),
+        ("FinIdService", "RedeliverWebhook"),
     )
 )
 _STEPS = frozenset(
     f"FinIdService.{method}"
-    for method in ("GiveConsents", "StartLiveness", "SubmitFrames", "SendCode", "VerifyCode", "CancelAuthentication")
+    for method in (
+        "GiveConsents",
+        "StartLiveness",
+        "SubmitFrames",
+        "SendCode",
+        "VerifyCode",
+        "CancelAuthentication",
+        "WithdrawConsent",
+    )
 )
 _DOCUMENTS = frozenset({"ESignService.DownloadDocument", "ESignService.VerifyDocument"})
 
