@@ -49,7 +49,6 @@ _CREATES = frozenset(
         ("ESignService", "SuspendCertificate"),
         ("ESignService", "ResumeCertificate"),
         ("ESignService", "CreateSignature"),
-        ("FinIdService", "RedeliverWebhook"),
     )
 )
 _STEPS = frozenset(
@@ -62,6 +61,7 @@ _STEPS = frozenset(
         "VerifyCode",
         "CancelAuthentication",
         "WithdrawConsent",
+        "RedeliverWebhook",
     )
 )
 _DOCUMENTS = frozenset({"ESignService.DownloadDocument", "ESignService.VerifyDocument"})
