@@ -28,6 +28,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 )
 
 from deploy.local.state import CHECKOUT
+from tests.collector import running_collector
+from tests.emitted import span_texts
 from tests.envoy import LARGE, MALFORMED, SLOW, Harness, running_envoy
 
 NAME = "authentications/" + "a" * 26
@@ -500,6 +502,20 @@ def test_traces_go_to_the_collector() -> None:
             time.sleep(0.2)
     collector.stop(grace=0).wait()
     assert trace_id in _trace_ids(received)
+
+
+def test_spans_hold_a_calls_path_and_not_its_query() -> None:
+    with (
+        running_collector() as collector,
+        running_envoy(otlp_address=collector.address) as edge,
+        edge.client() as client,
+    ):
+        client.get("/v1/documents?pageToken=tttttttttttttttttttttttt&phone=%2B77011234567")
+        deadline = time.monotonic() + 15
+        while "/v1/documents" not in (texts := span_texts(collector.exported())) and time.monotonic() < deadline:
+            time.sleep(0.2)
+    assert "/v1/documents" in texts
+    assert not [text for text in texts if "tttt" in text or "77011234567" in text]
 
 
 def _trace_ids(requests: list[ExportTraceServiceRequest]) -> set[str]:
