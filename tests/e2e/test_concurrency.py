@@ -160,7 +160,7 @@ async def test_two_hundred_people_at_once_get_through_and_only_frames_are_told_t
     ) == (PEOPLE, PEOPLE, PEOPLE)
     # One attempt each, in which one batch was judged.
     assert database.row(
-        "SELECT count(*), min(version), max(version) FROM liveness.sessions"
+        "SELECT count(*), min(sessions.version), max(sessions.version) FROM liveness.sessions"
         " JOIN auth_gateway.authentication USING (txn) WHERE name = ANY(%s)",
         names,
     ) == (PEOPLE, 1, 1)
