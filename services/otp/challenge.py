@@ -208,9 +208,10 @@ class Challenges(Protocol):
         """
         ...
 
-    async def count_check(self, txn: bytes, challenge: str, now: datetime, limits: Limits) -> Check:
+    async def count_check(self, txn: bytes, challenge: str, guess_hmac: bytes, now: datetime, limits: Limits) -> Check:
         """Count one check, right or wrong, before anybody compares; return what it is compared with.
 
+        `guess_hmac` names the code that was entered: one that was counted before is not counted again.
         Raises ChallengeUnknownError, CodeExpiredError or CheckLimitError, counting nothing.
         """
         ...

@@ -161,7 +161,8 @@ class Codes:
 
         Raises CodeWrongError, CodeExpiredError, CheckLimitError or ChallengeUnknownError.
         """
-        check = await self._challenges.count_check(txn, challenge, self._now(), self._limits)
+        guess_hmac = self._keyed_hash.of_code(txn, challenge, code)
+        check = await self._challenges.count_check(txn, challenge, guess_hmac, self._now(), self._limits)
         if not self._keyed_hash.knows(check.key_id):
             raise CodeExpiredError("The code has expired.")  # with its key, which is gone
         if not self._keyed_hash.is_code(check.code_hmac, txn, challenge, code, check.key_id):

@@ -171,15 +171,18 @@ class ChallengeStore:
         wait_s = (row["resend_at"] - new.sent_at).total_seconds()
         raise ResendTooEarlyError("A code was sent a moment ago.", retry_after_s=max(1.0, wait_s))
 
-    # Whoever compares has counted first, so guesses that come together cannot be more than the limit.
+    # Whoever compares has counted first, so guesses that come together cannot be more than the limit. A code that was
+    # tried before is no further guess: a call that is repeated, or sent on two connections, costs the person nothing.
     _COUNT_CHECK = """
-        UPDATE otp.challenges SET checks = checks + 1
-        WHERE txn = $1 AND challenge = $2 AND checks < $3 AND expires_at > $4
+        UPDATE otp.challenges
+        SET checks = CASE WHEN $5 = ANY(tried) THEN checks ELSE checks + 1 END,
+            tried = CASE WHEN $5 = ANY(tried) THEN tried ELSE tried || $5::bytea END
+        WHERE txn = $1 AND challenge = $2 AND (checks < $3 OR $5 = ANY(tried)) AND expires_at > $4
         RETURNING key_id, code_hmac, phone_commitment, text_sha256, policy, sent_at, checks, receipt"""
 
-    async def count_check(self, txn: bytes, challenge: str, now: datetime, limits: Limits) -> Check:
+    async def count_check(self, txn: bytes, challenge: str, guess_hmac: bytes, now: datetime, limits: Limits) -> Check:
         """Count one check; return what the code is compared with."""
-        row = await self._database.one(self._COUNT_CHECK, txn, challenge, limits.max_checks, now)
+        row = await self._database.one(self._COUNT_CHECK, txn, challenge, limits.max_checks, now, guess_hmac)
         if row is None:
             await self._refuse_check(txn, challenge, limits)
         return Check(

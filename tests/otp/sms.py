@@ -83,6 +83,7 @@ class Row:
     provider: str = ""
     reference: str = ""
     receipt: str | None = None
+    tried: set[bytes] = field(default_factory=set)
 
 
 @dataclass
@@ -108,15 +109,16 @@ class FakeChallenges:
         self.rows[new.txn] = Row(new, sends, resend_at, row.checks if row else 0)
         return Recorded(new.challenge, new.expires_at, resend_at, is_new=True)
 
-    async def count_check(self, txn: bytes, challenge: str, now: datetime, limits: Limits) -> Check:
+    async def count_check(self, txn: bytes, challenge: str, guess_hmac: bytes, now: datetime, limits: Limits) -> Check:
         row = self.rows.get(txn)
         if row is None or row.new.challenge != challenge:
             raise ChallengeUnknownError("unknown")
-        if row.checks >= limits.max_checks:
+        if row.checks >= limits.max_checks and guess_hmac not in row.tried:
             raise CheckLimitError("checks")
         if row.new.expires_at <= now:
             raise CodeExpiredError("expired")
-        row.checks += 1
+        row.checks += guess_hmac not in row.tried
+        row.tried.add(guess_hmac)
         await asyncio.sleep(0)
         new = row.new
         return Check(

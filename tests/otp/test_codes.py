@@ -112,9 +112,9 @@ async def test_a_wrong_code_says_how_many_tries_are_left() -> None:
     service, sent = Service(), bundle()
     challenge = await send(service, sent)
     code = service.provider.last_code()
-    for left in ("4", "3"):
+    for by, left in ((1, "4"), (2, "3")):
         with pytest.raises(CodeWrongError) as refused:
-            await service.codes().verify(sent.txn, challenge, wrong(code))
+            await service.codes().verify(sent.txn, challenge, wrong(code, by))
         assert refused.value.metadata == {"checks_left": left}
         assert code not in str(refused.value)
     assert await service.codes().verify(sent.txn, challenge, code)
@@ -156,7 +156,7 @@ async def test_guesses_that_come_together_are_no_more_than_the_limit() -> None:
     assert reasons.count("CHECK_LIMIT") == 45
 
 
-async def test_the_right_code_again_gives_the_same_receipt_and_counts() -> None:
+async def test_the_right_code_again_gives_the_same_receipt_and_is_no_further_check() -> None:
     service, sent = Service(), bundle()
     challenge = await send(service, sent)
     code = service.provider.last_code()
@@ -164,7 +164,7 @@ async def test_the_right_code_again_gives_the_same_receipt_and_counts() -> None:
     service.clock.at += 10
     assert await service.codes().verify(sent.txn, challenge, code) == first
     assert await reason_of(service.codes().verify(sent.txn, challenge, wrong(code))) == "CODE_WRONG"
-    assert service.challenges.rows[sent.txn].checks == 3
+    assert service.challenges.rows[sent.txn].checks == 2
 
 
 async def test_of_right_codes_that_come_together_one_receipt_is_kept() -> None:

@@ -41,6 +41,7 @@ pytestmark = pytest.mark.postgres
 LIMITS = Limits()
 APPLICATION = "applications/" + "a" * 26
 NOW = Clock().now()
+GUESS = digest_of("a guess")
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ async def test_a_recorded_code_is_checked_against_what_was_recorded(store: Chall
     assert await store.record(code, LIMITS) == Recorded(
         code.challenge, code.expires_at, NOW + LIMITS.first_resend_after, is_new=True
     )
-    assert await store.count_check(code.txn, code.challenge, NOW, LIMITS) == Check(
+    assert await store.count_check(code.txn, code.challenge, GUESS, NOW, LIMITS) == Check(
         key_id=KEYED_HASH.key_id,
         code_hmac=code.code_hmac,
         phone_commitment=code.phone_commitment,
@@ -127,30 +128,42 @@ async def test_of_sends_that_come_together_one_is_recorded(store: ChallengeStore
 async def test_a_later_code_ends_the_earlier_one_and_keeps_the_count_of_checks(store: ChallengeStore) -> None:
     first = new("replaced")
     await store.record(first, LIMITS)
-    await store.count_check(first.txn, first.challenge, NOW, LIMITS)
+    await store.count_check(first.txn, first.challenge, GUESS, NOW, LIMITS)
     second = new("replaced", code="654321", at=NOW + timedelta(seconds=30))
     await store.record(second, LIMITS)
     with pytest.raises(ChallengeUnknownError):
-        await store.count_check(first.txn, first.challenge, second.sent_at, LIMITS)
-    check = await store.count_check(second.txn, second.challenge, second.sent_at, LIMITS)
+        await store.count_check(first.txn, first.challenge, GUESS, second.sent_at, LIMITS)
+    check = await store.count_check(second.txn, second.challenge, digest_of("other"), second.sent_at, LIMITS)
     assert (check.code_hmac, check.checks_left) == (second.code_hmac, 3)
 
 
 async def test_checks_that_come_together_are_no_more_than_the_limit(store: ChallengeStore) -> None:
     code = new("guessed")
     await store.record(code, LIMITS)
-    checks = [store.count_check(code.txn, code.challenge, NOW, LIMITS) for _ in range(40)]
+    checks = [store.count_check(code.txn, code.challenge, digest_of(str(n)), NOW, LIMITS) for n in range(40)]
     assert await outcomes(list(checks)) == {"ok": 5, "CHECK_LIMIT": 35}
     with pytest.raises(CheckLimitError):
         await store.record(new("guessed", at=NOW + timedelta(minutes=1)), LIMITS)
+
+
+async def test_one_code_that_comes_many_times_together_is_one_check(store: ChallengeStore) -> None:
+    code = new("repeated")
+    await store.record(code, LIMITS)
+    checks = [store.count_check(code.txn, code.challenge, GUESS, NOW, LIMITS) for _ in range(40)]
+    assert {check.checks_left for check in await asyncio.gather(*checks)} == {4}
+    for number in range(4):
+        await store.count_check(code.txn, code.challenge, digest_of(str(number)), NOW, LIMITS)
+    with pytest.raises(CheckLimitError):
+        await store.count_check(code.txn, code.challenge, digest_of("one more"), NOW, LIMITS)
+    assert (await store.count_check(code.txn, code.challenge, GUESS, NOW, LIMITS)).checks_left == 0
 
 
 async def test_an_expired_code_is_not_checked(store: ChallengeStore) -> None:
     code = new("expired")
     await store.record(code, LIMITS)
     with pytest.raises(CodeExpiredError):
-        await store.count_check(code.txn, code.challenge, code.expires_at, LIMITS)
-    assert (await store.count_check(code.txn, code.challenge, NOW, LIMITS)).checks_left == 4
+        await store.count_check(code.txn, code.challenge, GUESS, code.expires_at, LIMITS)
+    assert (await store.count_check(code.txn, code.challenge, GUESS, NOW, LIMITS)).checks_left == 4
 
 
 async def test_unknown_transactions_and_challenges_are_not_checked(store: ChallengeStore) -> None:
@@ -158,7 +171,7 @@ async def test_unknown_transactions_and_challenges_are_not_checked(store: Challe
     await store.record(code, LIMITS)
     for txn, challenge in ((digest_of("unknown"), code.challenge), (code.txn, new_id())):
         with pytest.raises(ChallengeUnknownError):
-            await store.count_check(txn, challenge, NOW, LIMITS)
+            await store.count_check(txn, challenge, GUESS, NOW, LIMITS)
 
 
 async def test_a_code_is_used_once_and_its_first_receipt_kept(store: ChallengeStore) -> None:
@@ -166,7 +179,7 @@ async def test_a_code_is_used_once_and_its_first_receipt_kept(store: ChallengeSt
     await store.record(code, LIMITS)
     kept = await asyncio.gather(*(store.use(code.txn, code.challenge, NOW, f"receipt {n}") for n in range(6)))
     assert len(set(kept)) == 1
-    check = await store.count_check(code.txn, code.challenge, NOW, LIMITS)
+    check = await store.count_check(code.txn, code.challenge, GUESS, NOW, LIMITS)
     assert check.receipt == kept[0]
     with pytest.raises(AlreadyVerifiedError):
         await store.record(new("used", at=NOW + timedelta(minutes=1)), LIMITS)

@@ -29,6 +29,8 @@ CREATE INDEX sends_by_reference ON otp.sends (provider, provider_reference) WHER
 ALTER TABLE otp.challenges DROP COLUMN delivery, DROP COLUMN provider, DROP COLUMN provider_reference;
 -- Which of the room's keys the code's hash is under; '' for those from before keys had names.
 ALTER TABLE otp.challenges ADD COLUMN key_id text NOT NULL DEFAULT '';
+-- Keyed hashes of the codes that were checked: the same one again is no further guess.
+ALTER TABLE otp.challenges ADD COLUMN tried bytea[] NOT NULL DEFAULT '{}';
 
 -- Phones are not all that is counted: persons and addresses are, too.
 ALTER TABLE otp.phones RENAME TO subjects;
@@ -55,7 +57,7 @@ CREATE TABLE otp.pauses (
 
 GRANT SELECT, INSERT ON otp.sends, otp.application_hours, otp.pauses TO finid_otp;
 GRANT UPDATE (state, sealed, lease_ends_at, provider, provider_reference, changed_at) ON otp.sends TO finid_otp;
-GRANT UPDATE (key_id) ON otp.challenges TO finid_otp;
+GRANT UPDATE (key_id, tried) ON otp.challenges TO finid_otp;
 GRANT UPDATE (sends) ON otp.application_hours TO finid_otp;
 GRANT DELETE ON otp.application_hours TO finid_otp;
 GRANT UPDATE (ends_at, sends, verified) ON otp.pauses TO finid_otp;
