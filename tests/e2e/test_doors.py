@@ -244,9 +244,6 @@ CASES = {
     "a page of 101": Case(
         "FinIdService.ListAuthentications", fixed(pageSize=101), "INVALID_ARGUMENT", "INVALID_REQUEST"
     ),
-    "a state that is none": Case(
-        "FinIdService.ListAuthentications", fixed(state=77), "INVALID_ARGUMENT", "INVALID_REQUEST"
-    ),
     "a page token with spaces": Case(
         "ESignService.ListSignatures", fixed(pageToken="not a token"), "INVALID_ARGUMENT", "INVALID_REQUEST"
     ),

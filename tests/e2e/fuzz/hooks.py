@@ -25,7 +25,11 @@ def filter_case(_context: Any, case: Any) -> bool:
 
     Nobody should send them, so the document does not say so.
     """
-    schema = case.operation.definition.raw.get("requestBody", {}).get("content", {}).get("application/json", {})
+    raw = case.operation.definition.raw
+    schema = raw.get("requestBody", {}).get("content", {}).get("application/json", {})
+    enums = {item["name"] for item in raw.get("parameters", []) if item.get("schema", {}).get("$ref") in _ENUMS}
+    if any(name in enums and str(value).isdecimal() for name, value in (case.query or {}).items()):
+        return False
     return not _is_taken(case.body, schema.get("schema", {}))
 
 
