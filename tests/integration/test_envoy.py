@@ -67,10 +67,10 @@ class TestTranscoding:
                 "/v1/authentications?state=AUTHENTICATION_STATE_EXPIRED&purpose=PURPOSE_SIGN&pageSize=7&pageToken=x-",
                 "ListAuthentications",
                 {
-                    "state": "AUTHENTICATION_STATE_FINISHED",
+                    "state": "AUTHENTICATION_STATE_EXPIRED",
                     "purpose": "PURPOSE_SIGN",
                     "pageSize": 7,
-                    "pageToken": "x_y-",
+                    "pageToken": "x-",
                 },
             ),
             ("/v1/certificates?pageSize=1", "ListCertificates", {"pageSize": 1}),
@@ -109,7 +109,7 @@ class TestTranscoding:
         ("method", "path", "allowed"),
         [
             ("DELETE", f"/v1/{NAME}", "GET"),
-            ("TRACE", "/v1/authentications", "POST"),
+            ("TRACE", "/v1/authentications", "GET, POST"),
             ("GET", f"/v1/{NAME}:cancel", "POST"),
             ("PUT", "/v1/documents", "GET"),
             ("POST", "/pki/issuing.crl", "GET"),
