@@ -16,7 +16,7 @@ def test_after_a_signature_the_phone_that_confirmed_it_is_told(signer: Signer, l
     phone = Phone(signer.given.live.phone, signer.given.outbox)
     loop.run_until_complete(signer.sign())
     text = loop.run_until_complete(phone.next_notice())
-    assert text.startswith("FinID sandbox: ҚҰЖАТҚА ҚОЛ ҚОЙЫЛДЫ «Agreement» (бедері ")
+    assert text.startswith("FinID sandbox: ДОКУМЕНТ ПОДПИСАН «Agreement» (отпечаток ")
     assert text.endswith("сертификатты дереу тоқтатыңыз.")
 
 
@@ -46,7 +46,7 @@ def test_the_owner_of_a_certificate_that_ends_soon_is_told_once(
         raise AssertionError("nobody was told")
 
     text = loop.run_until_complete(told())
-    assert "СЕРТИФИКАТЫҢЫЗДЫҢ МЕРЗІМІ" in text
+    assert "СРОК ВАШЕГО СЕРТИФИКАТА" in text
     with psycopg.connect((mesh.folder / "secrets" / "owner.url").read_text()) as database:
         database.execute("UPDATE auth_gateway.expiry_sweep SET next_at = '-infinity'")
     loop.run_until_complete(asyncio.sleep(12))
