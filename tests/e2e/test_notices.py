@@ -17,7 +17,7 @@ def test_after_a_signature_the_phone_that_confirmed_it_is_told(signer: Signer, l
     loop.run_until_complete(signer.sign())
     text = loop.run_until_complete(phone.next_notice())
     assert text.startswith("FinID sandbox: ДОКУМЕНТ ПОДПИСАН «Agreement» (отпечаток ")
-    assert text.endswith("сертификатты дереу тоқтатыңыз.")
+    assert text.endswith("Если это не вы, сразу приостановите сертификат.")
 
 
 def test_the_owner_of_a_certificate_that_ends_soon_is_told_once(
