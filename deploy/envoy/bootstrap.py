@@ -186,8 +186,8 @@ def _tracing(edge: Edge) -> Json:
         "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": tracer},
         "random_sampling": {"value": 100 if edge.otlp_address else 0},
         "max_path_tag_length": 64,
-        # In place of Envoy's own, which has the query with it: a page's token, or whatever else a caller puts there.
-        "custom_tags": [{"tag": "http.url", "value": "%PATH(NQ)%"}],
+        # In place of Envoy's own, which hold whatever a caller puts into path, query and user agent.
+        "custom_tags": [{"tag": "http.url", "value": "%ROUTE_NAME%"}, {"tag": "user_agent", "value": "-"}],
     }
 
 

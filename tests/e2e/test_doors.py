@@ -311,8 +311,14 @@ def test_doors_agree(doors: Doors, scene: Scene, case: Case) -> None:
 
 
 def _lasting(answer: Answer) -> Answer:
-    """Without what is another each time: how long exactly to wait."""
-    return replace(answer, retry_after_s=float(answer.retry_after_s > 0))
+    """Without what is another each time: how long exactly to wait, and how a page token is sealed."""
+    message = answer.message
+    if message is not None and getattr(message, "next_page_token", ""):
+        copied = type(message)()
+        copied.CopyFrom(message)
+        copied.next_page_token = "sealed"
+        message = copied
+    return replace(answer, retry_after_s=float(answer.retry_after_s > 0), message=message)
 
 
 def test_each_method_of_the_public_api_stands_in_a_case_or_needs_a_person() -> None:

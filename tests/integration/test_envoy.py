@@ -556,18 +556,22 @@ def test_traces_go_to_the_collector() -> None:
     assert trace_id in _trace_ids(received)
 
 
-def test_spans_hold_a_calls_path_and_not_its_query() -> None:
+def test_spans_hold_a_calls_route_and_nothing_that_the_caller_chose() -> None:
     with (
         running_collector() as collector,
         running_envoy(otlp_address=collector.address) as edge,
         edge.client() as client,
     ):
-        client.get("/v1/documents?pageToken=tttttttttttttttttttttttt&phone=%2B77011234567")
+        agent = {"user-agent": "Mozilla/5.0 (930514400420)"}
+        client.get("/v1/documents?pageToken=tttttttttttttttttttttttt&phone=%2B77011234567", headers=agent)
+        client.get("/v1/authentications/930514400420", headers=agent)
         deadline = time.monotonic() + 15
-        while "/v1/documents" not in (texts := span_texts(collector.exported())) and time.monotonic() < deadline:
+        while "http.url" not in (texts := span_texts(collector.exported())) and time.monotonic() < deadline:
             time.sleep(0.2)
-    assert "/v1/documents" in texts
-    assert not [text for text in texts if "tttt" in text or "77011234567" in text]
+        time.sleep(1)
+        texts = span_texts(collector.exported())
+    assert not [text for text in texts if "tttt" in text or "77011234567" in text or "930514400420" in text]
+    assert {"http.url", "/finid.auth.v1.FinIdService/GetAuthentication"} <= texts
 
 
 def _trace_ids(requests: list[ExportTraceServiceRequest]) -> set[str]:

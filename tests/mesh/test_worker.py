@@ -101,8 +101,9 @@ async def test_exception_in_a_worker_fails_the_call_without_its_message_and_cost
     with capture_logs() as lines, pytest.raises(WorkerCallFailedError) as failure:
         await confined.call("raise_error", {})
     assert "secret detail" not in failure.value.message + str(lines)
-    assert [line["error_class"] for line in lines] == ["ValueError"]
-    assert lines[0]["where"].startswith("raise_error:")
+    (line,) = [line for line in lines if line.get("where")]
+    assert line["error_class"] == "ValueError"
+    assert line["where"].startswith("raise_error:")
     assert confined.worker_pids == before
 
 
