@@ -312,8 +312,8 @@ def test_doors_agree(doors: Doors, scene: Scene, case: Case) -> None:
 
 def _lasting(answer: Answer) -> Answer:
     """Without what is another each time: how long exactly to wait, and how a page token is sealed."""
-    message = answer.message
-    if message is not None and getattr(message, "next_page_token", ""):
+    message: Any = answer.message
+    if getattr(message, "next_page_token", ""):
         copied = type(message)()
         copied.CopyFrom(message)
         copied.next_page_token = "sealed"
