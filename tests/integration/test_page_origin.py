@@ -235,10 +235,10 @@ def test_neither_token_nor_code_nor_cookie_is_in_envoys_log_or_spans() -> None:
         deadline = time.monotonic() + 15  # Envoy writes its log every 10 s, and its spans every 5 s
         while time.monotonic() < deadline:
             log, sent = edge.log.read_text(encoding="utf-8"), str(spans)
-            if "CaptureService/OpenCapture" in log and "verifyCode" in sent:
+            if "CaptureService/OpenCapture" in log and "CaptureService/OpenCapture" in sent:
                 break
             time.sleep(0.2)
     collector.stop(grace=0).wait()
     assert "CaptureService/OpenCapture" in log
-    assert "verifyCode" in sent
+    assert "CaptureService/OpenCapture" in sent
     assert [name for name, value in secrets.items() if value in log or value in sent] == []
