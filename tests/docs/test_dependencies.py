@@ -34,6 +34,7 @@ PROGRAMS = {
     "mypy-protobuf",
     "pip",
     "pre-commit",
+    "pytest-rerunfailures",
     "pytest-timeout",
     "ruff",
 }
