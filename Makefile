@@ -24,8 +24,7 @@ run: setup ## Run the whole mesh until Ctrl-C; prints addresses, credentials, an
 	@exec $(BIN)/python -m deploy.local run
 
 # Side by side: tests of the whole mesh wait most of the time; documents' beside them, so that both take as long. The
-# browser's have the machine for themselves: what they film is judged by the clock, as a person's camera is, so one that
-# fails is run once more; the summary says which.
+# browser's have the machine for themselves: what they film is judged by the clock, as a person's camera is.
 .PHONY: test
 test: lint ## Lint, then unit, integration, e2e and browser tests
 	@$(MAKE) --jobs=2 --keep-going pytest-rooms pytest-mesh; lanes=$$?; $(MAKE) pytest-browser && exit $$lanes
@@ -37,7 +36,7 @@ pytest-rooms:
 pytest-mesh:
 	@set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/pytest tests/e2e tests/documents | sed --unbuffered 's/^/mesh  | /'
 pytest-browser:
-	@$(BIN)/pytest tests/browser --reruns 1
+	@$(BIN)/pytest tests/browser
 
 .PHONY: pictures
 pictures: setup ## Make the hosted page's pictures in docs/images again

@@ -34,7 +34,6 @@ PROGRAMS = {
     "mypy-protobuf",
     "pip",
     "pre-commit",
-    "pytest-rerunfailures",
     "pytest-timeout",
     "ruff",
 }
