@@ -5,6 +5,8 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Where images of Python set it, every process that a target starts would compile all it imports, each time.
+unexport PYTHONDONTWRITEBYTECODE
 SOURCES := mesh services deploy client/finid_client tests proto bench
 
 .PHONY: help
@@ -23,20 +25,37 @@ demo: setup ## Authentication, certificate, signatures and four refusals, on the
 run: setup ## Run the whole mesh until Ctrl-C; prints addresses, credentials, and calls to paste
 	@exec $(BIN)/python -m deploy.local run
 
-# Side by side: tests of the whole mesh wait most of the time; documents' beside them, so that both take as long. The
-# browser's have the machine for themselves: what they film is judged by the clock, as a person's camera is.
-.PHONY: test
-test: lint ## Lint, then unit, integration, e2e and browser tests
-	@$(MAKE) --jobs=2 --keep-going pytest-rooms pytest-mesh; lanes=$$?; $(MAKE) pytest-browser && exit $$lanes
+# Three lanes on two cores. What is judged by the clock, as a person's camera is, goes before the rest, which is nice; and the
+# browser's people have the machine for themselves.
+LANES := lane-clock lane-rooms lane-rest
+.PHONY: test $(LANES)
+test: setup ## Lint, then unit, integration, e2e and browser tests
+	@failed=0; $(MAKE) --jobs=3 --keep-going $(LANES) || failed=1; $(MAKE) pytest-browser || failed=1; exit $$failed
+lane-clock:
+	@failed=0; for tests in pytest-page pytest-mesh; do $(MAKE) $$tests || failed=1; done; exit $$failed
+lane-rooms:
+	@nice -n 15 $(MAKE) pytest-rooms
+lane-rest:
+	@failed=0; for tests in lint pytest-rest; do nice -n 15 $(MAKE) $$tests || failed=1; done; exit $$failed
 
-.PHONY: pytest-rooms pytest-mesh pytest-browser
-pytest-rooms pytest-mesh: SHELL := /bin/bash
+ROOMS := auth_gateway ca facematch liveness otp portal registry signer
+PYTEST = set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/pytest
+.PHONY: pytest-page pytest-rooms pytest-rest pytest-mesh pytest-browser
+pytest-page pytest-rooms pytest-rest pytest-mesh pytest-browser: SHELL := /bin/bash
+pytest-page:
+	@$(PYTEST) tests/browser -m "not mesh" | sed --unbuffered 's/^/page  | /'
 pytest-rooms:
-	@set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/pytest --ignore=tests/browser --ignore=tests/e2e --ignore=tests/documents | sed --unbuffered 's/^/rooms | /'
+	@$(PYTEST) $(ROOMS:%=tests/%) | sed --unbuffered 's/^/rooms | /'
+pytest-rest:
+	@$(PYTEST) $(patsubst %,--ignore=tests/%,browser e2e $(ROOMS)) | sed --unbuffered 's/^/rest  | /'
 pytest-mesh:
-	@set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/pytest tests/e2e tests/documents | sed --unbuffered 's/^/mesh  | /'
+	@$(PYTEST) tests/e2e | sed --unbuffered 's/^/mesh  | /'
 pytest-browser:
-	@$(BIN)/pytest tests/browser
+	@$(PYTEST) tests/browser -m mesh | sed --unbuffered 's/^/clock | /'
+
+.PHONY: images-check
+images-check: setup ## Build every image by its Dockerfile without Docker (root, debootstrap), judge it, run the mesh from them
+	$(BIN)/python -m deploy.images check
 
 .PHONY: pictures
 pictures: setup ## Make the hosted page's pictures in docs/images again
@@ -70,6 +89,10 @@ lint-proto: setup
 	$(BIN)/buf breaking "$$scratch/image.binpb" --against proto/released.binpb && \
 	diff --recursive --exclude=__pycache__ gen "$$scratch/gen"
 
+.PHONY: k8s
+k8s: setup ## Check deploy/k8s without a cluster: builds, schemas of two Kubernetes versions, what the code reads
+	$(BIN)/pytest -q tests/k8s
+
 .PHONY: gen
 gen: setup ## Generate gen/ from proto/
 	$(BIN)/python proto/generate.py
@@ -77,6 +100,12 @@ gen: setup ## Generate gen/ from proto/
 .PHONY: proto-release
 proto-release: gen ## Accept the protos of now as what later ones may not break
 	$(BIN)/python proto/generate.py --image proto/released.binpb
+
+# What promtool and the tests of rules, runbooks and dashboards say; `test` runs them as well.
+.PHONY: rules
+rules: setup ## Write alert rules and dashboards from deploy/observability, and check them with promtool
+	$(BIN)/python -m deploy.observability
+	$(BIN)/pytest tests/observability
 
 .PHONY: bench
 bench: setup ## Measure each claim against its peer and its limit, in one run each

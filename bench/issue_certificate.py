@@ -127,7 +127,7 @@ class WatchedIssue:
             authority=self.ca.authority,
             practice=PRACTICE,
             ledger=LedgerStore(self.database, bench_authority.FIELD_KEY),
-            pins=self.pins,
+            pins=lambda: self.pins,
             floors=self.least,
             now=now,
             random_bytes=secrets.token_bytes,

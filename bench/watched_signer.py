@@ -18,6 +18,7 @@ from bench.watch import Watch
 from mesh import precondition
 from mesh.channel import connect
 from mesh.hsm import KeyAlgorithm
+from mesh.identity import mounted
 from mesh.postgres import Database, Row
 from mesh.server import Server, callers, validate
 from mesh.transaction import Purpose
@@ -133,7 +134,7 @@ async def watched_signer(
     server = Server("signer", settings, callers(pb.DESCRIPTOR.services_by_name["SignerService"], "auth_gateway"), [])
     rpc.add_SignerServiceServicer_to_server(_WatchedServicer(room, watch), server.grpc)
     serving = asyncio.create_task(server.run())
-    channel = connect(authority.settings("auth_gateway"), "signer", settings.listen)
+    channel = connect(mounted(authority.settings("auth_gateway")), "signer", settings.listen)
     try:
         await asyncio.wait_for(channel.channel_ready(), _DEADLINE_S)
         yield WatchedSigner(room, credential, watch, rpc.SignerServiceStub(channel))

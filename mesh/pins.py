@@ -4,6 +4,7 @@
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import rfc8785
@@ -63,6 +64,10 @@ class Pins:
     def find(self, kid: str, factor: Factor) -> Pin | None:
         """Return the pin of `kid` for `factor` in this environment, or None."""
         return next((pin for pin in self.pins if (pin.kid, pin.factor, pin.env) == (kid, factor, self.env)), None)
+
+
+CurrentPins = Callable[[], Pins]
+"""The pins that hold now; a consumer asks once for each decision."""
 
 
 @dataclass(frozen=True, slots=True)

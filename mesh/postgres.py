@@ -1,11 +1,13 @@
 """PostgreSQL for the stores: a pool, one-statement calls, transactions, and losses as one typed error."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Self, TypeAlias
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import Any, Self, TypeAlias
 
 import asyncpg
 
+from mesh import metrics, spans, statements
 from mesh.errors import DependencyUnavailableError
 
 # SQLSTATE classes 08, 53, 55 and 57: the connection is gone, the server is full, the database takes no connections, an
@@ -26,6 +28,8 @@ Row: TypeAlias = asyncpg.Record
 UniqueViolationError = asyncpg.UniqueViolationError
 ForeignKeyViolationError = asyncpg.ForeignKeyViolationError
 CheckViolationError = asyncpg.CheckViolationError
+PostgresError = asyncpg.PostgresError
+"""Whatever the server refuses."""
 
 
 @contextlib.contextmanager
@@ -44,17 +48,29 @@ class Transaction:
 
     async def all(self, sql: str, *arguments: object) -> Sequence[Row]:
         """Return every row."""
-        rows: Sequence[Row] = await self._connection.fetch(sql, *arguments)
+        rows: Sequence[Row] = await _measured(self._connection.fetch, sql, arguments)
         return rows
 
     async def one(self, sql: str, *arguments: object) -> Row | None:
         """Return the first row, None when there is none."""
-        row: Row | None = await self._connection.fetchrow(sql, *arguments)
+        row: Row | None = await _measured(self._connection.fetchrow, sql, arguments)
         return row
 
     async def run(self, sql: str, *arguments: object) -> int:
         """Run a statement; return how many rows it changed."""
-        return _changed(await self._connection.execute(sql, *arguments))
+        return _changed(await _measured(self._connection.execute, sql, arguments))
+
+
+async def _measured(work: Callable[..., Awaitable[Any]], sql: str, arguments: tuple[object, ...]) -> Any:
+    """Run a statement, its span named by the constant that holds it: values of a statement are for no trace."""
+    started = time.perf_counter()
+    try:
+        if not spans.recorded():
+            return await work(sql, *arguments)
+        with spans.span(f"sql {statements.name_of(sql)}", spans.SQL):
+            return await work(sql, *arguments)
+    finally:
+        metrics.SQL_DURATION.record(time.perf_counter() - started)
 
 
 def _changed(tag: str) -> int:
@@ -70,11 +86,18 @@ async def _keep(_connection: object) -> None:
     """
 
 
+Check: TypeAlias = Callable[[Transaction], Awaitable[None]]
+"""Looks at the database over a new connection; what it raises, the statement that needed the connection raises."""
+
+
 class Database:
     """A pool of connections under the service's own role. A lost server is DependencyUnavailableError."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        self.checks = list[Check]()
+        metrics.SQL_POOL_SIZE.read(pool.get_max_size)
+        metrics.SQL_POOL_IN_USE.read(lambda: pool.get_size() - pool.get_idle_size())
 
     @classmethod
     async def open(cls, url: str, *, service: str, max_connections: int = 8, statement_timeout_s: float = 5.0) -> Self:
@@ -82,8 +105,14 @@ class Database:
 
         `url` is postgresql://…; every statement ends after `statement_timeout_s`, on the server too.
         """
+
+        async def checked(connection: asyncpg.Connection) -> None:
+            for check in database.checks:
+                await check(Transaction(connection))
+
         pool = asyncpg.create_pool(
             url,
+            init=checked,
             min_size=0,
             max_size=max_connections,
             timeout=2.0,
@@ -97,7 +126,12 @@ class Database:
                 "search_path": "",
             },
         )
-        return cls(await pool)
+        database = cls(await pool)  # min_size=0: no connection is made before
+        return database
+
+    def require(self, check: Check) -> None:
+        """Have every connection that is made from now on checked before its first use."""
+        self.checks.append(check)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -105,24 +139,25 @@ class Database:
 
     async def probe(self) -> None:
         """Return when the server answers; raise otherwise."""
-        await self.one("SELECT 1")
+        with _losses():  # not measured: it is asked for twice a second, and is nobody's statement
+            await self._pool.fetchrow("SELECT 1")
 
     async def all(self, sql: str, *arguments: object) -> Sequence[Row]:
         """Return every row of one statement."""
         with _losses():
-            rows: Sequence[Row] = await self._pool.fetch(sql, *arguments)
+            rows: Sequence[Row] = await _measured(self._pool.fetch, sql, arguments)
         return rows
 
     async def one(self, sql: str, *arguments: object) -> Row | None:
         """Return the first row of one statement, None when there is none."""
         with _losses():
-            row: Row | None = await self._pool.fetchrow(sql, *arguments)
+            row: Row | None = await _measured(self._pool.fetchrow, sql, arguments)
         return row
 
     async def run(self, sql: str, *arguments: object) -> int:
         """Run one statement; return how many rows it changed."""
         with _losses():
-            return _changed(await self._pool.execute(sql, *arguments))
+            return _changed(await _measured(self._pool.execute, sql, arguments))
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:

@@ -104,6 +104,10 @@ class ReceiptSigner:
         return token
 
 
+CurrentSigner = Callable[[], ReceiptSigner]
+"""The signer whose key holds now."""
+
+
 def parse(token: str) -> Receipt[Facts]:
     """Return what `token` says, without asking whether it is true.
 

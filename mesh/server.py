@@ -7,11 +7,14 @@ from __future__ import annotations  # grpc.aio's types are generic for the type 
 
 import asyncio
 import contextlib
+import functools
 import re
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import protovalidate
@@ -20,7 +23,7 @@ from google.protobuf.message import Message
 from grpc_reflection.v1alpha import reflection
 from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
-from mesh import deadline, status, telemetry
+from mesh import deadline, identity, metrics, status, telemetry
 from mesh.errors import (
     CallerNotAllowedError,
     DeadlineRequiredError,
@@ -30,10 +33,15 @@ from mesh.errors import (
     leaves,
 )
 from mesh.health import Health, Probe
+from mesh.identity import Identity
+from mesh.instruments import registry_of
+from mesh.mounted import Mounted
+from mesh.scraping import scraped
 from mesh.settings import MeshSettings
 
 _PEER_URI = re.compile(rb"spiffe://finid/(?P<service>[a-z_]+)")
 _KIB = 1024
+_CANCELLED = "CANCELLED"
 
 Callers = Mapping[str, frozenset[str]]
 """Full method name (/package.Service/Method) -> names of the services that may call it."""
@@ -46,30 +54,36 @@ def callers(service: ServiceDescriptor, *allowed: str) -> dict[str, frozenset[st
     return {f"/{service.full_name}/{method.name}": frozenset(allowed) for method in service.methods}
 
 
-def credentials(settings: MeshSettings) -> grpc.ServerCredentials:
-    """Return mTLS credentials that require a certificate of the mesh's own root."""
-    key, certificate = settings.tls_key_file.read_bytes(), settings.tls_certificate_file.read_bytes()
-    root = settings.tls_ca_file.read_bytes()
-    return grpc.ssl_server_credentials([(key, certificate)], root_certificates=root, require_client_auth=True)
+@dataclass(frozen=True, slots=True)
+class _Peer:
+    """The service that a peer's certificate names, "" when it names none or several; and when it runs out."""
+
+    service: str
+    not_after: datetime
 
 
-def caller_of(context: grpc.aio.ServicerContext[Any, Any]) -> str:
-    """Return the service that the peer's certificate names, "" when it names none or several."""
-    names = {
-        match["service"].decode()
-        for value in context.auth_context().get("x509_subject_alternative_name", ())
-        if (match := _PEER_URI.fullmatch(value)) is not None
-    }
-    return names.pop() if len(names) == 1 else ""
+@functools.lru_cache(maxsize=256)  # connections are few, and calls are many
+def _peer(names: tuple[bytes, ...], certificates_pem: tuple[bytes, ...]) -> _Peer:
+    services = {match["service"].decode() for name in names if (match := _PEER_URI.fullmatch(name)) is not None}
+    ends = [identity.not_after_of(pem) for pem in certificates_pem]
+    return _Peer(services.pop() if len(services) == 1 else "", min(ends, default=datetime.min.replace(tzinfo=UTC)))
+
+
+def _peer_of(context: grpc.aio.ServicerContext[Any, Any]) -> _Peer:
+    """Who calls; a peer without a certificate has none that is still good."""
+    shown = context.auth_context()
+    return _peer(tuple(shown.get("x509_subject_alternative_name", ())), tuple(shown.get("x509_pem_cert", ())))
 
 
 def validate(request: Message, rules: Rules = lambda _: ()) -> None:
     """Raise InvalidArgumentError naming every field that breaks a rule, of the proto or one of `rules`."""
     violations = [FieldViolation(_path(item), item.proto.message) for item in protovalidate.collect_violations(request)]
+    beyond = rules(request)
+    if not violations and not beyond:
+        return
     named = {violation.field for violation in violations}
-    violations += [violation for violation in rules(request) if violation.field not in named]
-    if violations:
-        raise InvalidArgumentError("The request is not valid.", violations=violations)
+    violations += [violation for violation in beyond if violation.field not in named]
+    raise InvalidArgumentError("The request is not valid.", violations=violations)
 
 
 def _path(violation: Any) -> str:
@@ -81,22 +95,48 @@ def _path(violation: Any) -> str:
     return path
 
 
+_Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]]"
+
+
 class _Guard(grpc.aio.ServerInterceptor):
-    """Runs around every method: who calls, how long they wait, what they send, and how an error leaves."""
+    """Runs around every method: who calls, how long they wait, what they send, and how an error leaves.
+
+    Around that is a span where spans are read; elsewhere the method goes on with the caller's trace only.
+    """
 
     def __init__(self, allowed: Callers, rules: Rules) -> None:
+        self._in_flight = 0
+        metrics.RPC_SERVER_IN_FLIGHT.read(lambda: self._in_flight)
         self._allowed = allowed
         self._rules = rules
+        self._spanned = aio_server_interceptor()
+        self._guarded: dict[str, tuple[object, grpc.RpcMethodHandler[Any, Any]]] = {}
 
     async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
+        self, continuation: _Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        handler = await continuation(handler_call_details)
+        if telemetry.is_recorded():
+            around: grpc.RpcMethodHandler[Any, Any] | None = await self._spanned.intercept_service(
+                functools.partial(self._guarded_of, continuation), handler_call_details
+            )
+            return around
+        # The method runs in this task, so it finds the trace; nothing needs to be wrapped around it.
+        telemetry.join_trace(handler_call_details.invocation_metadata or ())
+        return await self._guarded_of(continuation, handler_call_details)
+
+    async def _guarded_of(
+        self, continuation: _Continuation, details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        handler = await continuation(details)
         if handler is None:
             return handler
-        method = str(handler_call_details.method)
+        method = str(details.method)
+        known = self._guarded.get(method)
+        if known is None or known[0] is not handler:
+            known = self._guarded[method] = (handler, self._guard(method, handler))
+        return known[1]
+
+    def _guard(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
         behaviour: Any = handler
         if handler.request_streaming:
             return grpc.stream_stream_rpc_method_handler(
@@ -107,7 +147,12 @@ class _Guard(grpc.aio.ServerInterceptor):
         )
 
     def _admit(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        caller = caller_of(context)
+        peer = _peer_of(context)
+        caller = peer.service
+        if datetime.now(UTC) >= peer.not_after:
+            # TLS looks at the handshake only; a connection may outlive the certificate that it was opened with.
+            telemetry.logger().warning("caller's certificate has run out", method=method, caller=caller or "unknown")
+            raise CallerNotAllowedError("The caller's certificate has run out.")
         if caller not in self._allowed.get(method, frozenset()):
             telemetry.logger().warning("caller refused", method=method, caller=caller or "unknown")
             raise CallerNotAllowedError("The caller may not use this method.")
@@ -116,29 +161,28 @@ class _Guard(grpc.aio.ServerInterceptor):
             raise DeadlineRequiredError("The call has no deadline.")
         deadline.set_remaining_s(remaining_s)
 
-    @contextlib.asynccontextmanager
-    async def _around(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-        started = time.monotonic()
-        try:
-            self._admit(method, context)
-            yield
-        except (asyncio.CancelledError, grpc.aio.AbortError):
-            raise
-        except Exception as error:  # noqa: BLE001  the one place where an error leaves a service
-            _log_refusal(method, error, (time.monotonic() - started) * 1000)
-            code, answer = status.code_of(error), status.to_status(error)
-            try:
-                await context.abort(code, answer.message, status.trailers(error, answer))
-            except grpc.aio.AbortError as aborted:
-                # The span records it with all that it came from; what an error says is for no trace.
-                raise aborted from None
+    def _begin(self) -> float:
+        self._in_flight += 1
+        return time.monotonic()
+
+    def _end(self, method: str, started: float, answered: str) -> None:
+        self._in_flight -= 1
+        metrics.RPC_SERVER_DURATION.record(time.monotonic() - started, method=metrics.METHODS.of(method), code=answered)
 
     def _unary(self, method: str, behaviour: Callable[..., Awaitable[Message]]) -> Callable[..., Awaitable[Message]]:
         async def guarded(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
-            async with self._around(method, context):
+            started, answered = self._begin(), _CANCELLED
+            try:
+                self._admit(method, context)
                 validate(request, self._rules)
-                return await behaviour(request, context)
-            raise AssertionError("abort() does not return")
+                response = await behaviour(request, context)
+                answered = "OK"
+            except Exception as error:  # noqa: BLE001  the one place where an error leaves a service
+                answered = _code_of(error)
+                await _abort(context, method, error, started)
+            finally:
+                self._end(method, started, answered)
+            return response
 
         return guarded
 
@@ -153,11 +197,39 @@ class _Guard(grpc.aio.ServerInterceptor):
         async def guarded(
             requests: AsyncIterator[Message], context: grpc.aio.ServicerContext[Any, Any]
         ) -> AsyncIterator[Message]:
-            async with self._around(method, context):
+            started, answered = self._begin(), _CANCELLED
+            try:
+                self._admit(method, context)
                 async for response in behaviour(validated(requests), context):
                     yield response
+                answered = "OK"
+            except Exception as error:  # noqa: BLE001  as above
+                answered = _code_of(error)
+                await _abort(context, method, error, started)
+            finally:
+                self._end(method, started, answered)
 
         return guarded
+
+
+def _code_of(error: Exception) -> str:
+    return "UNKNOWN" if isinstance(error, grpc.aio.AbortError) else status.code_of(error).name
+
+
+async def _abort(
+    context: grpc.aio.ServicerContext[Any, Any], method: str, error: Exception, started: float
+) -> NoReturn:
+    """End the call with what may be told of `error`; a call that was ended by its method is left as that ended it."""
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    _log_refusal(method, error, (time.monotonic() - started) * 1000)
+    answer = status.to_status(error)
+    try:
+        await context.abort(status.code_of(error), answer.message, status.trailers(error, answer))
+    except grpc.aio.AbortError as aborted:
+        # The span records it with all that it came from; what an error says is for no trace.
+        raise aborted from None
+    raise AssertionError("abort() does not return")
 
 
 def _log_refusal(method: str, error: Exception, duration_ms: float) -> None:
@@ -170,8 +242,17 @@ def _log_refusal(method: str, error: Exception, duration_ms: float) -> None:
         log.error("call failed", error_class=type(error).__name__, stack=telemetry.stack_of(error), **shown)
 
 
+def _not_offered(_service: str, _handlers: Mapping[str, object]) -> None:
+    """Take no registered methods."""
+
+
+def _left_s(held: Mounted[Identity]) -> float:
+    """How long the certificate that is shown is good: a newer file may be one that could not be taken up."""
+    return (held().not_after - datetime.now(UTC)).total_seconds()
+
+
 class Server:
-    """One service: its gRPC server on mTLS, its health on a plain port, and its life until SIGTERM.
+    """One service: its gRPC server on mTLS, health and figures on plain ports, and its life until SIGTERM.
 
     `allowed` names the callers of every method. `probes` say what the service cannot work without.
     `max_message_kib` bounds what it reads and writes; `max_calls` how many calls run at once. `rules` are those of
@@ -194,14 +275,21 @@ class Server:
         self._health = Health(service, settings.health_listen, probes)
         self._stop = asyncio.Event()
         self.grpc = grpc.aio.server(
-            interceptors=[aio_server_interceptor(), _Guard(allowed, rules)],
+            interceptors=[_Guard(allowed, rules)],
             maximum_concurrent_rpcs=max_calls,
             options=[
                 ("grpc.max_receive_message_length", max_message_kib * _KIB),
                 ("grpc.max_send_message_length", max_message_kib * _KIB),
                 ("grpc.so_reuseport", 0),
+                # A caller asks for names again when a connection ends (mesh.channel), so that new pods get their share.
+                # Calls that run are not cut, and no new one is sent on a connection that is to end.
+                ("grpc.max_connection_age_ms", int(settings.connection_age_s * 1000)),
             ],
         )
+
+        # Generated code offers each method a second way in, besides the handlers that it adds. grpc.aio keeps a task
+        # for each method offered so and looks through all of them at every call (grpc#43461): nothing is offered.
+        setattr(self.grpc, "add_registered_method_handlers", _not_offered)  # noqa: B010  mypy knows it as a method
 
     def stop(self) -> None:
         """Begin to drain, as SIGTERM does."""
@@ -222,7 +310,13 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         await self._health.start()
-        self.grpc.add_secure_port(self._settings.listen, credentials(self._settings))
+        held = identity.mounted(self._settings)
+        scraping = contextlib.ExitStack()
+        if self._settings.metrics_address is not None:
+            metrics.OWN_CERTIFICATE_ENDS.read(functools.partial(_left_s, held), certificate="mtls")
+            registry = registry_of(self._service, metrics.CATALOGUE.values())
+            scraping.enter_context(scraped(self._settings.metrics_address, registry))
+        self.grpc.add_secure_port(self._settings.listen, identity.server_credentials(held))
         await self.grpc.start()
         telemetry.logger().info("listening", address=self._settings.listen)
         failed: list[Exception] = []
@@ -241,6 +335,7 @@ class Server:
         finally:
             await self.grpc.stop(grace=0)
             await self._health.stop()
+            scraping.close()
         for error in failed:
             # Not the error itself: its text may hold what no log may.
             telemetry.logger().critical(

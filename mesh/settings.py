@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn, Self
 
-from pydantic import AfterValidator, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from mesh.sealing import read_key
+from mesh.sealing import FieldKeys, read_key, read_keys
 
 _EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
 _HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?P<port>[0-9]{1,5})")
 _MAX_PORT = 65535
+_UNPARSED = re.compile(r'field "(\w+)"')
 _MAX_SECRET_BYTES = 64 * 1024
 _OPEN_TO_OTHERS = 0o037  # group may read (Kubernetes mounts secrets so); nothing more
 
@@ -38,7 +39,8 @@ def _readable_file(path: Path) -> Path:
         raise ValueError(f"cannot read the file: {error.strerror}") from error
 
 
-def _secret_file(path: Path) -> Path:
+def secret_file(path: Path) -> Path:
+    """Return `path` if it is a readable file that is closed to others; ValueError says what is wrong."""
     _readable_file(path)
     status = path.stat()
     if status.st_mode & _OPEN_TO_OTHERS:
@@ -49,7 +51,7 @@ def _secret_file(path: Path) -> Path:
 
 
 def _key_file(path: Path) -> Path:
-    read_key(_secret_file(path))
+    read_key(secret_file(path))
     return path
 
 
@@ -57,7 +59,7 @@ Address = Annotated[str, AfterValidator(_address)]
 """host:port"""
 PublicFile = Annotated[Path, AfterValidator(_readable_file)]
 """A file that must be readable."""
-SecretFile = Annotated[Path, AfterValidator(_secret_file)]
+SecretFile = Annotated[Path, AfterValidator(secret_file)]
 """A file that must be readable, by nobody but its owner (and group)."""
 KeyFile = Annotated[Path, AfterValidator(_key_file)]
 """A secret file with a symmetric key: 32 random bytes as base64url without padding."""
@@ -93,6 +95,42 @@ class EnvironmentSettings(BaseSettings):
             return cls()
         except ValidationError as error:
             _refuse([_describe(cls.model_config["env_prefix"], item["loc"], item["msg"]) for item in error.errors()])
+        except SettingsError as error:
+            named = _UNPARSED.search(str(error))
+            _refuse([_describe(cls.model_config["env_prefix"], named.groups() if named else (), "must be JSON")])
+
+
+class FieldKeySettings(EnvironmentSettings):
+    """The key of what a room seals, and of whom its rows are about by pseudonym (`mesh.sealing`, `mesh.pseudonyms`)."""
+
+    field_key_file: KeyFile
+    """Seals personal data in the database; whoever loses it loses the data."""
+    earlier_field_key_files: tuple[KeyFile, ...] = ()
+    """Those before it, the oldest first: they open what they sealed. docs/sre.md says how keys are replaced."""
+
+    @model_validator(mode="after")
+    def _each_key_once(self) -> Self:
+        try:
+            self.field_keys()
+        except ValueError as error:
+            raise ValueError(f"FINID_EARLIER_FIELD_KEY_FILES: {error}") from error
+        return self
+
+    def field_keys(self) -> FieldKeys:
+        """Return the keys, the newest last."""
+        return read_keys(self.field_key_file, self.earlier_field_key_files)
+
+
+class FieldResealSettings(FieldKeySettings):
+    """What the `reseal` command of a room reads: of the service's own settings, no more."""
+
+    database_url_file: SecretFile
+
+
+class FieldRekeySettings(FieldKeySettings):
+    """What the `rekey` command of a room reads: the service's keys, and the owner's way into the database."""
+
+    owner_database_url_file: SecretFile
 
 
 class MeshSettings(EnvironmentSettings):
@@ -108,9 +146,17 @@ class MeshSettings(EnvironmentSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     otlp_endpoint: str | None = None
     """Where traces go (OTLP over gRPC, host:port); none are exported without it."""
+    trace_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
+    """Which part of the traces that begin here is exported; who comes with a trace has decided already."""
+    metrics_address: Address | None = None
+    """Where Prometheus scrapes (plain HTTP, GET /metrics); nothing is served without it."""
     reflection: bool = False
     drain_s: float = 10.0
     """How long running calls may take to end after SIGTERM."""
+    reload_every_s: float = Field(default=5.0, gt=0, le=60)
+    """How old what is known of certificate, receipt key and pins may be, after their files were replaced."""
+    connection_age_s: float = Field(default=300.0, gt=0)
+    """After how long peers are asked to connect anew, with the certificate of then and over all replicas there are."""
 
     @model_validator(mode="after")
     def _refuse_development_in_production(self) -> Self:

@@ -9,15 +9,19 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 import structlog
-from opentelemetry import trace
+from opentelemetry import context, propagate, trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
+
+from mesh import instruments
 
 _WORD = r"[A-Za-z_][A-Za-z_.-]{0,63}"
 _NAME = r"[a-z_A-Z]+/[a-z2-7]{26}"
@@ -37,6 +41,7 @@ _FIELDS: dict[str, re.Pattern[str]] = {
         "caller": _WORD,
         "code": _WORD,
         "reason": r"[A-Z][A-Z0-9_]{0,63}",
+        "signals": r"[A-Z_]{1,32}(,[A-Z_]{1,32}){0,31}",
         "state": _WORD,
         "purpose": _WORD,
         "channel": _WORD,
@@ -59,6 +64,8 @@ _FIELDS: dict[str, re.Pattern[str]] = {
         "token_model": r"[A-Za-z0-9 .-]{1,32}",
     }.items()
 }
+_W3C = frozenset({"traceparent", "tracestate", "baggage"})
+_IDS = RandomIdGenerator()
 _REPLACED = "(refused by telemetry)"
 
 
@@ -71,10 +78,10 @@ def _closed_fields(_logger: object, _method: str, event: MutableMapping[str, Any
 
 
 def _trace_context(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    context = trace.get_current_span().get_span_context()
-    if context.is_valid:
-        event["trace_id"] = trace.format_trace_id(context.trace_id)
-        event["span_id"] = trace.format_span_id(context.span_id)
+    current = trace.get_current_span().get_span_context()
+    if current.is_valid:
+        event["trace_id"] = trace.format_trace_id(current.trace_id)
+        event["span_id"] = trace.format_span_id(current.span_id)
     return event
 
 
@@ -99,8 +106,21 @@ class _LibraryLines(logging.Handler):
         )
 
 
-def start(service: str, *, log_level: str, otlp_endpoint: str | None) -> None:
-    """Set up logs on stderr (one JSON object a line) and traces (W3C context; exported when there is an endpoint)."""
+def sampler_of(trace_ratio: float | None) -> Sampler:
+    """Return which traces are filled in: this part of those that begin here, and others as whoever began them decided.
+
+    None where there is no collector: nobody reads spans, so none is filled in, and trace contexts are made and passed
+    on all the same.
+    """
+    return ALWAYS_OFF if trace_ratio is None else ParentBased(TraceIdRatioBased(trace_ratio))
+
+
+def start(service: str, *, log_level: str, otlp_endpoint: str | None, trace_ratio: float = 1.0) -> None:
+    """Set up logs on stderr (one JSON object a line) and traces (W3C context; exported when there is an endpoint).
+
+    `trace_ratio` is which part of the traces that begin here is exported; others go as whoever began them decided.
+    """
+    instruments.belong_to(service)
     level = logging.getLevelNamesMapping()[log_level.upper()]
     structlog.configure(
         processors=[
@@ -117,11 +137,28 @@ def start(service: str, *, log_level: str, otlp_endpoint: str | None) -> None:
     )
     structlog.contextvars.bind_contextvars(service=service)
     logging.basicConfig(handlers=[_LibraryLines()], level=logging.WARNING, force=True)
-    provider = TracerProvider(resource=Resource.create({"service.name": f"finid-{service}"}))
+    sampler = sampler_of(trace_ratio if otlp_endpoint is not None else None)
+    provider = TracerProvider(sampler, Resource.create({"service.name": f"finid-{service}"}))
     if otlp_endpoint is not None:
         exporter = OTLPSpanExporter(endpoint=otlp_endpoint, insecure=True)
         provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
+
+
+def is_recorded() -> bool:
+    """Tell whether spans are filled in: not where `start` was given no endpoint."""
+    provider = trace.get_tracer_provider()
+    return not isinstance(provider, TracerProvider) or provider.sampler is not ALWAYS_OFF
+
+
+def join_trace(metadata: Iterable[tuple[str, str | bytes]]) -> None:
+    """Go on with the trace that a request's metadata names (W3C), or begin one; for this task, without a span."""
+    carried = {name: value for name, value in metadata if name in _W3C and isinstance(value, str)}
+    joined = propagate.extract(carried) if carried else context.Context()
+    if not carried or not trace.get_current_span(joined).get_span_context().is_valid:
+        begun = trace.SpanContext(_IDS.generate_trace_id(), _IDS.generate_span_id(), is_remote=False)
+        joined = trace.set_span_in_context(trace.NonRecordingSpan(begun), joined)
+    context.attach(joined)
 
 
 def stop() -> None:

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 import hypothesis
 import matplotlib.backends.backend_agg  # noqa: F401  before services.liveness.model has a stand-in in its place
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 
 from deploy.local.database import Database
 from tests.collector import Collector, running_collector
@@ -18,6 +20,9 @@ from tests.softhsm import SoftHsm, softhsm_of_this_process
 # How long an example takes depends on who else uses the machine; pytest's own timeout ends a test that hangs.
 hypothesis.settings.register_profile("finid", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("finid")
+
+# Of a process's providers the first stays. Spans are recorded in tests, whatever else they start first.
+trace.set_tracer_provider(TracerProvider())
 
 
 _exit_status: list[int] = []

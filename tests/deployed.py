@@ -65,7 +65,7 @@ class Deployed:
                         answer = None
                     if answer is not None and answer.status == status:
                         return time.monotonic() - started
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ from google.protobuf.message import Message
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from deploy.envoy import library
+from deploy.envoy import library, secrets
 from deploy.envoy.bootstrap import render
 from deploy.envoy.edge import Edge, Upstream
 from deploy.local.certificates import Identity, mesh_identities, uri_of, web_identity
@@ -65,6 +65,7 @@ class Harness:
     pki: str
     admin: str
     web_root: Path
+    state: State
     log: Path
     key: ECKey = field(repr=False)
     calls: list[Call] = field(default_factory=list, repr=False)
@@ -124,12 +125,15 @@ def running_envoy(gateway_is: str = "auth_gateway", **edge_options: Any) -> Iter
             mesh_root=identities["envoy"].root,
             gateway=Upstream("127.0.0.1", gateway_port, uri_of("auth_gateway"), "auth-gateway.finid.internal"),
             portal=Upstream("127.0.0.1", portal_port, uri_of("portal"), "portal.finid.internal"),
+            secrets=folder,
             token_issuer=ISSUER,
             token_audience=AUDIENCE,
             **edge_options,
         )
         configuration, log = folder / "envoy.json", folder / "envoy.log"
         configuration.write_text(render(edge))
+        for name, content in secrets.render(edge).items():
+            (folder / name).write_text(content)
         with log.open("wb") as output:
             process = subprocess.Popen(program(configuration), stdout=output, stderr=output)
         stack.callback(process.wait, timeout=20)
@@ -141,6 +145,7 @@ def running_envoy(gateway_is: str = "auth_gateway", **edge_options: Any) -> Iter
             pki=f"http://127.0.0.1:{edge.pki_port}",
             admin=f"http://127.0.0.1:{edge.admin_port}",
             web_root=web.root,
+            state=state,
             log=log,
             key=key,
             calls=calls,

@@ -33,16 +33,18 @@ class Authority:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
+        # A name of its own: where two roots are believed, the name tells which one is meant.
+        name = _name(f"test root {folder.name}")
         self._root = (
-            x509.CertificateBuilder(_name("test root"), _name("test root"), self._key.public_key(), 1, _START, _END)
+            x509.CertificateBuilder(name, name, self._key.public_key(), 1, _START, _END)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .sign(self._key, hashes.SHA256())
         )
         self.root_file = folder / "root.pem"
         self.root_file.write_bytes(self._root.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, service: str) -> tuple[Path, Path]:
-        """Return certificate and key files of a service."""
+    def issue(self, service: str, *, ends: datetime.datetime = _END) -> tuple[Path, Path]:
+        """Return certificate and key files of a service, new each time, and in their places at once."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName(
             [
@@ -52,7 +54,7 @@ class Authority:
         )
         certificate = (
             x509.CertificateBuilder(
-                self._root.subject, _name(service), key.public_key(), x509.random_serial_number(), _START, _END
+                self._root.subject, _name(service), key.public_key(), x509.random_serial_number(), _START, ends
             )
             .add_extension(names, critical=False)
             .sign(self._key, hashes.SHA256())

@@ -1,11 +1,12 @@
 """FinID for participants: authentications, certificates and cloud signatures, and their proofs verified offline.
 
-`Client` and `AsyncClient` make the same calls. `verify_evidence`, `verify_result` and `verify_webhook` need no
-network. Everything raised is a `FinIdClientError`.
+`Client` and `AsyncClient` make the same calls. `verify_evidence`, `verify_result`, `verify_consents` and
+`verify_webhook` need no network. Everything raised is a `FinIdClientError`.
 """
 
 from finid_client.async_client import AsyncClient
 from finid_client.client import Client
+from finid_client.consent_receipt import ConsentReceipt, GivenConsent, verify_consents
 from finid_client.credentials import Credentials
 from finid_client.device import DeviceSession
 from finid_client.errors import (
@@ -41,10 +42,12 @@ __all__ = [
     "CallError",
     "Client",
     "ConfigurationError",
+    "ConsentReceipt",
     "Credentials",
     "DeviceSession",
     "Env",
     "FinIdClientError",
+    "GivenConsent",
     "InvalidRequestError",
     "KeySet",
     "LoopbackReturn",
@@ -66,6 +69,7 @@ __all__ = [
     "WrongStateError",
     "document",
     "evidence_of_json",
+    "verify_consents",
     "verify_evidence",
     "verify_result",
     "verify_webhook",

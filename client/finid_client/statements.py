@@ -5,25 +5,21 @@ It is the gateway's word on the verdict. That the factors were passed is proven 
 
 import hashlib
 import hmac
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from finid.auth.v1 import auth_pb2 as auth
 
+from finid_client import signed_claims
 from finid_client.errors import ProofRefusedError
-from finid_client.keys import STATEMENT, KeySet
-from mesh import base64url, strict_json
+from finid_client.keys import KeySet
+from finid_client.signed_claims import Claims
+from mesh import strict_json
 from mesh.strict_json import StrictJsonError
 from mesh.transaction import Env
 
-_MAX_CHARS: Final = 16 * 1024
 _TYP: Final = "finid-result+jwt"
-_ISSUER: Final = "auth_gateway"
-_HEADER: Final = frozenset({"alg", "kid", "typ"})
 _BOOLEANS: Final = {"true": True, "false": False}
 
 
@@ -71,8 +67,7 @@ def verify_result(
     `authentication` is the one it must be of, None for any. It does not expire: it says what was, not what is.
     """
     try:
-        claims = _verified_claims(jws, keys)
-        result = _read(claims)
+        result = _read(signed_claims.verified(jws, keys, _TYP))
     except StrictJsonError as error:
         raise ProofRefusedError("RESULT_MALFORMED", str(error)) from error
     for holds, reason, message in (
@@ -89,71 +84,22 @@ def verify_result(
     return result
 
 
-def _verified_claims(jws: str, keys: KeySet) -> Mapping[str, object]:
-    if len(jws) > _MAX_CHARS or jws.count(".") != 2:  # noqa: PLR2004 - RFC 7515 section 7.1
-        raise StrictJsonError("", "is not a compact JWS")
-    signed, _, signature_text = jws.rpartition(".")
-    header_text, _, claims_text = signed.partition(".")
-    header = strict_json.members(_json(header_text), _HEADER, "header")
-    # The algorithm is ours and not the token's (RFC 8725 section 3.1).
-    if header["alg"] != "EdDSA" or header["typ"] != _TYP:
-        raise StrictJsonError("header", f"must be of EdDSA and {_TYP}")
-    key = next((key for key in keys.of_use(STATEMENT) if key.kid == header["kid"]), None)
-    if key is None:
-        raise ProofRefusedError("KEY_UNKNOWN", "the result's key is not among the published ones")
-    try:
-        Ed25519PublicKey.from_public_bytes(key.raw).verify(_octets(signature_text), signed.encode("ascii"))
-    except (InvalidSignature, UnicodeEncodeError) as error:
-        raise ProofRefusedError("SIGNATURE_INVALID", "the result's signature is wrong") from error
-    claims = _json(claims_text)
-    if not isinstance(claims, dict):
-        raise StrictJsonError("claims", "must be an object")
-    return claims
-
-
-def _json(part: str) -> object:
-    return strict_json.parse(_octets(part), max_bytes=_MAX_CHARS)
-
-
-def _octets(part: str) -> bytes:
-    try:
-        return base64url.decode(part)
-    except ValueError as error:
-        raise StrictJsonError("", "is not base64url") from error
-
-
-def _read(claims: Mapping[str, object]) -> SignedResult:
-    """Claims that are not known are left alone: later versions of FinID may add some."""
-
-    def text(name: str) -> str:
-        return strict_json.string(claims.get(name), name)
-
-    def time(name: str) -> datetime:
-        try:
-            return datetime.fromtimestamp(strict_json.integer(claims.get(name), name), UTC)
-        except (OverflowError, OSError, ValueError) as error:
-            raise StrictJsonError(name, "must be Unix seconds") from error
-
-    if text("iss") != _ISSUER:
-        raise StrictJsonError("iss", f"must be {_ISSUER}")
+def _read(claims: Claims) -> SignedResult:
+    text = claims.text
     if text("cross_device") not in _BOOLEANS:
         raise StrictJsonError("cross_device", "must be true or false")
-    try:
-        txn = bytes.fromhex(text("txn"))
-    except ValueError as error:
-        raise StrictJsonError("txn", "must be hex") from error
     return SignedResult(
         authentication=text("sub"),
         application=text("aud"),
-        env=strict_json.member(Env, claims.get("env"), "env"),
-        txn=txn,
+        env=strict_json.member(Env, text("env"), "env"),
+        txn=claims.octets("txn"),
         purpose=text("purpose"),
         channel=text("channel"),
         verdict=text("verdict"),
         reason=text("reason"),
         outcome=text("outcome"),
         is_cross_device=_BOOLEANS[text("cross_device")],
-        created_at=time("created_at"),
-        finished_at=time("finished_at"),
+        created_at=claims.time("created_at"),
+        finished_at=claims.time("finished_at"),
         person_sha256=text("person_sha256"),
     )

@@ -13,7 +13,7 @@ from finid.signer.v1 import signer_pb2 as pb
 from finid.signer.v1 import signer_pb2_grpc as rpc
 
 from deploy.demo.evidence import receipt_claims
-from mesh import transaction
+from mesh import identity, transaction
 from mesh.channel import answers_of, connect
 from mesh.settings import MeshSettings
 from mesh.status import PeerError
@@ -41,7 +41,7 @@ class Intruder:
     def __init__(self, gateway: MeshSettings, signer_address: str, evidence: dict[str, Any]) -> None:
         bundle = evidence["bundle"]
         openings = bundle["openings"]
-        self._channel = connect(gateway, "signer", signer_address)
+        self._channel = connect(identity.mounted(gateway), "signer", signer_address)
         self._stub = rpc.SignerServiceStub(self._channel)
         self._transaction = base64.b64decode(bundle["transaction"])
         self._receipts = [str(token) for token in bundle["receipts"]]

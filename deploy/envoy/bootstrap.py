@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
-from deploy.envoy import files, filters, local_replies, methods, page, reference, routes
+from deploy.envoy import files, filters, local_replies, methods, page, reference, routes, secrets
 from deploy.envoy.edge import Edge, Json, Upstream, typed
 
 # Headers that only the mesh itself may set; a client's are dropped before anything reads them.
@@ -36,6 +37,8 @@ def render(edge: Edge) -> str:
 def bootstrap(edge: Edge) -> Json:
     """The configuration as data."""
     return {
+        # Envoy asks for both where certificates come from files of their own.
+        "node": {"id": "envoy", "cluster": "finid"},
         "admin": {"address": _address("127.0.0.1", edge.admin_port)},
         "overload_manager": {"resource_monitors": [_connection_limit()]},
         "static_resources": {
@@ -63,16 +66,12 @@ def _page_listener(edge: Edge) -> Json:
 
 
 def _tls_listener(edge: Edge, name: str, port: int, manager: Json) -> Json:
-    files = {
-        "certificate_chain": {"filename": str(edge.web_certificate)},
-        "private_key": {"filename": str(edge.web_key)},
-    }
     tls = typed(
         "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
         common_tls_context={
             "alpn_protocols": ["h2", "http/1.1"],
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-            "tls_certificates": [files],
+            **_own_certificate(edge, secrets.WEB, edge.web_certificate, edge.web_key),
         },
     )
     chain = {"transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls}, "filters": [manager]}
@@ -184,7 +183,7 @@ def _tracing(edge: Edge) -> Json:
     tracer = typed("envoy.config.trace.v3.OpenTelemetryConfig", service_name="envoy", grpc_service=collector)
     return {
         "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": tracer},
-        "random_sampling": {"value": 100 if edge.otlp_address else 0},
+        "random_sampling": {"value": 100 * edge.trace_ratio if edge.otlp_address else 0},
         "max_path_tag_length": 64,
         # In place of Envoy's own, which hold whatever a caller puts into path, query and user agent.
         "custom_tags": [{"tag": "http.url", "value": "%ROUTE_NAME%"}, {"tag": "user_agent", "value": "-"}],
@@ -196,28 +195,39 @@ _HTTP2: Final[Json] = {"http2_protocol_options": {"connection_keepalive": {"inte
 
 
 def _mesh_cluster(edge: Edge, name: str, upstream: Upstream, protocol: Json) -> Json:
-    validation = {
-        "trusted_ca": {"filename": str(edge.mesh_root)},
-        # The root alone would let any service of the mesh stand in for any other.
-        "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"exact": upstream.uri}}],
-    }
-    own = {
-        "certificate_chain": {"filename": str(edge.mesh_certificate)},
-        "private_key": {"filename": str(edge.mesh_key)},
-    }
     tls = typed(
         "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
         sni=upstream.server_name,
         common_tls_context={
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-            "tls_certificates": [own],
-            "validation_context": validation,
+            **_own_certificate(edge, secrets.MESH, edge.mesh_certificate, edge.mesh_key),
+            **_believed(edge, upstream),
             "alpn_protocols": ["h2"] if protocol is _HTTP2 else ["http/1.1"],
         },
     )
     return {
         **_cluster(name, [_endpoint(upstream.host, upstream.port)], protocol),
         "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls},
+    }
+
+
+def _own_certificate(edge: Edge, name: str, certificate: Path, key: Path) -> Json:
+    if edge.secrets is not None:
+        return {"tls_certificate_sds_secret_configs": [secrets.reference(edge, name)]}
+    files = {"certificate_chain": {"filename": str(certificate)}, "private_key": {"filename": str(key)}}
+    return {"tls_certificates": [files]}
+
+
+def _believed(edge: Edge, upstream: Upstream) -> Json:
+    # The root alone would let any service of the mesh stand in for any other.
+    named = {"match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"exact": upstream.uri}}]}
+    if edge.secrets is None:
+        return {"validation_context": {"trusted_ca": {"filename": str(edge.mesh_root)}} | named}
+    return {
+        "combined_validation_context": {
+            "default_validation_context": named,
+            "validation_context_sds_secret_config": secrets.reference(edge, secrets.MESH_ROOTS),
+        }
     }
 
 

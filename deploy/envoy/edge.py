@@ -51,8 +51,12 @@ class Edge:
     portal: Upstream
     token_issuer: str
     token_audience: str
+    secrets: Path | None = None
+    """Folder with what `deploy.envoy.secrets.render` gives, where Envoy reads it; None reads certificates only once."""
     otlp_address: str = ""
     """host:port of an OTLP collector (gRPC); "" exports no traces."""
+    trace_ratio: float = 1.0
+    """Which part of the traces that begin here is exported; the services go by it."""
     requests_per_second: int = 1000
     token_requests_per_second: int = 20
     report_requests_per_second: int = 200

@@ -7,11 +7,13 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deploy.local.display import Display
 from deploy.local.mesh import Mesh, running_mesh
+from deploy.local.ports import HOST, SERVICES
 from deploy.local.settings import LocalSettings
 from deploy.local.state import CHECKOUT, READY_FILE, LocalMeshError
 from mesh.errors import leaves
@@ -103,6 +105,11 @@ def _link_line(root: Path, web_url: str) -> str:
     )
 
 
+def _metrics_line(numbers: Mapping[str, int]) -> str:
+    shown = [numbers[f"{service} metrics"] for service in SERVICES]
+    return f"http://{HOST}:{shown[0]}/metrics to {shown[-1]}   ({SERVICES[0]} to {SERVICES[-1]}; docs/telemetry.md)"
+
+
 def _summary(mesh: Mesh, client_env: Path) -> str:
     parts, root = mesh.parts, mesh.parts.web.root
     token = (
@@ -126,6 +133,7 @@ All are ready after {mesh.ready_after_s:.1f} s; resident memory {mesh.resident_b
   client id         {CLIENT_ID}
   client secret     in {mesh.client_secret_file}
   SMS               {parts.outbox}
+  metrics           {_metrics_line(parts.ports)}
   logs              {mesh.log_of("auth_gateway").parent}
 
 Lines to paste into another terminal: what docs/quickstart.md and the command `finid` need; a token, a REST call, a gRPC

@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = CHECKOUT / ".venv"
 INSTALLER = CHECKOUT / "var" / "uv"
 INSTALLER_PIN = CHECKOUT / "deploy" / "local" / "uv.txt"
+# Judges deploy/k8s. Apart, because its hundred packages would hold back versions of ours.
+CHECKOV = CHECKOUT / "var" / "checkov"
+CHECKOV_PIN = CHECKOUT / "deploy" / "k8s" / "checkov.txt"
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 # By Debian release, because names change between releases.
@@ -42,6 +46,15 @@ OS_PACKAGES = {
         "xmlsec1": "checking XML signatures with another tool than ours",
     },
 }
+# Not installed, for Debian's packages of these start a service at once and at each start of the machine: only unpacked,
+# below var/debian. They need nothing that is not there.
+UNPACKED_PACKAGES = {
+    "bookworm": {
+        "prometheus": "checking alert rules, and scraping the running mesh in a test",
+    },
+}
+UNPACKED = CHECKOUT / "var" / "debian"
+UPDATE = ["apt-get", "update", "--quiet"]
 NEEDED_FOR_VENV = {"python3-venv": "virtual environments"}
 # Only where there is no npm at all: a Node.js from elsewhere brings its own, and conflicts with Debian's.
 NEEDED_FOR_NPM = {"npm": "models that npm packages carry, and the hosted page's type and accessibility checkers"}
@@ -57,7 +70,9 @@ def main() -> int:
     try:
         with _one_at_a_time():
             worked = _install_os_packages()
+            worked |= _unpack_os_packages()
             worked |= _install_environment()
+            worked |= _install_checkov()
             worked |= _install_web_tools()
             _fetch_assets()
     except SetupError as error:
@@ -85,19 +100,42 @@ def _install_os_packages() -> bool:
     for name in missing:
         _say(f"Debian package {name} is missing ({wanted[name]})")
     install = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
-    if os.geteuid() == 0:
-        as_root = ["env", "DEBIAN_FRONTEND=noninteractive"]
-    elif shutil.which("sudo"):
-        as_root = ["sudo", "env", "DEBIAN_FRONTEND=noninteractive"]
-    else:
-        raise SetupError(f"this user is not root and there is no sudo; run as root: {' '.join(install)}")
+    as_root = _as_root(install)
     # An index of some unrelated source may be out of reach: what counts is whether the packages install.
-    _run([*as_root, "apt-get", "update", "--quiet"], may_fail=True)
+    _run([*as_root, *UPDATE], may_fail=True)
     _run([*as_root, *install, "--quiet"])
     still = sorted(wanted.keys() - _installed_packages(wanted))
     if still:
         raise SetupError(f"apt-get did not install {', '.join(still)}")
     return True
+
+
+def _as_root(command: Sequence[str]) -> list[str]:
+    """Return what to put before a command that needs root. Raises SetupError naming it when there is no way."""
+    if os.geteuid() == 0:
+        return ["env", "DEBIAN_FRONTEND=noninteractive"]
+    if shutil.which("sudo"):
+        return ["sudo", "env", "DEBIAN_FRONTEND=noninteractive"]
+    raise SetupError(f"this user is not root and there is no sudo; run as root: {' '.join(command)}")
+
+
+def _unpack_os_packages() -> bool:
+    """Unpack the Debian packages that are not to be installed and are missing; return whether any was."""
+    release = _debian_release(Path("/etc/os-release").read_text(encoding="utf-8"))
+    missing = {name: why for name, why in UNPACKED_PACKAGES[release].items() if not (UNPACKED / name).exists()}
+    for name, why in missing.items():
+        _say(f"Debian package {name} is unpacked, not installed ({why})")
+        UNPACKED.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=UNPACKED) as scratch:
+            # As the user who runs this, in a folder of theirs: apt's own may not be able to write there, and warns.
+            download = ["apt-get", "download", "--quiet", "-o", "APT::Sandbox::User=root", name]
+            if not _run(download, may_fail=True, folder=Path(scratch)):
+                _run([*_as_root(UPDATE), *UPDATE], may_fail=True)
+                _run(download, folder=Path(scratch))
+            (archive,) = Path(scratch).glob("*.deb")
+            _run(["dpkg-deb", "--extract", str(archive), f"{scratch}/whole"])
+            (Path(scratch) / "whole").rename(UNPACKED / name)
+    return bool(missing)
 
 
 def _installed_packages(names: Mapping[str, str]) -> set[str]:
@@ -126,17 +164,35 @@ def _install_environment() -> bool:
     uv = _install_installer(python)
     _say("installing the locked packages into .venv")
     stamp.unlink(missing_ok=True)
-    environment = os.environ | {
-        "UV_PROJECT_ENVIRONMENT": str(ENVIRONMENT),
-        "UV_PYTHON": python,
-        "UV_PYTHON_DOWNLOADS": "never",
-    }
-    environment.pop("VIRTUAL_ENV", None)
-    if "SSL_CERT_FILE" not in environment and SYSTEM_CERTIFICATES.exists():
-        environment["SSL_CERT_FILE"] = str(SYSTEM_CERTIFICATES)
+    environment = _environment_of_uv(python) | {"UV_PROJECT_ENVIRONMENT": str(ENVIRONMENT)}
     _run([str(uv), "sync", "--locked", "--all-extras", "--directory", str(CHECKOUT)], environment)
     stamp.write_text(content)
     return True
+
+
+def _install_checkov() -> bool:
+    """Make the environment of checkov what its pin says; return whether it had to change."""
+    python = _python311()
+    stamp = CHECKOV / ".pin"
+    content = _digest(str(CHECKOV).encode(), python.encode(), CHECKOV_PIN.read_bytes())
+    if stamp.exists() and stamp.read_text() == content:
+        return False
+    uv = _install_installer(python)
+    _say("installing checkov")
+    environment = _environment_of_uv(python)
+    _run([str(uv), "venv", "--quiet", "--clear", "--python", python, str(CHECKOV)], environment)
+    into = ["--quiet", "--require-hashes", "--only-binary=:all:", "--python", str(CHECKOV / "bin" / "python")]
+    _run([str(uv), "pip", "sync", *into, str(CHECKOV_PIN)], environment)
+    stamp.write_text(content)
+    return True
+
+
+def _environment_of_uv(python: str) -> dict[str, str]:
+    environment = os.environ | {"UV_PYTHON": python, "UV_PYTHON_DOWNLOADS": "never"}
+    environment.pop("VIRTUAL_ENV", None)
+    if "SSL_CERT_FILE" not in environment and SYSTEM_CERTIFICATES.exists():
+        environment["SSL_CERT_FILE"] = str(SYSTEM_CERTIFICATES)
+    return environment
 
 
 def _install_installer(python: str) -> Path:
@@ -190,10 +246,18 @@ def _one_at_a_time() -> Iterator[None]:
         yield
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str] | None = None, *, may_fail: bool = False) -> None:
-    done = subprocess.run(command, env=environment, cwd=CHECKOUT, stdin=subprocess.DEVNULL, check=False)
+def _run(
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    may_fail: bool = False,
+    folder: Path | None = None,
+) -> bool:
+    """Run a command, in the checkout unless another folder is given; return whether it ended well."""
+    done = subprocess.run(command, env=environment, cwd=folder or CHECKOUT, stdin=subprocess.DEVNULL, check=False)
     if done.returncode and not may_fail:
         raise SetupError(f"exit code {done.returncode} from: {' '.join(command)}")
+    return done.returncode == 0
 
 
 def _digest(*parts: bytes) -> str:

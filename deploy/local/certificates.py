@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -23,6 +24,10 @@ _ROOT_LIFETIME = timedelta(days=3650)
 _LEAF_LIFETIME = timedelta(days=397)
 _RENEW_BEFORE = timedelta(days=30)
 _CLOCK_SKEW = timedelta(minutes=5)
+_WEB_NAMES: Final[Sequence[x509.GeneralName]] = (
+    x509.DNSName("localhost"),
+    *(x509.IPAddress(ipaddress.ip_address(text)) for text in ("127.0.0.1", "::1")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +54,22 @@ def mesh_identities(state: State, services: Sequence[str], now: datetime) -> dic
     }
 
 
+def replaced_mesh_identity(state: State, service: str, now: datetime, lifetime: timedelta = _LEAF_LIFETIME) -> Identity:
+    """Return a service's certificate for mTLS, made anew: who runs takes it up from the same files."""
+    root = _authority(state, "tls/mesh-root", "FinID sandbox mesh root", now)
+    return _new_identity(state, f"tls/{service}", service, root, _mesh_names(service), now, lifetime)
+
+
+def replaced_web_identity(state: State, now: datetime) -> Identity:
+    """Return the certificate that Envoy shows to the world, made anew."""
+    root = _authority(state, "tls/web-root", "FinID sandbox web root", now)
+    return _new_identity(state, "tls/web", "localhost", root, _WEB_NAMES, now, _LEAF_LIFETIME)
+
+
 def web_identity(state: State, now: datetime) -> Identity:
     """Return the certificate that Envoy shows to the world, under a root of its own."""
     root = _authority(state, "tls/web-root", "FinID sandbox web root", now)
-    addresses = [x509.IPAddress(ipaddress.ip_address(text)) for text in ("127.0.0.1", "::1")]
-    return _identity(state, "tls/web", "localhost", root, [x509.DNSName("localhost"), *addresses], now)
+    return _identity(state, "tls/web", "localhost", root, _WEB_NAMES, now)
 
 
 def uri_of(service: str) -> str:
@@ -107,10 +123,22 @@ def _identity(
             return identity
     except (FileNotFoundError, ValueError, x509.ExtensionNotFound):
         pass
+    return _new_identity(state, relative, common_name, root, names, now, _LEAF_LIFETIME)
+
+
+def _new_identity(
+    state: State,
+    relative: str,
+    common_name: str,
+    root: _Authority,
+    names: Sequence[x509.GeneralName],
+    now: datetime,
+    lifetime: timedelta,
+) -> Identity:
     key = ec.generate_private_key(ec.SECP256R1())
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     certificate = (
-        _builder(_name(common_name), root.certificate.subject, key, now, _LEAF_LIFETIME)
+        _builder(_name(common_name), root.certificate.subject, key, now, lifetime)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
@@ -119,7 +147,7 @@ def _identity(
         .sign(root.key, hashes.SHA256())
     )
     _write(state, relative, certificate, key)
-    return identity
+    return Identity(*_paths(state, relative), root.path)
 
 
 def _is_good(

@@ -8,7 +8,7 @@ from pathlib import Path
 from deploy.local.assets.prepare import PEOPLE_INDEX
 from deploy.local.database import Database
 from deploy.local.floors import POLICY
-from deploy.local.services import Parts, pki_url
+from deploy.local.services import Parts
 from deploy.local.state import CHECKOUT, LocalMeshError, State
 from deploy.local.tokens import DevelopmentToken, inserted
 from services.portal.sandbox import DEFAULT_REDIRECT_URI
@@ -16,7 +16,7 @@ from services.portal.sandbox import DEFAULT_REDIRECT_URI
 _TIMEOUT_S = 120.0
 
 
-def ca_ceremony(state: State, root: DevelopmentToken, ca: DevelopmentToken, ports: Mapping[str, int]) -> Path:
+def ca_ceremony(state: State, root: DevelopmentToken, ca: DevelopmentToken, pki_url: str) -> Path:
     """Bring root and issuing CA to what they must be; return the folder of their certificates."""
     folder = state.private("pki")
     environment = {
@@ -25,7 +25,7 @@ def ca_ceremony(state: State, root: DevelopmentToken, ca: DevelopmentToken, port
         "FINID_CA_ROOT_TOKEN_LABEL": root.label,
         "FINID_CA_ROOT_TOKEN_PIN_FILE": str(root.pin_file),
         "FINID_CA_PKI_FOLDER": str(folder),
-        "FINID_CA_PKI_URL": pki_url(ports),
+        "FINID_CA_PKI_URL": pki_url,
     }
     with inserted(root, beside=ca):
         _run("services.ca.ceremony", [], environment)

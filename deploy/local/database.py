@@ -1,7 +1,8 @@
 """Roles, schemas and migrations of the rooms that keep something in PostgreSQL.
 
 One database; one schema and one least-privilege role per room. `finid_owner` owns the schemas and what stands in them
-and runs the migrations; a room's own role may only do what its migrations grant it.
+and runs the migrations; a room's own role may only do what its migrations grant it, and so may the role of the people
+who administer the portal.
 """
 
 import secrets
@@ -13,6 +14,8 @@ import psycopg
 from psycopg import sql
 
 OWNER = "finid_owner"
+PORTAL_ADMIN = "finid_portal_admin"
+"""Whom `python -m services.portal.admin` logs in as."""
 MAINTENANCE_DATABASE = "postgres"
 
 
@@ -38,6 +41,11 @@ class Database:
         """The URL that a room runs under."""
         return self._url(role_of(room))
 
+    @property
+    def portal_admin_url(self) -> str:
+        """The URL that the portal's people work under."""
+        return self._url(PORTAL_ADMIN)
+
     def _url(self, role: str) -> str:
         server = urlsplit(self.admin_url)
         address = server.netloc.rpartition("@")[2]
@@ -46,8 +54,8 @@ class Database:
 
 
 def role_names(rooms: Sequence[str]) -> list[str]:
-    """The owner's role and the rooms'."""
-    return [OWNER, *map(role_of, rooms)]
+    """The owner's role, the rooms', and that of the portal's people."""
+    return [OWNER, *map(role_of, rooms), PORTAL_ADMIN]
 
 
 def random_password() -> str:

@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from deploy.envoy import library
+from deploy.envoy import library, secrets
 from deploy.envoy.bootstrap import render
 from deploy.envoy.edge import Edge, Upstream
 from deploy.local.certificates import uri_of
@@ -11,7 +11,7 @@ from deploy.local.ports import HOST
 from deploy.local.services import Parts
 from deploy.local.state import CHECKOUT, LocalMeshError
 
-_AUDIENCE = "finid-api"
+AUDIENCE = "finid-api"
 
 
 def program(configuration: Path) -> list[str]:
@@ -51,14 +51,18 @@ def edge(parts: Parts) -> Edge:
         gateway=_upstream("auth_gateway", parts.ports["auth_gateway"]),
         portal=_upstream("portal", parts.ports["portal https"]),
         token_issuer=parts.web_url,
-        token_audience=_AUDIENCE,
+        token_audience=AUDIENCE,
+        secrets=parts.state.private("run"),
         otlp_address=parts.otlp_endpoint,
     )
 
 
 def configuration(parts: Parts) -> str:
-    """The edge of this mesh, as Envoy reads it."""
-    return render(edge(parts))
+    """The edge of this mesh, as Envoy reads it; what it names is written beside."""
+    this = edge(parts)
+    for name, content in secrets.render(this).items():
+        parts.state.write(f"run/{name}", content)
+    return render(this)
 
 
 def _upstream(service: str, port: int) -> Upstream:

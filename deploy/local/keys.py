@@ -59,7 +59,7 @@ def gateway_key(state: State, use: str) -> Path:
 
 
 def pins_file(state: State, keys: dict[str, Path], now: datetime) -> Path:
-    """Return the pins of these keys, made anew when they are not of these keys or run out soon."""
+    """Return the pins of these keys, made anew when one is missing or runs out soon; those of earlier keys stay."""
     path = state.private("keys") / "pins.json"
     wanted = _pins(keys, now)
     if path.exists():
@@ -68,9 +68,11 @@ def pins_file(state: State, keys: dict[str, Path], now: datetime) -> Path:
         began = {_identity(pin): pin["not_before"] for pin in found}
         wanted = [pin | {"not_before": began.get(_identity(pin), pin["not_before"])} for pin in wanted]
         soon = int((now + _RENEW_BEFORE).timestamp())
-        same = [_identity(pin) for pin in found] == [_identity(pin) for pin in wanted]
-        if same and all(pin["not_after"] > soon for pin in found):
+        of_now = {_identity(pin) for pin in wanted}
+        if of_now <= began.keys() and all(pin["not_after"] > soon for pin in found if _identity(pin) in of_now):
             return path
+        # What an earlier key signed while it was believed stays verified.
+        wanted += [pin for pin in found if _identity(pin) not in of_now]
     return state.write("keys/pins.json", json.dumps({"pins": wanted}, indent=2), mode=0o444)
 
 

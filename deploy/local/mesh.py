@@ -19,7 +19,7 @@ from deploy.local.display import Display
 from deploy.local.memory import resident_bytes
 from deploy.local.ports import SERVICES
 from deploy.local.readiness import Check, grpc_health, https_get, wait_for_all
-from deploy.local.services import ROOMS, ROOMS_WITH_DATABASE, Parts, environment_of
+from deploy.local.services import ROOMS, ROOMS_WITH_DATABASE, Parts, environment_of, pki_url
 from deploy.local.settings import LocalSettings
 from deploy.local.state import READY_FILE, LocalMeshError, State
 from deploy.local.supervise import Died, GaveUp, Program, Spawned, Supervisor
@@ -58,7 +58,7 @@ def prepare(settings: LocalSettings, state: State, display: Display) -> Prepared
         "development tokens (SoftHSM: keys in files, no certified device) and ceremonies (one PIN, nobody confirms)"
     ):
         token_of = {name: tokens.ensure_token(state, name) for name in ("root", "ca", "signer")}
-        pki = commands.ca_ceremony(state, token_of["root"], token_of["ca"], numbers)
+        pki = commands.ca_ceremony(state, token_of["root"], token_of["ca"], pki_url(numbers))
         commands.signer_ceremony(token_of["signer"])
     parts = Parts(
         state=state,
@@ -83,6 +83,7 @@ def prepare(settings: LocalSettings, state: State, display: Display) -> Prepared
     database = Database(server.admin_url if server else settings.database_url, DATABASE, passwords)
     for room in ROOMS_WITH_DATABASE:
         state.write(f"secrets/{room}.url", database.url(room))
+    state.write("secrets/portal-admin.url", database.portal_admin_url)
     programs = _programs(parts, server)
     checks: dict[str, Check] = {room: grpc_health(numbers[f"{room} health"]) for room in ROOMS}
     if server is not None:

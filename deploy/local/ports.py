@@ -26,6 +26,8 @@ def numbers(base: int) -> dict[str, int]:
         "envoy page": base + 7,
         "portal https": base + 29,
         **{service: base + 10 + index for index, service in enumerate(SERVICES)},
+        # Where Prometheus scrapes.
+        **{f"{service} metrics": base + 20 + index for index, service in enumerate(SERVICES)},
         **{f"{service} health": base + 30 + index for index, service in enumerate(SERVICES)},
         # Nobody's until the command `finid` waits there for a person to come back.
         "client return": base + 39,

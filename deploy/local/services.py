@@ -86,10 +86,12 @@ def environment_of(room: str, parts: Parts) -> dict[str, str]:
         "FINID_ENV": "sandbox",
         "FINID_LISTEN": f"{HOST}:{parts.ports[room]}",
         "FINID_HEALTH_LISTEN": f"{HOST}:{parts.ports[f'{room} health']}",
+        "FINID_METRICS_ADDRESS": f"{HOST}:{parts.ports[f'{room} metrics']}",
         "FINID_TLS_CERTIFICATE_FILE": str(identity.certificate),
         "FINID_TLS_KEY_FILE": str(identity.key),
         "FINID_TLS_CA_FILE": str(identity.root),
         "FINID_LOG_LEVEL": parts.log_level,
+        "FINID_RELOAD_EVERY_S": "1",
     }
     if parts.otlp_endpoint:
         shared["FINID_OTLP_ENDPOINT"] = parts.otlp_endpoint
@@ -111,6 +113,8 @@ def _auth_gateway(parts: Parts) -> dict[str, str]:
         # Receivers under development are on this machine, with a certificate of the mesh's own web root.
         "FINID_WEBHOOK_NETWORKS": "127.0.0.0/8,::1/128",
         "FINID_WEBHOOK_CA_FILE": str(parts.web.root),
+        # The sandbox's people are made up, and their records are attested in 0.03 s: no example for a real source.
+        "FINID_CREATE_ANSWERS_AFTER_S": "0.07",
         "FINID_PINS_FILE": str(parts.pins),
         "FINID_PAGE_URI": f"{parts.page_url}/capture",
         "FINID_TOKEN_ISSUER": parts.web_url,

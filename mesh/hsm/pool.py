@@ -1,6 +1,7 @@
 """The asynchronous front of a token: a few threads, a bounded queue, a time limit for every call."""
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -86,6 +87,8 @@ class TokenPool:
 async def _run(threads: ThreadPoolExecutor, timeout_s: float, work: Callable[[], _Result]) -> _Result:
     try:
         async with asyncio.timeout(timeout_s):
-            return await asyncio.get_running_loop().run_in_executor(threads, work)
+            # In the caller's context, so that the token's spans stand in the caller's trace.
+            context = contextvars.copy_context()
+            return await asyncio.get_running_loop().run_in_executor(threads, context.run, work)
     except TimeoutError as error:
         raise TokenUnavailableError("the token has not answered in time") from error

@@ -19,6 +19,7 @@ from mesh.hsm.errors import (
     TokenUnavailableError,
     talking_to_the_token,
 )
+from mesh.hsm.measuring import measured
 from mesh.hsm.module import FunctionList, Module
 
 
@@ -54,9 +55,9 @@ class Sessions:
         self._keys_in_use: dict[tuple[ObjectClass, str], None] = {}
 
     @contextmanager
-    def work(self) -> Iterator[Desk]:
-        """Use this thread's session; what the module raises becomes a `TokenError`."""
-        with self._module.in_use(), talking_to_the_token():
+    def work(self, operation: str) -> Iterator[Desk]:
+        """Use this thread's session for an operation that figures know; what the module raises is a `TokenError`."""
+        with measured(operation), self._module.in_use(), talking_to_the_token():
             desk: Desk | None = getattr(self._thread, "desk", None)
             if desk is None or desk.generation != self._module.generation:
                 desk = Desk(self._module.generation, self._logged_in_token().open(rw=self._writable))
@@ -103,7 +104,7 @@ class Sessions:
 
     def _check(self) -> None:
         """Ask the token for its description and for every key in use: SoftHSM answers some calls from memory."""
-        with self.work() as desk:
+        with self.work("probe") as desk:
             desk.session.token.slot.get_token()
             for kind, label in list(self._keys_in_use):
                 _ = self.key(desk, kind, label)[Attribute.LABEL]

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from pkcs11 import MGF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 from pkcs11.types import Session
 
+from mesh import metrics
 from mesh.hsm import capabilities, unwrap_template
 from mesh.hsm.curves import LEAVES_WRAPPED, generate_ec, unwrap_ec
 from mesh.hsm.errors import (
@@ -46,7 +47,7 @@ class Token:
     def __init__(self, module: Module, label: str, pin_file: Path, *, writable: bool = False) -> None:
         """Take the token by its label; `writable` lets keys be generated in it (a ceremony, never a service)."""
         self._sessions = Sessions(module, label, pin_file, writable=writable)
-        with self._sessions.work() as desk:
+        with self._sessions.work("open") as desk:
             self.model = desk.session.token.model
             self.serial = desk.session.token.serial.decode("ascii", "replace").strip()
             self._manufacturer = desk.session.token.manufacturer_id
@@ -77,7 +78,7 @@ class Token:
         Raises:
             TokenKeyExistsError: the label is taken.
         """
-        with self._sessions.work() as desk:
+        with self._sessions.work("generate") as desk:
             self._refuse_taken(desk, ObjectClass.PRIVATE_KEY, label)
             if algorithm.rsa_bits:
                 return _generate_rsa(desk.session, algorithm, label)
@@ -90,7 +91,7 @@ class Token:
         Raises:
             TokenKeyMissingError: there is none.
         """
-        with self._sessions.work() as desk:
+        with self._sessions.work("public_key") as desk:
             key = self._sessions.key(desk, ObjectClass.PUBLIC_KEY, label)
             if key[Attribute.KEY_TYPE] is KeyType.RSA:
                 return rsa_public_key_der(key[Attribute.MODULUS], key[Attribute.PUBLIC_EXPONENT])
@@ -102,7 +103,7 @@ class Token:
 
     def has_key_pair(self, label: str) -> bool:
         """Whether the token holds a signing key with this label."""
-        with self._sessions.work() as desk:
+        with self._sessions.work("find") as desk:
             return desk.find(ObjectClass.PRIVATE_KEY, label) is not None
 
     def sign_digest(self, label: str, digest: bytes) -> bytes:
@@ -111,7 +112,7 @@ class Token:
         Raises:
             TokenKeyMissingError: the token holds no signing key with this label.
         """
-        with self._sessions.work() as desk:
+        with self._sessions.work("sign") as desk:
             key = self._sessions.key(desk, ObjectClass.PRIVATE_KEY, label)
             return signature_der(key.sign(digest, mechanism=Mechanism.ECDSA))
 
@@ -123,7 +124,7 @@ class Token:
         Raises:
             TokenKeyMissingError: the token holds no signing key with this label.
         """
-        with self._sessions.work() as desk:
+        with self._sessions.work("sign") as desk:
             key = self._sessions.key(desk, ObjectClass.PRIVATE_KEY, label)
             if scheme is RsaScheme.PKCS1_V15:
                 signature: bytes = key.sign(digest_info(digest, algorithm), mechanism=Mechanism.RSA_PKCS)
@@ -161,7 +162,7 @@ class Token:
             TokenKeyExistsError: this generation exists.
             KekTemplateRefusedError: the module takes no CKA_UNWRAP_TEMPLATE.
         """
-        with self._sessions.work() as desk:
+        with self._sessions.work("generate") as desk:
             self._refuse_taken(desk, ObjectClass.SECRET_KEY, kek.token_label)
             unwrap_template.make_kek(self._sessions.functions, desk.session, kek.token_label, stored=True)
 
@@ -175,12 +176,12 @@ class Token:
         Raises:
             TokenKeyMissingError: it does not.
         """
-        with self._sessions.work() as desk:
+        with self._sessions.work("find") as desk:
             self._sessions.key(desk, ObjectClass.SECRET_KEY, kek.token_label)
 
     def keks(self, label: str) -> tuple[KekName, ...]:
         """The generations of a key-encryption key that the token holds, oldest first."""
-        with self._sessions.work() as desk:
+        with self._sessions.work("find") as desk:
             keys = desk.session.get_objects({Attribute.CLASS: ObjectClass.SECRET_KEY})
             found = [key[Attribute.LABEL] for key in keys]
         numbers = [name.removeprefix(f"{label}-") for name in found if name.startswith(f"{label}-")]
@@ -192,7 +193,7 @@ class Token:
         Raises:
             TokenKeyMissingError: the token does not hold the KEK.
         """
-        with self._sessions.work() as desk:
+        with self._sessions.work("find") as desk:
             key = self._sessions.key(desk, ObjectClass.SECRET_KEY, kek.token_label, watched=False)
             return unwrap_template.forces_sensitive(self._sessions.functions, desk.session, key.handle)
 
@@ -202,7 +203,7 @@ class Token:
         Raises:
             TokenKeyMissingError: the token does not hold the KEK.
         """
-        with self._sessions.work() as desk:
+        with self._sessions.work("find") as desk:
             key = self._sessions.key(desk, ObjectClass.SECRET_KEY, kek.token_label, watched=False)
             return all(key[item] for item in (Attribute.LOCAL, Attribute.ALWAYS_SENSITIVE, Attribute.NEVER_EXTRACTABLE))
 
@@ -212,19 +213,19 @@ class Token:
         Raises:
             TokenKeyMissingError: the token does not hold it.
         """
-        with self._sessions.work() as desk:
+        with self._sessions.work("destroy") as desk:
             key = self._sessions.key(desk, ObjectClass.SECRET_KEY, kek.token_label, watched=False)
             key.destroy()
             del desk.keys[ObjectClass.SECRET_KEY, kek.token_label]
 
     def lacks(self) -> tuple[str, ...]:
         """What the token lacks of what wrapped subject keys need, tried with keys that live in a session."""
-        with self._sessions.work() as desk:
+        with self._sessions.work("probe") as desk:
             return capabilities.lacking(self._sessions.functions, desk.session)
 
     def session_keys(self) -> int:
         """How many private keys this process has in sessions now; subject keys are there while they sign only."""
-        with self._sessions.work() as desk:
+        with self._sessions.work("find") as desk:
             wanted = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.TOKEN: False}
             return len(list(desk.session.get_objects(wanted)))
 
@@ -247,7 +248,7 @@ class Token:
         Raises:
             TokenKeyMissingError: there is no such key.
         """
-        with self._sessions.work() as desk:
+        with self._sessions.work("mac") as desk:
             key = self._sessions.key(desk, ObjectClass.SECRET_KEY, label)
             code: bytes = key.sign(data, mechanism=Mechanism.SHA256_HMAC)
             return code
@@ -261,7 +262,7 @@ class Token:
         """
         if algorithm.rsa_bits:
             raise ValueError("subject keys are on curves")
-        with self._sessions.work() as desk:
+        with self._sessions.work("generate_wrapped") as desk:
             kek_key = self._sessions.key(desk, ObjectClass.SECRET_KEY, kek.token_label)
             public, private = generate_ec(desk.session, algorithm, label=None, private=LEAVES_WRAPPED)
             try:
@@ -277,7 +278,7 @@ class Token:
             WrappedKeyRefusedError: the KEK does not open the blob.
             TokenKeyMissingError: the token does not hold the KEK.
         """
-        with self._sessions.work() as desk:
+        with self._sessions.work("sign_with_wrapped") as desk:
             private = self._unwrap(desk, key)
             try:
                 return [signature_der(private.sign(digest, mechanism=Mechanism.ECDSA)) for digest in digests]
@@ -293,7 +294,7 @@ class Token:
             WrappedKeyRefusedError: the KEK does not open the blob.
             TokenKeyMissingError: the token does not hold both KEKs.
         """
-        with self._sessions.work() as desk:
+        with self._sessions.work("rewrap") as desk:
             other = self._sessions.key(desk, ObjectClass.SECRET_KEY, kek.token_label, watched=False)
             private = self._unwrap(desk, key, extractable=True)
             try:
@@ -304,7 +305,7 @@ class Token:
 
     def random(self, count: int) -> bytes:
         """`count` bytes of the token's generator."""
-        with self._sessions.work() as desk:
+        with self._sessions.work("random") as desk:
             drawn: bytes = desk.session.generate_random(count * 8)
             return drawn
 
@@ -313,11 +314,11 @@ class Token:
             raise TokenKeyExistsError(f"the token holds a key {label} already")
 
     def _has_secret(self, label: str) -> bool:
-        with self._sessions.work() as desk:
+        with self._sessions.work("find") as desk:
             return desk.find(ObjectClass.SECRET_KEY, label) is not None
 
     def _create_secret(self, label: str, kind: KeyType, flags: MechanismFlag, mechanism: Mechanism) -> None:
-        with self._sessions.work() as desk:
+        with self._sessions.work("generate") as desk:
             self._refuse_taken(desk, ObjectClass.SECRET_KEY, label)
             desk.session.generate_key(
                 kind,
@@ -335,6 +336,7 @@ class Token:
         kek = self._sessions.key(desk, ObjectClass.SECRET_KEY, key.kek.token_label, watched=False)
         with self._counting:
             self._unwraps += 1
+        metrics.KEY_UNWRAPS.add()
         try:
             private = unwrap_ec(kek, key.wrapped, extractable=extractable)
         except p11.PKCS11Error as error:

@@ -10,7 +10,9 @@ from typing import Any, Final, Self
 import structlog
 from opentelemetry import context, trace
 
+from mesh import metrics
 from mesh.errors import Code, DependencyUnavailableError, FinIdError
+from mesh.instruments import OTHER
 from mesh.worker import frames
 from mesh.worker.frames import Frame, FrameError
 from mesh.worker.process import WorkerGoneError, WorkerProcess
@@ -67,6 +69,7 @@ class WorkerPool:
         queue_limit: how many calls that begin work may wait for one.
         call_timeout_s: a call that takes longer costs the worker its life.
         start_timeout_s: the same for its start, imports and models included.
+        pool: how figures name it, one of `metrics.POOLS`.
         threads: how many threads numeric libraries may use in each worker.
         max_address_space_bytes: virtual memory of a worker; mediapipe with onnxruntime maps 1.3 GiB.
     """
@@ -76,6 +79,7 @@ class WorkerPool:
         target: str,
         *,
         arguments: Mapping[str, Any] | None = None,
+        pool: str = OTHER,
         processes: int = 1,
         queue_limit: int = 32,
         call_timeout_s: float = 10.0,
@@ -88,6 +92,8 @@ class WorkerPool:
         frames.encode(arguments or {}, ())  # refuses what could not be handed over
         self._target = target
         self._arguments = dict(arguments or {})
+        self._pool = pool
+        self._busy = 0
         self._processes = processes
         self._call_timeout_s = call_timeout_s
         self._start_timeout_s = start_timeout_s
@@ -117,6 +123,9 @@ class WorkerPool:
         Raises:
             WorkerLostError: one of them does not start; none is left running.
         """
+        metrics.WORKER_QUEUE_LENGTH.read(self._queue.qsize, pool=self._pool)
+        metrics.WORKER_BUSY.read(lambda: self._busy, pool=self._pool)
+        metrics.WORKER_COUNT.read(lambda: len(self._ready), pool=self._pool)
         first_starts = [asyncio.get_running_loop().create_future() for _ in range(self._processes)]
         self._slots = [asyncio.create_task(self._keep_one(first), name="worker-slot") for first in first_starts]
         try:
@@ -192,6 +201,7 @@ class WorkerPool:
             except WorkerGoneError as error:
                 # It has seen nobody's data yet, so what it said may be shown, and it is all there is to go by.
                 # Told first: whoever waits must not wait for ever where nothing can be written.
+                metrics.WORKER_CRASHES.add(pool=self._pool)
                 first = not first_start.done()
                 if first:
                     first_start.set_exception(WorkerLostError("a worker does not start"))
@@ -211,6 +221,7 @@ class WorkerPool:
             finally:
                 del self._ready[worker.pid]
                 await worker.end()
+            metrics.WORKER_CRASHES.add(pool=self._pool)
             _log.warning("a worker is replaced", dependency="worker")
 
     async def _give_calls(self, worker: WorkerProcess) -> None:
@@ -232,6 +243,7 @@ class WorkerPool:
             return True
         loop = asyncio.get_running_loop()
         started_s = loop.time()
+        self._busy += 1
         try:
             # The worker alone: the caller's span has the wait in the queue, too. What an error says is for no trace.
             with _tracer.start_as_current_span(
@@ -245,6 +257,9 @@ class WorkerPool:
             _log.warning("a call lost its worker", dependency="worker", reason=error.reason.name)
             _fail(call, WorkerLostError("the worker of this call was lost", retry_after_s=1.0))
             return False
+        finally:
+            self._busy -= 1
+            metrics.WORKER_BATCH_DURATION.record(loop.time() - started_s, pool=self._pool)
         self._usual_call_s += _SMOOTHING * (loop.time() - started_s - self._usual_call_s)
         if not call.reply.done():
             call.reply.set_result(frame)

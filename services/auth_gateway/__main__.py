@@ -1,24 +1,27 @@
 """Starts the hub: settings, telemetry, store, channels to the spokes, servers."""
 
-import asyncio
 import datetime
 import random
+import sys
 
+import uvloop
 from finid.auth.v1 import auth_pb2, auth_pb2_grpc
 from finid.capture.v1 import capture_pb2, capture_pb2_grpc
 from finid.esign.v1 import esign_pb2, esign_pb2_grpc
 from finid.pki.v1 import pki_pb2, pki_pb2_grpc
 from finid.sms.v1 import sms_pb2, sms_pb2_grpc
 
-from mesh import pins, telemetry
+from mesh import identity, telemetry
 from mesh.channel import connect
 from mesh.health import Probe
+from mesh.key_files import pins_of
 from mesh.postgres import Database
-from mesh.sealing import Seal, derive, read_key
+from mesh.pseudonyms import PseudonymKeysError, require_stamped
+from mesh.sealing import derive
 from mesh.server import Server, callers
 from mesh.settings import read_secret
 from mesh.transaction import Env
-from services.auth_gateway import peers
+from services.auth_gateway import own_keys, peers
 from services.auth_gateway.access import AccessTokens
 from services.auth_gateway.allowance import Allowance, Limits
 from services.auth_gateway.bucket_store import BucketStore
@@ -50,8 +53,8 @@ from services.auth_gateway.servicer.rules import Rules
 from services.auth_gateway.servicer.sms import SmsReportServicer
 from services.auth_gateway.servicer.webhooks import WebhookDesk
 from services.auth_gateway.settings import Settings
-from services.auth_gateway.statements import KeyUse, PublishedKey, SigningKey, StatementKey, earlier_keys
-from services.auth_gateway.store import Store
+from services.auth_gateway.store import FIELD_LABEL, Store
+from services.auth_gateway.subjects import SUBJECT_LABEL, Subjects
 from services.auth_gateway.webhook_store import WebhookStore
 from services.auth_gateway.webhooks import Webhooks
 
@@ -66,34 +69,33 @@ def _now() -> datetime.datetime:
 async def main() -> None:
     """Run until SIGTERM."""
     settings = Settings.load()
-    telemetry.start("auth_gateway", log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
-    key = read_key(settings.gateway_key_file)
+    telemetry.start(
+        "auth_gateway",
+        log_level=settings.log_level,
+        otlp_endpoint=settings.otlp_endpoint,
+        trace_ratio=settings.trace_ratio,
+    )
+    keys = settings.gateway_keys()
     database = await Database.open(read_secret(settings.database_url_file), service="auth_gateway", max_connections=16)
-    seal = Seal(derive(key, "field"))
+    await require_stamped(database, "auth_gateway", keys)
+    seal = keys.seal(FIELD_LABEL)
     store = Store(database, seal)
 
-    registry = peers.RegistryPeer(connect(settings, "registry", settings.peer_registry))
-    liveness = peers.LivenessPeer(connect(settings, "liveness", settings.peer_liveness, max_message_kib=8 * 1024))
-    facematch = peers.FaceMatchPeer(connect(settings, "facematch", settings.peer_facematch, max_message_kib=8 * 1024))
-    otp = peers.OtpPeer(connect(settings, "otp", settings.peer_otp))
-    signer = peers.SignerPeer(connect(settings, "signer", settings.peer_signer))
-    ca = peers.CaPeer(connect(settings, "ca", settings.peer_ca))
+    own = identity.mounted(settings)
+    registry = peers.RegistryPeer(connect(own, "registry", settings.peer_registry))
+    liveness = peers.LivenessPeer(connect(own, "liveness", settings.peer_liveness, max_message_kib=8 * 1024))
+    facematch = peers.FaceMatchPeer(connect(own, "facematch", settings.peer_facematch, max_message_kib=8 * 1024))
+    otp = peers.OtpPeer(connect(own, "otp", settings.peer_otp))
+    signer = peers.SignerPeer(connect(own, "signer", settings.peer_signer))
+    ca = peers.CaPeer(connect(own, "ca", settings.peer_ca))
     documents = peers.DocumentsPeer(
-        connect(settings, "documents", settings.peer_documents, max_message_kib=_MAX_MESSAGE_KIB)
+        connect(own, "documents", settings.peer_documents, max_message_kib=_MAX_MESSAGE_KIB)
     )
-    portal = peers.PortalPeer(connect(settings, "portal", settings.peer_portal))
+    portal = peers.PortalPeer(connect(own, "portal", settings.peer_portal))
 
-    statement_key = StatementKey.from_pem(settings.statement_key_file.read_bytes())
-    webhook_key = SigningKey.from_pem(settings.webhook_key_file.read_bytes())
-    own_keys = [
-        PublishedKey(KeyUse.STATEMENT, statement_key.public_key),
-        PublishedKey(KeyUse.WEBHOOK, webhook_key.public_key),
-        *(
-            earlier_keys(settings.earlier_keys_file.read_bytes(), Env(settings.env))
-            if settings.earlier_keys_file
-            else ()
-        ),
-    ]
+    statement_key = own_keys.statement_key_of(settings)
+    webhook_key = own_keys.webhook_key_of(settings)
+    published_keys = own_keys.published(statement_key, webhook_key, own_keys.other_keys_of(settings))
     webhook_store = WebhookStore(database)
     webhooks = Webhooks(
         outbox=webhook_store,
@@ -103,9 +105,12 @@ async def main() -> None:
         now=_now,
         chance=random.SystemRandom().random,
     )
-    webhook_desk = WebhookDesk(webhook_store, Seal(derive(key, "webhook-page")))
+    page_tokens = PageTokens(keys.seal("page-token"))
+    webhook_desk = WebhookDesk(webhook_store, page_tokens)
     consents = ConsentBook(settings.consents_file)
-    links = CaptureLinks(derive(key, "capture-link"), settings.page_uri)
+    links = CaptureLinks(
+        derive(keys.newest, "capture-link"), settings.page_uri, earlier=keys.derived("capture-link")[:-1]
+    )
     completion = Completion(store, Consumers(registry, otp, signer, ca, documents), _now)
     noted = NoticeStore(database)
     notices = Notices(noted, store, otp, signer, _now)
@@ -126,13 +131,12 @@ async def main() -> None:
     )
     front = Front(tokens, store, _now, Allowance(BucketStore(database), limits, _now))
     retention = Retention(RequestStore(database), _now)
-    page_tokens = PageTokens(Seal(derive(key, "page-token")))
     desk = Desk(
         front=front,
         records=store,
         creation=Creation(
             env=Env(settings.env),
-            key=key,
+            subjects=Subjects(keys.derived(SUBJECT_LABEL)),
             records=store,
             portal=portal,
             registry=registry,
@@ -143,16 +147,18 @@ async def main() -> None:
             policies=frozenset(settings.policies),
             now=_now,
             pace=Pace(),
+            answers_after_s=settings.create_answers_after_s,
         ),
         flow=Flow(store, Spokes(liveness, facematch, otp), completion, _now, Pace()),
         results=Results(store, _now, statement_key),
         links=links,
-        request_key=derive(key, "request-digest"),
+        request_key=derive(keys.newest, "request-digest"),
         consents=GivenConsents(ConsentStore(database), statement_key, Env(settings.env), page_tokens, _now),
         lists=Lists(ListStore(database, seal), signer, page_tokens),
         page_tokens=page_tokens,
+        earlier_request_keys=keys.derived("request-digest")[:-1],
     )
-    published = pins.parse(settings.pins_file.read_bytes(), Env(settings.env))
+    pinned = pins_of(settings, settings.pins_file)
 
     files = (auth_pb2.DESCRIPTOR, capture_pb2.DESCRIPTOR, esign_pb2.DESCRIPTOR, pki_pb2.DESCRIPTOR, sms_pb2.DESCRIPTOR)
     allowed = {
@@ -172,14 +178,25 @@ async def main() -> None:
     auth_pb2_grpc.add_FinIdServiceServicer_to_server(FinIdServicer(desk, webhook_desk), server.grpc)
     capture_pb2_grpc.add_CaptureServiceServicer_to_server(CaptureServicer(desk, documents), server.grpc)
     esign_pb2_grpc.add_ESignServiceServicer_to_server(ESignServicer(desk, documents, ca), server.grpc)
-    pki_pb2_grpc.add_PkiServiceServicer_to_server(PkiServicer(ca, published, own_keys, _now), server.grpc)
+    pki_pb2_grpc.add_PkiServiceServicer_to_server(PkiServicer(ca, pinned, published_keys, _now), server.grpc)
     sms_pb2_grpc.add_SmsReportServiceServicer_to_server(SmsReportServicer(otp), server.grpc)
     server.reflect(*files)
     try:
-        await server.run(completion.resume, webhooks.run, notices.tell, expiry_notices.sweep, retention.run)
+        await server.run(
+            completion.resume,
+            webhooks.run,
+            webhooks.watch_backlog,
+            notices.tell,
+            expiry_notices.sweep,
+            retention.run,
+        )
     finally:
         await database.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    # A call turns the loop about ten times, and PostgreSQL's driver turns it more (bench/README.md).
+    try:
+        uvloop.run(main())
+    except PseudonymKeysError as error:
+        sys.exit(f"refused to start: {error}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from mesh import telemetry
+from mesh import metrics, telemetry
 from mesh.errors import Code, DependencyUnavailableError, FinIdError
 
 _DAY_S = 86_400.0
@@ -177,6 +177,7 @@ class Allowance:
             wait_s = await self._take(application, bucket, rate)
             if wait_s > 0:
                 error = RateLimitedError if bucket == kind else QuotaExhaustedError
+                metrics.RATE_LIMITED.add(kind=kind.value if bucket == kind else "quota")
                 raise error(
                     "The application asks for more than it may; try again later.",
                     metadata={"kind": kind.value},

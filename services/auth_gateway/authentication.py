@@ -42,7 +42,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 
 # The same bytes are the same transaction, whose values cannot change, and each call of an authentication reads it:
 # an eighth of GetAuthentication's processor time (bench/README.md). It names nobody, and a refusal is not kept.
-_parsed = functools.lru_cache(maxsize=512)(transaction.parse)
+parsed = functools.lru_cache(maxsize=512)(transaction.parse)
 
 
 OPEN = frozenset({State.AWAITING_CONSENTS, State.AWAITING_LIVENESS, State.AWAITING_CODE})
@@ -154,6 +154,7 @@ class Authentication:
     number shown there is still to be entered on the page. `notifies`: its application is told of its states. After
     `consent_withdrawn_at` no personal data of it is released: `person` is empty, and `openings` are ERASED where
     nothing was made that needs them.
+    `capture_token_sha256` is of its link's token (capture.CaptureLinks).
     `version` grows with every transition, attempt and code; `is_pinned` says that the caller acts on exactly this one.
     """
 
@@ -183,11 +184,12 @@ class Authentication:
     number_due: bool = False
     notifies: bool = False
     consent_withdrawn_at: datetime.datetime | None = None
+    capture_token_sha256: bytes = field(default=b"", repr=False, compare=False)
     version: int = 1
     is_pinned: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "transaction", _parsed(self.transaction_bytes))
+        object.__setattr__(self, "transaction", parsed(self.transaction_bytes))
 
     @property
     def txn(self) -> bytes:
@@ -247,6 +249,18 @@ class Summary:
         return etag_of(self.version)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class View(Summary):
+    """An authentication as who asks for it sees it: nothing personal is opened for it either.
+
+    Equal to itself alone, so that what is made of it can be kept by it.
+    """
+
+    consents: tuple[ConsentText, ...]
+    number_due: bool
+
+
+@functools.lru_cache(maxsize=1024)
 def etag_of(version: int) -> str:
     """Return what names one version of an authentication, opaque, and tells nothing but whether it is another one."""
     return base64url.encode(hashlib.sha256(f"finid-etag {version}".encode()).digest()[:_ETAG_BYTES])

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Sequence
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from mesh import base64url
@@ -35,24 +36,37 @@ class CaptureSessionInvalidError(FinIdError):
 
 
 class CaptureLinks:
-    """Makes and reads the links of the hosted page."""
+    """Makes and reads the links of the hosted page.
 
-    def __init__(self, key: bytes, page_uri: str) -> None:
-        self._key = key
+    Authentications that were made under an earlier key keep their link and their number: which key that was shows in
+    `made`, the SHA-256 of the token that was stored with them; b"" is for the newest.
+    """
+
+    def __init__(self, key: bytes, page_uri: str, *, earlier: Sequence[bytes] = ()) -> None:
+        self._keys = (key, *reversed(earlier))
         self._page_uri = page_uri
 
-    def uri(self, name: str) -> str:
+    def uri(self, name: str, made: bytes = b"") -> str:
         """Return the link for an authentication; the token is in the fragment, so that no server logs it."""
-        return f"{self._page_uri}#{self.token(name)}"
+        return f"{self._page_uri}#{self.token(name, made)}"
 
-    def token(self, name: str) -> str:
+    def token(self, name: str, made: bytes = b"") -> str:
         """Return the token for an authentication."""
-        return base64url.encode(hmac.digest(self._key, name.encode(), "sha256"))
+        return _token(self._key_of(name, made), name)
 
-    def match_number(self, name: str) -> str:
+    def match_number(self, name: str, made: bytes = b"") -> str:
         """Return the two digits that a participant's site shows in a cross-device journey; the page's link has none."""
-        digest = hmac.digest(self._key, b"match-number\0" + name.encode(), "sha256")
+        digest = hmac.digest(self._key_of(name, made), b"match-number\0" + name.encode(), "sha256")
         return f"{int.from_bytes(digest) % _MATCH_NUMBERS:02}"
+
+    def _key_of(self, name: str, made: bytes) -> bytes:
+        """Return the key that made a token; the newest for one that none of them did."""
+        newest, *earlier = self._keys
+        return next((key for key in earlier if token_sha256(_token(key, name)) == made), newest)
+
+
+def _token(key: bytes, name: str) -> str:
+    return base64url.encode(hmac.digest(key, name.encode(), "sha256"))
 
 
 def token_sha256(token: str) -> bytes:

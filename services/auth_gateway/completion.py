@@ -11,7 +11,7 @@ import datetime
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from mesh import telemetry
+from mesh import metrics, telemetry
 from mesh.errors import DependencyUnavailableError
 from mesh.status import PeerError
 from mesh.transaction import Purpose
@@ -140,6 +140,7 @@ class Completion:
                 await self._finish(current, lease_ends_at, FailureReason.OPERATION_INTERRUPTED)
             raise
         if await self._records.succeed(name, lease_ends_at, outcome.name, outcome.person, self._now()):
+            metrics.AUTHENTICATIONS_FINISHED.add(purpose=current.purpose, verdict=Verdict.SUCCESS, reason="NONE")
             telemetry.logger().info(
                 "authentication finished", authentication=name, state=Verdict.SUCCESS, purpose=current.purpose
             )
@@ -171,6 +172,7 @@ class Completion:
 
     async def _finish(self, current: Authentication, lease_ends_at: datetime.datetime, reason: FailureReason) -> None:
         if await self._records.refuse(current.name, lease_ends_at, reason, self._now()):
+            metrics.AUTHENTICATIONS_FINISHED.add(purpose=current.purpose, verdict=Verdict.FAILURE, reason=reason)
             telemetry.logger().info(
                 "authentication finished", authentication=current.name, state=Verdict.FAILURE, reason=reason
             )
@@ -186,7 +188,8 @@ class Completion:
 
     async def resume_once(self) -> None:
         """Expire and activate what is due, and run every COMPLETING authentication that nobody holds."""
-        await self._records.expire(self._now())
+        if expired := await self._records.expire(self._now()):
+            metrics.AUTHENTICATIONS_ABANDONED.add(expired, state="EXPIRED")
         for certificate in await self._records.due_activations(self._now()):
             await self._activate_due(certificate)
         async with asyncio.TaskGroup() as group:

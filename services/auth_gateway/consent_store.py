@@ -3,9 +3,10 @@
 import datetime
 from collections.abc import Sequence
 
+from mesh import metrics
 from mesh.postgres import Database, Row
 from mesh.transaction import Channel, Purpose
-from services.auth_gateway.authentication import Controller, Language
+from services.auth_gateway.authentication import Controller, FailureReason, Language, Verdict
 from services.auth_gateway.consent_records import ConsentRecord, Position, WithdrawnBy
 
 _SELECT = """
@@ -50,7 +51,8 @@ WITH withdrawn AS (
     SELECT name, state, application FROM closed WHERE notifies AND ended
     ON CONFLICT (authentication, state) DO NOTHING
 )
-SELECT name FROM withdrawn
+SELECT withdrawn.name, withdrawn.purpose, coalesce(closed.ended, false) AS ended
+FROM withdrawn LEFT JOIN closed ON closed.name = withdrawn.authentication
 """
 _ENDS = (
     "(a.state IN ('AWAITING_LIVENESS', 'AWAITING_CODE') OR a.state = 'COMPLETING' AND withdrawn.purpose = 'IDENTIFY')"
@@ -90,12 +92,20 @@ class ConsentStore:
     async def withdraw_by_person(self, name: str, subject: str, session: str, at: datetime.datetime) -> bool:
         """See consent_records.ConsentRecords."""
         values = (name, at, WithdrawnBy.PERSON, session, subject)
-        return await self._database.one(_WITHDRAW_BY_PERSON, *values) is not None
+        return _withdrawn(await self._database.one(_WITHDRAW_BY_PERSON, *values))
 
     async def withdraw_by_application(self, name: str, application: str, at: datetime.datetime) -> bool:
         """See consent_records.ConsentRecords."""
         values = (name, at, WithdrawnBy.APPLICATION, "", application)
-        return await self._database.one(_WITHDRAW_BY_APPLICATION, *values) is not None
+        return _withdrawn(await self._database.one(_WITHDRAW_BY_APPLICATION, *values))
+
+
+def _withdrawn(row: Row | None) -> bool:
+    """Tell whether a consent was withdrawn; count the authentication that ended with it, which nobody else learns."""
+    if row is not None and row["ended"]:
+        reason = FailureReason.CONSENT_WITHDRAWN
+        metrics.AUTHENTICATIONS_FINISHED.add(purpose=row["purpose"], verdict=Verdict.FAILURE, reason=reason)
+    return row is not None
 
 
 def _before(position: Position | None) -> tuple[datetime.datetime, str]:

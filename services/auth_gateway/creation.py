@@ -8,10 +8,9 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from mesh import base64url, telemetry
+from mesh import metrics, telemetry
 from mesh.errors import Code, FieldViolation, FinIdError, InvalidArgumentError
 from mesh.names import new_id
-from mesh.sealing import derive
 from mesh.status import PeerError
 from mesh.transaction import (
     SALT_BYTES,
@@ -50,6 +49,7 @@ from services.auth_gateway.ports import (
     Signer,
 )
 from services.auth_gateway.records import Certificate, Operation, Records, Request
+from services.auth_gateway.subjects import Subjects
 
 _LIFETIME_S = 15 * 60
 # Hosts' clocks differ a little, and no receipt may be dated before its transaction: it is dated back by this much.
@@ -78,8 +78,6 @@ _NEEDED_STATES = {
 # What is replaced signs until the key of the new one is activated, and then is over.
 _OF_NEWEST = frozenset({Purpose.SIGN, Purpose.REISSUE})
 _TOO_MANY_INQUIRIES = "INQUIRY_LIMIT"
-# Longer than attesting a record takes, so that a person without one is not answered sooner.
-_CREATE_S = 0.4
 
 
 class ApplicationNotAllowedError(FinIdError):
@@ -156,7 +154,7 @@ class Creation:
         self,
         *,
         env: Env,
-        key: bytes,
+        subjects: Subjects,
         records: Records,
         portal: Portal,
         registry: Registry,
@@ -167,9 +165,10 @@ class Creation:
         policies: frozenset[str],
         now: Callable[[], datetime.datetime],
         pace: Pace,
+        answers_after_s: float,
     ) -> None:
         self._env = env
-        self._subject_key = derive(key, "subject")
+        self._subjects = subjects
         self._records = records
         self._portal = portal
         self._registry = registry
@@ -180,6 +179,7 @@ class Creation:
         self._policies = policies
         self._now = now
         self._pace = pace
+        self._answers_after_s = answers_after_s
 
     async def identify(self, ask: Ask, scopes: Sequence[str]) -> str:
         """Start an IDENTIFY; return the authentication's name. A repeat returns the first one's."""
@@ -290,7 +290,7 @@ class Creation:
 
     async def _certificate(self, name: str, iin: str, purpose: Purpose) -> Certificate:
         certificate = await self._records.certificate(name)
-        if certificate is None or not hmac.compare_digest(certificate.subject, self._subject(iin)):
+        if certificate is None or not hmac.compare_digest(certificate.subject, self._subjects.of(iin)):
             raise CertificateNotFoundError("This person has no such certificate.")
         if certificate.replaced and purpose in _OF_NEWEST:
             raise CertificateStateError("REPLACED", _NEEDED_STATES[purpose])
@@ -363,7 +363,7 @@ class Creation:
             application=application.name,
             state=State.AWAITING_CONSENTS,
             language=ask.language,
-            subject=self._subject(ask.iin),
+            subject=self._subjects.of(ask.iin),
             transaction_bytes=transaction_bytes,
             openings=openings,
             consents=consents,
@@ -380,7 +380,7 @@ class Creation:
         try:
             attested = await self._attest(authentication)
             receipts = Receipts(preparation=vouched, state_record=attested.receipt)
-            return await self._records.create(
+            stands = await self._records.create(
                 replace(authentication, receipts=receipts),
                 ask.request,
                 photo_jwe=attested.photo_jwe,
@@ -388,8 +388,14 @@ class Creation:
                 operation=Operation(resource, application.name, name, preparation) if resource else None,
                 max_open=_MAX_OPEN_PER_PERSON,
             )
+            if stands in {name, resource}:
+                metrics.AUTHENTICATIONS_STARTED.add(purpose=authentication.purpose)
+            return stands
         finally:
-            await self._pace.until(started + _CREATE_S)  # whatever is refused, too
+            late_s = self._pace.clock() - started - self._answers_after_s
+            if late_s > 0:
+                telemetry.logger().warning("answered later than others are", duration_ms=f"{late_s * 1000:.0f}")
+            await self._pace.until(started + self._answers_after_s)  # whatever is refused, too
 
     async def _attest(self, authentication: Authentication) -> Attested:
         """Attest the record. Without one the authentication goes on and fails at the face, so that nobody can probe."""
@@ -402,9 +408,6 @@ class Creation:
                 "no state record", authentication=authentication.name, code=error.code, reason=error.reason or "NONE"
             )
             return Attested("", "")
-
-    def _subject(self, iin: str) -> str:
-        return base64url.encode(hmac.digest(self._subject_key, iin.encode(), "sha256"))
 
 
 def _new_key(purpose: Purpose, profile: str) -> _Task:

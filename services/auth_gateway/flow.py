@@ -9,7 +9,7 @@ import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from mesh import telemetry
+from mesh import metrics, telemetry
 from mesh.errors import Code, DependencyUnavailableError, FinIdError
 from mesh.facts import Factor
 from mesh.floors import required_factors
@@ -281,6 +281,7 @@ class Flow:
             if current.is_pinned and reloaded.version != current.version:
                 raise EtagMismatchError
             raise WrongStateError(reloaded.state)
+        metrics.AUTHENTICATIONS_ABANDONED.add(state="CANCELLED")
         return await self._reload(current)
 
     def _require(self, current: Authentication, state: State) -> None:
@@ -308,6 +309,7 @@ class Flow:
 
     async def _fail(self, current: Authentication, reason: FailureReason) -> None:
         if await self._records.fail(current.name, current.state, reason, self._now()):
+            metrics.AUTHENTICATIONS_FINISHED.add(purpose=current.purpose, verdict=Verdict.FAILURE, reason=reason)
             telemetry.logger().info(
                 "authentication finished", authentication=current.name, state=Verdict.FAILURE, reason=reason
             )

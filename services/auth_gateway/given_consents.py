@@ -20,7 +20,7 @@ from services.auth_gateway.consent_records import (
     WithdrawnBy,
 )
 from services.auth_gateway.paging import PageTokens
-from services.auth_gateway.statements import ISSUER, StatementKey
+from services.auth_gateway.statements import ISSUER, CurrentStatementKey
 
 CONSENT_TYP = "finid-consent+jwt"
 _SESSION_LIVES = datetime.timedelta(minutes=15)
@@ -38,7 +38,7 @@ class GivenConsents:
     def __init__(
         self,
         records: ConsentRecords,
-        statement_key: StatementKey,
+        statement_key: CurrentStatementKey,
         env: Env,
         pages: PageTokens,
         now: Callable[[], datetime.datetime],
@@ -95,7 +95,7 @@ class GivenConsents:
     async def receipt(self, current: Authentication) -> str:
         """Return the signed receipt of an authentication's consents, "" when none was given."""
         given = await self._records.of_authentication(current.name)
-        return self._statement_key.sign(CONSENT_TYP, receipt_claims(given, self._env)) if given else ""
+        return self._statement_key().sign(CONSENT_TYP, receipt_claims(given, self._env)) if given else ""
 
     async def required_receipt(self, current: Authentication) -> str:
         """The same; raises ConsentNotFoundError when none was given."""

@@ -5,6 +5,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from mesh import spans
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -15,4 +17,5 @@ class Pace:
 
     async def until(self, moment: float) -> None:
         """Return when the clock shows `moment`, at once if it is past."""
-        await self.sleep(max(0.0, moment - self.clock()))
+        with spans.span("wait on purpose"):
+            await self.sleep(max(0.0, moment - self.clock()))

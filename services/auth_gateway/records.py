@@ -1,12 +1,12 @@
 """What the gateway remembers, beside authentications: requests, operations, certificates, the journal; and its port."""
 
 import datetime
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from mesh.errors import Code, FinIdError
-from services.auth_gateway.authentication import Authentication, Scores, State
+from services.auth_gateway.authentication import Authentication, Scores, State, View
 from services.auth_gateway.ports import IssuedCertificate
 
 
@@ -26,12 +26,16 @@ class TooManyAuthenticationsError(FinIdError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One create call: who made it and what makes a repeat of it the same."""
+    """One create call: who made it and what makes a repeat of it the same.
+
+    `earlier_digests` are what `digest` is under earlier keys: one of a day ago may be a repeat of this.
+    """
 
     application: str
     method: str
     request_id: str
     digest: bytes
+    earlier_digests: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +279,20 @@ class Records(Protocol):
         """Return the name of a credential's certificate."""
         ...
 
-    async def journal(self, entry: JournalEntry) -> None:
-        """Record one public call."""
+    async def journal(self, entries: Sequence[JournalEntry]) -> Sequence[None]:
+        """Record public calls, all of them or none; the answers say nothing."""
+        ...
+
+    async def journal_soon(self, entries: Sequence[JournalEntry]) -> Sequence[None]:
+        """As `journal`, without waiting for the disk."""
+        ...
+
+    async def look(self, entries: Sequence[JournalEntry]) -> Sequence[Callable[[], View] | None]:
+        """Read what authentications show and record the calls that ask, all of them or none.
+
+        Each entry's resource names one, and counts only as its application's own. Returns in the entries' order what
+        opens it; None where the application has none of that name, which is recorded as AuthenticationNotFoundError.
+        """
         ...
 
     async def confirm_match(self, name: str, at: datetime.datetime) -> bool:

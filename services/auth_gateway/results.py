@@ -17,7 +17,7 @@ from services.auth_gateway.authentication import (
     WrongStateError,
 )
 from services.auth_gateway.records import Records
-from services.auth_gateway.statements import RESULT_TYP, StatementKey, result_claims
+from services.auth_gateway.statements import RESULT_TYP, CurrentStatementKey, result_claims
 
 # An answer that got lost may be asked for again; later, a used code is worth nothing.
 _REPEAT = datetime.timedelta(minutes=5)
@@ -26,7 +26,9 @@ _REPEAT = datetime.timedelta(minutes=5)
 class Results:
     """Hands out verdicts: on the hosted channel only to who holds the person's one-time code and the PKCE verifier."""
 
-    def __init__(self, records: Records, now: Callable[[], datetime.datetime], statement_key: StatementKey) -> None:
+    def __init__(
+        self, records: Records, now: Callable[[], datetime.datetime], statement_key: CurrentStatementKey
+    ) -> None:
         self._records = records
         self._now = now
         self._statement_key = statement_key
@@ -65,7 +67,7 @@ class Results:
 
     def statement(self, finished: Authentication) -> str:
         """Return the signed result of a finished authentication, the same each time."""
-        return self._statement_key.sign(RESULT_TYP, result_claims(finished))
+        return self._statement_key().sign(RESULT_TYP, result_claims(finished))
 
     def evidence(self, current: Authentication) -> Bundle:
         """Return the transaction, its openings and the receipts of a success, once its result has been read.

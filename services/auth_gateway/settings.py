@@ -7,7 +7,8 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from mesh.egress import Egress, Rule, networks_of
-from mesh.settings import Address, KeyFile, MeshSettings, PublicFile, SecretFile
+from mesh.sealing import FieldKeys, read_keys
+from mesh.settings import Address, EnvironmentSettings, KeyFile, MeshSettings, PublicFile, SecretFile
 
 
 def _networks(text: str) -> str:
@@ -15,12 +16,35 @@ def _networks(text: str) -> str:
     return text
 
 
-class Settings(MeshSettings):
+class GatewayKeySettings(EnvironmentSettings):
+    """The key that the hub keeps secrets with."""
+
+    gateway_key_file: KeyFile
+    """Field encryption, capture tokens, request digests and pseudonyms derive from it."""
+    earlier_gateway_key_files: tuple[KeyFile, ...] = ()
+    """Those before it, the oldest first. docs/sre.md says how keys are replaced."""
+
+    @model_validator(mode="after")
+    def _each_key_once(self) -> Self:
+        self.gateway_keys()
+        return self
+
+    def gateway_keys(self) -> FieldKeys:
+        """Return the keys, the newest last."""
+        return read_keys(self.gateway_key_file, self.earlier_gateway_key_files)
+
+
+class RekeySettings(GatewayKeySettings):
+    """What `services.auth_gateway.rekey` and `reseal` need: the hub's own role may overwrite neither whom a row is of
+    nor what was sealed into it."""
+
+    owner_database_url_file: SecretFile
+
+
+class Settings(MeshSettings, GatewayKeySettings):
     """Where the spokes are, and what the hub keeps secrets with."""
 
     database_url_file: SecretFile
-    gateway_key_file: KeyFile
-    """Field encryption, capture tokens, request digests and pseudonyms derive from it."""
     statement_key_file: SecretFile
     """Ed25519 (PKCS#8 PEM): signs results. Pinned for no factor; its public half is published beside the receipts'."""
     webhook_key_file: SecretFile
@@ -55,6 +79,9 @@ class Settings(MeshSettings):
     """Documents downloaded or verified."""
     quota_starts_per_day: int = Field(default=200_000, ge=1)
     """Authentications that one application may start, of any purpose."""
+    create_answers_after_s: float = Field(default=0.4, gt=0, le=5)
+    """When creating an authentication is answered, be there such a person or not: longer than attesting a record takes,
+    so that nobody without one is answered sooner. Set it above what your state source takes."""
     consents_file: PublicFile = Path(__file__).with_name("consents.toml")
     expiry_notice_days: tuple[Annotated[int, Field(ge=1, le=366)], ...] = (30, 7)
     """So many days before a certificate ends its owner is told by SMS. JSON, as in [30, 7]; [] tells nobody."""

@@ -6,7 +6,7 @@ consumer takes a statement for a receipt.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
@@ -115,6 +115,10 @@ class StatementKey(SigningKey):
         header = {"alg": _ALGORITHM, "kid": self.kid, "typ": typ}
         signed = ".".join(base64url.encode(strict_json.canonical(dict(part))) for part in (header, claims))
         return f"{signed}.{base64url.encode(self.key.sign(signed.encode('ascii')))}"
+
+
+CurrentStatementKey = Callable[[], StatementKey]
+"""The statement key that holds now."""
 
 
 def result_claims(finished: Authentication) -> Claims:

@@ -1,17 +1,22 @@
 """What the gateway remembers, and every statement that changes it: each checks the state that it leaves."""
 
 import datetime
+import functools
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from mesh import base64url
-from mesh.postgres import Database, Row, UniqueViolationError
+from mesh.postgres import Database, Row, Transaction, UniqueViolationError
+from mesh.rekeying import Say
+from mesh.resealing import SealedColumn
 from mesh.sealing import Seal
 from mesh.transaction import Openings, txn_of
 from services.auth_gateway.authentication import (
     ERASED,
     Authentication,
+    AuthenticationNotFoundError,
     ConsentText,
     Language,
     Receipts,
@@ -19,6 +24,8 @@ from services.auth_gateway.authentication import (
     Scores,
     State,
     Verdict,
+    View,
+    parsed,
 )
 from services.auth_gateway.ports import IssuedCertificate
 from services.auth_gateway.records import (
@@ -29,6 +36,10 @@ from services.auth_gateway.records import (
     RequestIdReusedError,
     TooManyAuthenticationsError,
 )
+from services.auth_gateway.subjects import Subjects
+
+FIELD_LABEL = "field"
+"""Of the keys (`mesh.sealing.derive`) that seal personal data."""
 
 
 def _told(update: str) -> str:
@@ -48,7 +59,8 @@ SELECT name FROM changed
 _COLUMNS = """name, application, state, language, subject, transaction, openings, redirect_uri, return_state,
     code_challenge, created_at, expires_at, preparation_receipt, state_record, liveness_receipt, face_match, sms_otp,
     key_attestation, consents, liveness_session, challenge, scores, verdict, reason, outcome, person, finished_at,
-    result_read_at, cross_device, number_due, notifies, consent_withdrawn_at, version"""
+    result_read_at, cross_device, number_due, notifies, consent_withdrawn_at, capture_token_sha256,
+    version"""
 
 _INSERT = """
 INSERT INTO auth_gateway.authentication (name, application, state, language, subject, transaction, txn, openings,
@@ -251,10 +263,62 @@ WHERE subject = $1 AND activation = 'DONE' AND authentication <> '' ORDER BY cre
 _CERTIFICATE_OF = """
 SELECT name FROM auth_gateway.certificate WHERE credential = $1
 """
-_JOURNAL = """
-INSERT INTO auth_gateway.journal (application, method, resource, code, reason, duration_ms, called_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+# Lines come as one JSON text: of seven arrays asyncpg looks at every element several times.
+_LINES = """
+    json_to_recordset($1) AS (
+        application text, method text, resource text, code text, reason text, duration_ms integer, called_at timestamptz
+    )
 """
+# In front of what is selected from: the commit of this statement is not waited for. PostgreSQL writes it within three
+# wal_writer_delay, 0.6 s; its lines are lost if PostgreSQL crashes before (the process that asked may end meanwhile).
+# For looks and batches of frames, which are most calls: neither releases personal data or starts or ends anything.
+_SOON = "set_config('synchronous_commit', 'off', true),"
+_JOURNAL = f"""
+INSERT INTO auth_gateway.journal (application, method, resource, code, reason, duration_ms, called_at)
+SELECT * FROM {_LINES}
+"""  # noqa: S608  a constant
+_JOURNAL_SOON = f"""
+INSERT INTO auth_gateway.journal (application, method, resource, code, reason, duration_ms, called_at)
+SELECT call.* FROM {_SOON} ROWS FROM ({_LINES}) AS call
+"""  # noqa: S608  constants
+
+_SEEN = (
+    "name",
+    "application",
+    "state",
+    "language",
+    "version",
+    "transaction",
+    "created_at",
+    "expires_at",
+    "verdict",
+    "reason",
+    "result_read_at",
+    "consents",
+    "number_due",
+    "openings",
+)
+# Read and recorded at once, one commit for all who ask together: PostgreSQL runs `line` whatever is selected. The order
+# of lines is that of the calls. What reading took counts as part of each call.
+_LOOK = f"""
+WITH asked AS (
+    SELECT call.* FROM {_SOON} ROWS FROM ({_LINES}) WITH ORDINALITY
+        AS call (application, method, resource, code, reason, duration_ms, called_at, place)
+), found AS (
+    SELECT asked.place, {", ".join(f"authentication.{column}" for column in _SEEN)}
+    FROM asked JOIN auth_gateway.authentication
+        ON authentication.name = asked.resource AND authentication.application = asked.application
+), line AS (
+    INSERT INTO auth_gateway.journal (application, method, resource, code, reason, duration_ms, called_at)
+    SELECT asked.application, asked.method, asked.resource,
+        CASE WHEN found.place IS NULL THEN '{AuthenticationNotFoundError.code.value}' ELSE asked.code END,
+        CASE WHEN found.place IS NULL THEN '{AuthenticationNotFoundError.reason}' ELSE asked.reason END,
+        asked.duration_ms + (extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000)::integer,
+        asked.called_at
+    FROM asked LEFT JOIN found USING (place) ORDER BY asked.place
+)
+SELECT * FROM found
+"""  # noqa: S608  code and reason are constants
 
 
 class Store:
@@ -263,13 +327,15 @@ class Store:
     def __init__(self, database: Database, seal: Seal) -> None:
         self._database = database
         self._seal = seal
+        # A pure function of what is in the row; who waits for somebody asks for the same again and again.
+        self._known_view = functools.lru_cache(maxsize=1024)(self._view)
 
     async def made_by(self, request: Request) -> str | None:
         """See records.Records."""
         row = await self._database.one(_REQUEST, request.application, request.method, request.request_id)
         if row is None:
             return None
-        if bytes(row["digest"]) != request.digest:
+        if bytes(row["digest"]) not in {request.digest, *request.earlier_digests}:
             raise RequestIdReusedError("This request_id was used for another request.")
         return str(row["resource"])
 
@@ -391,7 +457,7 @@ class Store:
                 row["sms_otp"],
                 row["key_attestation"],
             ),
-            consents=tuple(ConsentText(**text) for text in json.loads(row["consents"])),
+            consents=_consent_texts(row["consents"]),
             liveness_session=row["liveness_session"],
             challenge=row["challenge"],
             scores=Scores(**scores | {"face_similarities_ppm": tuple(scores.get("face_similarities_ppm", ()))}),
@@ -405,21 +471,29 @@ class Store:
             number_due=row["number_due"],
             notifies=row["notifies"],
             consent_withdrawn_at=row["consent_withdrawn_at"],
+            capture_token_sha256=bytes(row["capture_token_sha256"]),
             version=row["version"],
         )
 
     def _openings(self, row: Row) -> Openings:
-        sealed = bytes(row["openings"])
-        if not sealed:
+        values = self._open_openings(row)
+        if not values:
             return ERASED
-        sealed_for = _bound(row["name"], row["application"], bytes(row["transaction"]))
-        opened = json.loads(self._seal.open(sealed, column="openings", row=sealed_for))
+        opened = json.loads(values)
         return Openings(
             opened["iin"],
             base64url.decode(opened["iin_salt"]),
             opened["phone"],
             base64url.decode(opened["phone_salt"]),
         )
+
+    def _open_openings(self, row: Mapping[str, Any]) -> bytes:
+        """Return the sealed values, b"" where they are erased. Raises SealBrokenError if they are not this row's."""
+        sealed = row["openings"]
+        if not sealed:
+            return b""
+        sealed_for = _bound(row["name"], row["application"], row["transaction"])
+        return self._seal.open(sealed, column="openings", row=sealed_for)
 
     async def give_consents(self, name: str, at: datetime.datetime, version: int | None = None) -> bool:
         """See records.Records."""
@@ -611,22 +685,67 @@ class Store:
         row = await self._database.one(_CERTIFICATE_OF, credential)
         return None if row is None else str(row["name"])
 
-    async def journal(self, entry: JournalEntry) -> None:
+    async def journal(self, entries: Sequence[JournalEntry]) -> Sequence[None]:
         """See records.Records."""
-        await self._database.run(
-            _JOURNAL,
-            entry.application,
-            entry.method,
-            entry.resource,
-            entry.code,
-            entry.reason,
-            entry.duration_ms,
-            entry.called_at,
+        await self._database.run(_JOURNAL, _lines_of(entries))
+        return [None] * len(entries)
+
+    async def journal_soon(self, entries: Sequence[JournalEntry]) -> Sequence[None]:
+        """See records.Records."""
+        await self._database.run(_JOURNAL_SOON, _lines_of(entries))
+        return [None] * len(entries)
+
+    async def look(self, entries: Sequence[JournalEntry]) -> Sequence[Callable[[], View] | None]:
+        """See records.Records."""
+        rows = await self._database.all(_LOOK, _lines_of(entries))
+        found: list[Callable[[], View] | None] = [None] * len(entries)
+        for row in rows:
+            place, *seen = row.values()
+            found[place - 1] = functools.partial(self._known_view, tuple(seen))
+        return found
+
+    def _view(self, seen: tuple[Any, ...]) -> View:
+        row = dict(zip(_SEEN, seen, strict=True))
+        self._open_openings(row)  # whose it is, and what of, stands in the table for its index only
+        return View(
+            name=row["name"],
+            state=State(row["state"]),
+            language=Language(row["language"]),
+            version=row["version"],
+            transaction=parsed(row["transaction"]),
+            created_at=row["created_at"],
+            expires_at=row["expires_at"],
+            verdict=Verdict(row["verdict"]) if row["verdict"] else None,
+            reason=row["reason"],
+            result_read_at=row["result_read_at"],
+            consents=_consent_texts(row["consents"]),
+            number_due=row["number_due"],
         )
 
     async def confirm_match(self, name: str, at: datetime.datetime) -> bool:
         """See records.Records."""
         return await self._database.run(_CONFIRM_MATCH, name, at) == 1
+
+
+def _lines_of(entries: Sequence[JournalEntry]) -> str:
+    lines = [
+        {
+            "application": entry.application,
+            "method": entry.method,
+            "resource": entry.resource,
+            "code": entry.code,
+            "reason": entry.reason,
+            "duration_ms": entry.duration_ms,
+            "called_at": entry.called_at.isoformat(),
+        }
+        for entry in entries
+    ]
+    return _json(lines)
+
+
+@functools.lru_cache(maxsize=256)  # what is asked for is written in few ways, and concerns nobody in particular
+def _consent_texts(consents_json: str) -> tuple[ConsentText, ...]:
+    return tuple(ConsentText(**text) for text in json.loads(consents_json))
 
 
 def _operation(row: Row | None) -> Operation | None:
@@ -642,3 +761,113 @@ def _bound(name: str, application: str, transaction_bytes: bytes) -> str:
 
 def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+PSEUDONYM_TABLES = ("auth_gateway.authentication", "auth_gateway.certificate", "auth_gateway.consent")
+"""Those with a `subject`, locked while that is moved to a newer key."""
+_BATCH_OF_SUBJECTS = 10_000
+_BATCH_OF_PAGES = 16_384  # 128 MiB of a table: seconds, of which its progress is told
+
+
+class SubjectsMoving:
+    """Moves every `subject` to newer keys, within the transaction of `mesh.rekeying.rekey`.
+
+    A table of its own holds old and new ones meanwhile, so that each is hashed once. The others are written from their
+    first page to their last: what is met again in a later page has moved, and is no old one.
+    """
+
+    def __init__(self, subjects: Subjects, say: Say) -> None:
+        self._subjects = subjects
+        self._say = say
+
+    _MAKE = """
+        CREATE UNLOGGED TABLE auth_gateway.subject_moved AS
+        SELECT subject AS was, NULL::text AS moved FROM auth_gateway.authentication
+        UNION SELECT subject, NULL FROM auth_gateway.certificate
+        UNION SELECT subject, NULL FROM auth_gateway.consent"""
+    _INDEX = "ALTER TABLE auth_gateway.subject_moved ADD PRIMARY KEY (was)"
+    _ANALYSE = "ANALYZE auth_gateway.subject_moved"
+    _PAGE = "SELECT was FROM auth_gateway.subject_moved WHERE was > $1 ORDER BY was LIMIT $2"
+    _LIFT = """
+        UPDATE auth_gateway.subject_moved AS m SET moved = new.moved
+        FROM unnest($1::text[], $2::text[]) AS new (was, moved) WHERE m.was = new.was"""
+    _PAGES = "SELECT pg_relation_size($1::text::regclass) / current_setting('block_size')::integer AS pages"
+    _MOVE = """
+        UPDATE {table} AS t SET subject = m.moved FROM auth_gateway.subject_moved AS m
+        WHERE t.subject = m.was AND t.ctid >= $1 AND t.ctid < $2"""
+    _DROP = "DROP TABLE auth_gateway.subject_moved"
+
+    async def move(self, transaction: Transaction, since: int) -> int:
+        """Move them; return how many rows were written."""
+        await transaction.run(self._MAKE)
+        await transaction.run(self._INDEX)
+        last = ""
+        while rows := await transaction.all(self._PAGE, last, _BATCH_OF_SUBJECTS):
+            found = [str(row["was"]) for row in rows]
+            last = found[-1]
+            await transaction.run(self._LIFT, found, [self._subjects.lifted(subject, since) for subject in found])
+        await transaction.run(self._ANALYSE)
+        written = 0
+        for table in PSEUDONYM_TABLES:
+            count = await self._move_table(transaction, table)
+            self._say(f"{table}.subject: {count} rows")
+            written += count
+        await transaction.run(self._DROP)
+        return written
+
+    async def _move_table(self, transaction: Transaction, table: str) -> int:
+        sized = await transaction.one(self._PAGES, table)
+        pages = 0 if sized is None else int(sized["pages"])
+        count = 0
+        for first in range(0, pages, _BATCH_OF_PAGES):
+            beyond = first + _BATCH_OF_PAGES
+            count += await transaction.run(self._MOVE.format(table=table), (first, 0), (beyond, 0))
+            if beyond < pages:
+                self._say(f"{table}: {beyond} of {pages} pages, {count} rows")
+        return count
+
+
+def _sealed(
+    table: str,
+    column: str,
+    sealed_as: str,
+    place: str = "name",
+    row: Callable[[Row], str] = lambda row: str(row["name"]),
+) -> SealedColumn:
+    """Say how a column is sealed anew, in a table whose key is `name`; `place` are the columns that `row` needs.
+
+    Rows that somebody else holds are passed over, so that the gateway's own statements, some of which write many rows
+    in an order of their own, and this never wait for each other in a ring.
+    """
+    return SealedColumn(
+        name=f"{table}.{column}",
+        label=FIELD_LABEL,
+        column=sealed_as,
+        row=row,
+        page=f"""
+SELECT name AS key, {column} AS sealed, {place} FROM {table}
+WHERE name > $1 AND {column} <> '' ORDER BY name LIMIT $2
+""",  # noqa: S608  names of our own
+        replace=f"""
+WITH free AS (
+    SELECT name FROM {table} WHERE name = ANY($1::text[]) FOR UPDATE SKIP LOCKED
+)
+UPDATE {table} AS t SET {column} = new.sealed
+FROM unnest($1::text[], $2::bytea[], $3::bytea[]) AS new (key, was, sealed) JOIN free ON free.name = new.key
+WHERE t.name = new.key AND t.{column} = new.was
+""",  # noqa: S608  names of our own
+    )
+
+
+SEALED_COLUMNS = (
+    _sealed(
+        "auth_gateway.authentication",
+        "openings",
+        "openings",
+        "name, application, transaction",
+        lambda row: _bound(row["name"], row["application"], row["transaction"]),
+    ),
+    _sealed("auth_gateway.authentication", "person", "person"),
+    _sealed("auth_gateway.certificate", "certificate_der", "certificate_der"),
+    _sealed("auth_gateway.certificate", "owner", "certificate_owner"),
+)

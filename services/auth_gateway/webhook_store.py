@@ -37,6 +37,12 @@ UPDATE auth_gateway.webhook SET status_code = $4, problem = $5, next_attempt_at 
     delivery = CASE WHEN $6::timestamptz IS NULL THEN 'GIVEN_UP' ELSE 'PENDING' END
 WHERE authentication = $1 AND state = $2 AND attempts = $3 AND delivery = 'PENDING'
 """
+# Bounded: in a long outage of many receivers, the oldest of those that are due first is told, by the index of due ones.
+_OLDEST_PENDING = """
+SELECT min(changed_at) AS changed_at FROM (
+    SELECT changed_at FROM auth_gateway.webhook WHERE delivery = 'PENDING' ORDER BY next_attempt_at LIMIT 10000
+) AS due
+"""
 _FORGET = "DELETE FROM auth_gateway.webhook WHERE changed_at < $1 AND delivery <> 'PENDING'"
 _COLUMNS = """authentication, state, changed_at, delivery, attempts, attempted_at, status_code, problem, delivered_at,
     CASE WHEN delivery = 'PENDING' AND isfinite(next_attempt_at) THEN next_attempt_at END AS next_attempt_at"""
@@ -92,6 +98,11 @@ class WebhookStore:
         """See webhooks.Outbox."""
         key = (event.authentication, event.state.value, event.attempt)
         return await self._database.run(_FAILED, *key, status_code, problem, again_at) == 1
+
+    async def oldest_pending(self) -> datetime.datetime | None:
+        """See webhooks.Outbox."""
+        row = await self._database.one(_OLDEST_PENDING)
+        return None if row is None else row["changed_at"]
 
     async def forget(self, before: datetime.datetime) -> int:
         """See webhooks.Outbox."""

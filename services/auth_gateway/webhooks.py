@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
-from mesh import telemetry
+from mesh import metrics, telemetry
 from mesh.egress import AddressRefusedError, Egress, EgressRefusedError
 from mesh.errors import Code, DependencyUnavailableError, FinIdError
 from mesh.status import PeerError
+from mesh.watching import keep_shown
 from services.auth_gateway.authentication import State
 from services.auth_gateway.ports import Portal
 from services.auth_gateway.statements import SigningKey
@@ -38,6 +39,7 @@ _AT_ONCE: Final = 32
 # Of one application, so that one whose server hangs does not keep the others waiting.
 _AT_ONCE_FOR_ONE: Final = 4
 _LOOK_EVERY_S: Final = 0.5
+_WATCHED_EVERY_S: Final = 15.0
 _FORGET_EVERY: Final = datetime.timedelta(hours=1)
 _OK: Final = range(200, 300)
 _GONE: Final = 410
@@ -153,6 +155,10 @@ class Outbox(Protocol):
         """Record an attempt in vain, by the holder of the lease; None gives the message up."""
         ...
 
+    async def oldest_pending(self) -> datetime.datetime | None:
+        """Return when the oldest change was that is still to be told, among the many that are due first."""
+        ...
+
     async def forget(self, before: datetime.datetime) -> int:
         """Erase messages of changes before then that are not sent any more."""
         ...
@@ -188,7 +194,7 @@ class Webhooks:
         *,
         outbox: Outbox,
         portal: Portal,
-        key: SigningKey,
+        key: Callable[[], SigningKey],
         egress: Egress,
         now: Callable[[], datetime.datetime],
         chance: Callable[[], float],
@@ -262,7 +268,7 @@ class Webhooks:
         try:
             application = await self._portal.application(event.application)
             if not application.active or not application.webhook_uri:
-                await self._outbox.failed(event, 0, Problem.NO_ADDRESS.value, None)
+                await self._failed(event, 0, Problem.NO_ADDRESS.value, None)
                 return
             status_code = await self._post(application.webhook_uri, event)
         except PeerError as error:
@@ -273,7 +279,8 @@ class Webhooks:
         except EgressRefusedError:
             problem = Problem.NO_ANSWER.value
         if status_code in _OK:
-            await self._outbox.delivered(event, status_code, self._now())
+            if await self._outbox.delivered(event, status_code, self._now()):
+                metrics.WEBHOOK_DELIVERIES.add(outcome="delivered")
             return
         telemetry.logger().info(
             "webhook not taken",
@@ -282,7 +289,20 @@ class Webhooks:
             reason=problem or "STATUS",
             count=event.attempt,
         )
-        await self._outbox.failed(event, status_code, problem, self._again_at(event, status_code))
+        await self._failed(event, status_code, problem, self._again_at(event, status_code))
+
+    async def _failed(self, event: Event, status_code: int, problem: str, again_at: datetime.datetime | None) -> None:
+        if await self._outbox.failed(event, status_code, problem, again_at):
+            metrics.WEBHOOK_DELIVERIES.add(outcome="given_up" if again_at is None else "failed")
+
+    async def watch_backlog(self) -> None:
+        """Show how old the oldest message is that still waits, until cancelled."""
+        await keep_shown(metrics.WEBHOOK_OLDEST_PENDING, self._look_at_backlog, _WATCHED_EVERY_S, self._sleep)
+
+    async def _look_at_backlog(self) -> None:
+        oldest = await self._outbox.oldest_pending()
+        waits_s = 0.0 if oldest is None else (self._now() - oldest).total_seconds()
+        metrics.WEBHOOK_OLDEST_PENDING.set(max(0.0, waits_s))
 
     async def _post(self, uri: str, event: Event) -> int:
         body, sent_at_s = event.body(), int(self._now().timestamp())
@@ -290,7 +310,7 @@ class Webhooks:
             "Content-Type": "application/json",
             "webhook-id": event.id,
             "webhook-timestamp": str(sent_at_s),
-            "webhook-signature": signature(self._key, event.id, sent_at_s, body),
+            "webhook-signature": signature(self._key(), event.id, sent_at_s, body),
         }
         return await self._egress.post(uri, body, headers)
 

@@ -4,25 +4,28 @@ import asyncio
 import secrets
 import sys
 from datetime import UTC, datetime
+from functools import partial
 
 from finid.ca.v1 import ca_pb2, ca_pb2_grpc
 
-from mesh import floors, pins, telemetry
+from mesh import floors, metrics, telemetry
 from mesh.health import Probe
 from mesh.hsm import DevelopmentTokenError, TokenPool, announce, open_token
+from mesh.key_files import pins_of
 from mesh.order import Orders
 from mesh.postgres import Database
-from mesh.sealing import read_key
+from mesh.pseudonyms import PseudonymKeysError, require_stamped
 from mesh.server import Server, callers
 from mesh.settings import read_secret
 from mesh.transaction import Env
 from services.ca import authority
-from services.ca.authority import AuthorityError
+from services.ca.authority import Authority, AuthorityError
 from services.ca.change import Changes
 from services.ca.clock import SteadyClock
 from services.ca.crl import RevocationList
 from services.ca.expiry import ExpiryNotices
 from services.ca.issue import Issue
+from services.ca.known_keys import KnownKeys
 from services.ca.ocsp import Responder
 from services.ca.servicer import CaServicer
 from services.ca.settings import CaSettings
@@ -34,18 +37,34 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _show_own_certificates(ours: Authority) -> None:
+    """Show how long the authority's own certificates are good; the root's key and calendar are in a vault."""
+    for name, own in (("issuing", ours.issuing), ("ocsp", ours.ocsp), ("tsa", ours.tsa)):
+        ends_at = own.certificate.not_valid_after_utc
+        metrics.OWN_CERTIFICATE_ENDS.read(partial(_seconds_until, ends_at), certificate=name)
+
+
+def _seconds_until(at: datetime) -> float:
+    return (at - _now()).total_seconds()
+
+
 async def serve(settings: CaSettings) -> None:
     """Serve until SIGTERM."""
     token = open_token(settings.pkcs11_module, settings.token_label, settings.token_pin_file)
     announce(token, production=settings.env == "production")
     pool = TokenPool(token)
     ours = await authority.take_up(authority.read(settings.ca_pki_folder), pool, _now(), settings.ca_rsa_scheme)
+    _show_own_certificates(ours)
     database = await Database.open(read_secret(settings.database_url_file), service="ca")
-    ledger = LedgerStore(database, read_key(settings.field_key_file))
-    pinned = pins.parse(settings.pins_file.read_bytes(), Env(settings.env))
+    keys = settings.field_keys()
+    known_keys = KnownKeys(partial(require_stamped, database, "ca", keys, waits=False))
+    await known_keys.look()
+    ledger = LedgerStore(database, *keys.keys, stands=known_keys)
+    pinned = pins_of(settings, settings.pins_file)
     floor = floors.parse(settings.floors_file.read_bytes())
     revocation_list = RevocationList(authority=ours, ledger=ledger, now=_now, file=settings.ca_crl_file)
     responder = Responder(authority=ours, ledger=ledger, now=_now)
+    expiry_notices = ExpiryNotices(ledger=ledger, now=_now)
     clock = SteadyClock(must_be_synchronized=settings.env == "production" or settings.ca_clock_must_be_synchronized)
     servicer = CaServicer(
         authority=ours,
@@ -65,7 +84,7 @@ async def serve(settings: CaSettings) -> None:
             orders=Orders.parse(settings.orderers_file.read_bytes(), Env(settings.env)),
             now=_now,
         ),
-        expiry_notices=ExpiryNotices(ledger=ledger, now=_now),
+        expiry_notices=expiry_notices,
         revocation_list=revocation_list,
         responder=responder,
         time_stamps=TimeStamps(
@@ -82,7 +101,7 @@ async def serve(settings: CaSettings) -> None:
     ca_pb2_grpc.add_CaServiceServicer_to_server(servicer, server.grpc)
     server.reflect(file)
     try:
-        await server.run(revocation_list.keep_fresh, responder.keep_fresh)
+        await server.run(known_keys.watch, revocation_list.keep_fresh, responder.keep_fresh, expiry_notices.watch)
     finally:
         pool.close()
         await database.close()
@@ -91,10 +110,12 @@ async def serve(settings: CaSettings) -> None:
 def main() -> None:
     """Run the authority."""
     settings = CaSettings.load()
-    telemetry.start("ca", log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
+    telemetry.start(
+        "ca", log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint, trace_ratio=settings.trace_ratio
+    )
     try:
         asyncio.run(serve(settings))
-    except (AuthorityError, DevelopmentTokenError) as error:
+    except (AuthorityError, DevelopmentTokenError, PseudonymKeysError) as error:
         sys.exit(f"refused to start: {error}")
 
 

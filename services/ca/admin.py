@@ -14,9 +14,10 @@ own settings, and need neither the gateway nor the running service: a revocation
 
 import argparse
 import asyncio
+import functools
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +30,6 @@ from mesh.errors import FinIdError
 from mesh.names import new_id
 from mesh.order import Claims, Kind, Orders, sign
 from mesh.postgres import Database
-from mesh.sealing import read_key
 from mesh.settings import read_secret
 from mesh.transaction import Env
 from services.ca import audit
@@ -52,7 +52,7 @@ def _now() -> datetime:
 async def _ledger(settings: CaSettings) -> AsyncIterator[LedgerStore]:
     database = await Database.open(read_secret(settings.database_url_file), service="ca-admin")
     try:
-        yield LedgerStore(database, read_key(settings.field_key_file))
+        yield LedgerStore(database, *settings.field_keys().keys)
     finally:
         await database.close()
 
@@ -81,7 +81,7 @@ async def _apply(token: str) -> str:
     async with _ledger(settings) as ledger:
         changes = Changes(
             ledger=ledger,
-            pins=pins.parse(settings.pins_file.read_bytes(), env),
+            pins=functools.partial(pins.parse, settings.pins_file.read_bytes(), env),
             floors=floors.parse(settings.floors_file.read_bytes()),
             orders=Orders.parse(settings.orderers_file.read_bytes(), env),
             now=_now,
@@ -131,9 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Run one command."""
-    arguments = _parser().parse_args()
+    arguments = _parser().parse_args(words)
     try:
         match arguments.command:
             case "sign":

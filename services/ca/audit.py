@@ -1,9 +1,9 @@
 """The audit of the ledger: an append-only chain of what happened, and the check that nothing in it was changed.
 
 The database's triggers write it (migrations/0002): one entry for each change of a certificate's state and for each list
-published, in the order of their commits. An entry's hash is SHA-256 of the hash before it (32 zero bytes at first) and
-of the entry's fields. Whoever rewrites an entry has to rewrite all that follow; a hash that was noted elsewhere, in a
-log or on paper, then no longer matches.
+published, in the order of their commits; `services.ca.rekey` adds one when the field key was replaced. An entry's hash
+is SHA-256 of the hash before it (32 zero bytes at first) and of the entry's fields. Whoever rewrites an entry has to
+rewrite all that follow; a hash that was noted elsewhere, in a log or on paper, then no longer matches.
 `services.ca.admin audit` follows the chain from a command line.
 """
 

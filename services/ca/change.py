@@ -16,7 +16,7 @@ from mesh import transaction as transactions
 from mesh.errors import Code, FinIdError
 from mesh.floors import Floors
 from mesh.order import ON_HOLD, Actor, Kind, Orders
-from mesh.pins import Pins
+from mesh.pins import CurrentPins
 from mesh.refusal import PreconditionError, Refusal
 from mesh.transaction import Openings, Purpose, Transaction, TransactionError
 from services.ca.issue import CertificateHeldError
@@ -72,7 +72,7 @@ class Changes:
     """Changes certificates for whoever satisfies the CA's own pins and floors, and on orders of pinned keys."""
 
     def __init__(
-        self, *, ledger: Ledger, pins: Pins, floors: Floors, orders: Orders, now: Callable[[], datetime]
+        self, *, ledger: Ledger, pins: CurrentPins, floors: Floors, orders: Orders, now: Callable[[], datetime]
     ) -> None:
         self._ledger = ledger
         self._pins = pins
@@ -96,7 +96,7 @@ class Changes:
             return _repeat(earlier, request_id)
         now = self._now()
         grant = precondition.authorize(
-            _PURPOSE_OF[kind], transaction_bytes, openings, receipts, self._pins, self._floors, int(now.timestamp())
+            _PURPOSE_OF[kind], transaction_bytes, openings, receipts, self._pins(), self._floors, int(now.timestamp())
         )
         reason = {Kind.REVOKE: grant.transaction.reason, Kind.SUSPEND: ON_HOLD, Kind.RESUME: ""}[kind]
         return await self._do(

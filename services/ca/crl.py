@@ -17,7 +17,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mesh import telemetry
+from mesh import metrics, telemetry
 from mesh.errors import DependencyUnavailableError
 from mesh.hsm import TokenError
 from services.ca.authority import Authority
@@ -57,6 +57,7 @@ class RevocationList:
                 if self._last_ends is None or self._last_ends <= self._now():
                     raise
                 return self._last_der
+            self._show(fresh)
             if fresh.der != self._last_der:
                 self._last_der, self._last_ends = fresh.der, fresh.next_update
                 await asyncio.to_thread(self._keep, fresh.der)
@@ -70,6 +71,18 @@ class RevocationList:
             except (DependencyUnavailableError, TokenError) as error:
                 telemetry.logger().error("no revocation list can be made or served", error_class=type(error).__name__)
             await asyncio.sleep(_CHECKED_EVERY_S)
+
+    def _show(self, served: PublishedCrl) -> None:
+        """Show how old the list is whenever somebody looks: also later, when none can be made any more."""
+
+        def age_s() -> float:
+            return (self._now() - served.this_update).total_seconds()
+
+        def left_s() -> float:
+            return (served.next_update - self._now()).total_seconds()
+
+        metrics.CRL_AGE.read(age_s)
+        metrics.CRL_NEXT_UPDATE.read(left_s)
 
     def _keep(self, der: bytes) -> None:
         """Replace the file whole. A disk that fails costs the grace after a restart, not the list."""

@@ -15,13 +15,13 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from mesh import precondition, receipts
+from mesh import metrics, precondition, receipts
 from mesh import transaction as transactions
 from mesh.errors import Code, FinIdError, InvalidArgumentError
 from mesh.facts import Factor, KeyAttestation, Release
 from mesh.floors import Floors
 from mesh.hsm import KeyAlgorithm
-from mesh.pins import Pins
+from mesh.pins import CurrentPins
 from mesh.precondition import Grant
 from mesh.refusal import PreconditionError, Refusal
 from mesh.transaction import Openings, Purpose, TransactionError
@@ -117,7 +117,7 @@ class Issue:
         authority: Authority,
         practice: Practice,
         ledger: Ledger,
-        pins: Pins,
+        pins: CurrentPins,
         floors: Floors,
         now: Callable[[], datetime],
         random_bytes: Callable[[int], bytes],
@@ -156,14 +156,14 @@ class Issue:
             command.transaction_bytes,
             command.openings,
             command.receipts,
-            self._pins,
+            self._pins(),
             self._floors,
             int(self._now().timestamp()),
         )
         profile = _profile(grant)
         public_key = _attested_key(command.csr_der, grant)
         release = receipts.verify(
-            command.release, Release, self._pins, txn=grant.txn, now=int(self._now().timestamp())
+            command.release, Release, self._pins(), txn=grant.txn, now=int(self._now().timestamp())
         ).facts
         if release.iin != grant.iin:
             raise SubjectMismatchError("the released data is another person's")
@@ -242,6 +242,7 @@ class Issue:
         if not await self._ledger.record(intent, der, self._now()):
             await self._ledger.abandon(intent.serial, self._now())
             raise IssuanceAbandonedError("the certificate was not issued in time; authenticate again")
+        metrics.CERTIFICATES_ISSUED.add()
         return Issued(der, intent.serial)
 
 

@@ -240,6 +240,10 @@ class Ledger(Protocol):
         """Certificates in force that end between `after` (time, serial; exclusive) and `before`, soonest first."""
         ...
 
+    async def count_expiring(self, now: datetime, ends: Sequence[datetime]) -> Sequence[int]:
+        """How many certificates in force end from now on until each of three times, 100,000 at most."""
+        ...
+
     async def statuses(self, serials: Collection[int]) -> Sequence[Status]:
         """The statuses of those serials that are known."""
         ...

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mesh import telemetry
+from mesh import metrics, telemetry
 from mesh.errors import DependencyUnavailableError
 from mesh.hsm import TokenError
 from services.ca import der
@@ -67,9 +67,10 @@ class _CertId:
 
 @dataclass(slots=True)
 class _Kept:
-    """A signed answer about one certificate; `asked_at` is when somebody last asked."""
+    """A signed answer about one certificate, and what it says; `asked_at` is when somebody last asked."""
 
     about: _CertId
+    said: str
     response_der: bytes
     made_at: datetime
     asked_at: datetime
@@ -103,15 +104,23 @@ class Responder:
         try:
             asked, nonce = _parse(request_der)
         except der.MalformedError:
+            metrics.OCSP_RESPONSES.add(status="malformed")
             return _failure(_MALFORMED_REQUEST)
         for cert_id in asked:
             issuer = self._issuer.get(cert_id.hash_algorithm)
             if issuer != (cert_id.issuer_name_hash, cert_id.issuer_key_hash):
                 # RFC 6960 section 2.3: this responder cannot speak for that issuer.
+                metrics.OCSP_RESPONSES.add(status="unauthorized")
                 return _failure(_UNAUTHORIZED)
         if len(asked) == 1 and not nonce:
-            return await self._kept_or_made(asked[0])
-        return await self._made(asked, nonce)
+            kept = await self._kept_or_made(asked[0])
+            metrics.OCSP_RESPONSES.add(status=kept.said)
+            return kept.response_der
+        known = await self._known(asked)
+        response_der = await self._respond(asked, known, nonce)
+        for item in asked:
+            metrics.OCSP_RESPONSES.add(status=self._word(item.serial, known.get(item.serial)))
+        return response_der
 
     async def catch_up(self) -> None:
         """Drop what the ledger's changes have made untrue. Raises DependencyUnavailableError."""
@@ -144,7 +153,7 @@ class Responder:
             else:
                 await self._make_and_keep(kept.about, kept.asked_at)
 
-    async def _kept_or_made(self, about: _CertId) -> bytes:
+    async def _kept_or_made(self, about: _CertId) -> _Kept:
         now = self._now()
         kept = self._kept.get(about.encoded)
         if kept is None:
@@ -152,30 +161,28 @@ class Responder:
         kept.asked_at = now
         self._kept.move_to_end(about.encoded)
         if now < kept.made_at + RENEWED_AFTER:
-            return kept.response_der
+            return kept
         try:
             return await self._make_and_keep(about, now)
         except (DependencyUnavailableError, TokenError):
             if now < kept.made_at + LIFETIME:
-                return kept.response_der
+                return kept
             raise
 
-    async def _make_and_keep(self, about: _CertId, asked_at: datetime) -> bytes:
+    async def _make_and_keep(self, about: _CertId, asked_at: datetime) -> _Kept:
         """Only of what was issued: strangers can invent serials without end."""
         caught_up, made_at = self._caught_up, self._now()
         known = await self._known([about])
-        response_der = await self._respond([about], known, b"")
+        said = self._word(about.serial, known.get(about.serial))
+        made = _Kept(about, said, await self._respond([about], known, b""), made_at, asked_at)
         issued = about.serial in self._authority.issued_serials or about.serial in known
         # What changed between reading the status and now may have been caught up with already: then it is not kept.
         if issued and caught_up is not None and caught_up == self._caught_up:
-            self._kept[about.encoded] = _Kept(about, response_der, made_at, asked_at)
+            self._kept[about.encoded] = made
             self._kept.move_to_end(about.encoded)
             if len(self._kept) > _MAX_KEPT:
                 self._kept.popitem(last=False)
-        return response_der
-
-    async def _made(self, asked: list[_CertId], nonce: bytes) -> bytes:
-        return await self._respond(asked, await self._known(asked), nonce)
+        return made
 
     async def _known(self, asked: list[_CertId]) -> dict[int, Status]:
         """Statuses by serial. An intent that is still worked on has not been issued yet, so it is not known either."""
@@ -201,9 +208,16 @@ class Responder:
             der.tlv(der.context(0), der.generalized_time(now + LIFETIME)),
         )
 
+    def _word(self, serial: int, status: Status | None) -> str:
+        """What is said of a certificate, in a word."""
+        if serial in self._authority.issued_serials or (status is not None and status.state in _GOOD):
+            return "good"
+        return "unknown" if status is None or status.revoked_at is None else "revoked"
+
     def _status(self, serial: int, status: Status | None) -> bytes:
         """CertStatus."""
-        if serial in self._authority.issued_serials or (status is not None and status.state in _GOOD):
+        word = self._word(serial, status)
+        if word == "good":
             return der.tlv(der.context(0, constructed=False))
         if status is None or status.revoked_at is None:
             return der.tlv(der.context(2, constructed=False))

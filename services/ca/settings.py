@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from mesh.hsm import KeyAlgorithm, RsaScheme
-from mesh.settings import EnvironmentSettings, KeyFile, MeshSettings, PublicFile, SecretFile
+from mesh.settings import EnvironmentSettings, FieldKeySettings, MeshSettings, PublicFile, SecretFile
 from services.ca.profiles import Practice
 
 # Reserved for documentation (RFC 5612): right for a sandbox, refused in production.
@@ -60,16 +60,14 @@ class AuthoritySettings(EnvironmentSettings):
         return Practice(self.ca_policy_arc, self.ca_pki_url, self.ca_cps_url)
 
 
-class CaSettings(AuthoritySettings, MeshSettings):
-    """What the service needs to know beside what every service does."""
+class CaSettings(AuthoritySettings, MeshSettings, FieldKeySettings):
+    """What the service needs to know beside what every service does. Its field key seals certificates."""
 
     ca_clock_must_be_synchronized: bool = False
     """Refuse time stamps unless the kernel calls its clock synchronized; production always does."""
     ca_crl_file: Path | None = None
     """Where the last revocation list is kept, so that it serves through a restart while the database is away."""
     database_url_file: SecretFile
-    field_key_file: KeyFile
-    """Seals certificates, which name people, in the database."""
     pins_file: PublicFile
     floors_file: PublicFile
     orderers_file: PublicFile

@@ -1,13 +1,16 @@
 """All of the authority's SQL: certificates from intent to revocation, and published revocation lists."""
 
 import hashlib
-import hmac
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
+from mesh.errors import DependencyUnavailableError
 from mesh.order import Kind
-from mesh.postgres import Database, Row, UniqueViolationError
-from mesh.sealing import Seal, derive
+from mesh.postgres import Database, Row, Transaction, UniqueViolationError
+from mesh.pseudonyms import Onion, stamp_of
+from mesh.rekeying import Column, Say, move_columns
+from mesh.resealing import SealedColumn
+from mesh.sealing import FieldKeys
 from services.ca.ledger import (
     Act,
     Change,
@@ -24,6 +27,9 @@ from services.ca.ledger import (
 )
 from services.ca.profiles import SERIAL_BYTES
 
+FIELD_LABEL = "ca-field"
+PSEUDONYM_TABLES = ("ca.certificates",)
+_SUBJECT_LABEL = "ca-subject"
 # More than that many issuances of one person at the same moment are not waited for.
 _ATTEMPTS = 3
 _BECOMES = {Kind.REVOKE: State.REVOKED, Kind.SUSPEND: State.SUSPENDED, Kind.RESUME: State.ISSUED}
@@ -33,11 +39,16 @@ _CERTIFICATE_COLUMN = "certificates.sealed_certificate"
 class LedgerStore:
     """The ledger in PostgreSQL. See `ledger.Ledger`."""
 
-    def __init__(self, database: Database, field_key: bytes) -> None:
-        """Take the room's field key (32 bytes); the keys in use are derived from it."""
+    def __init__(self, database: Database, *field_keys: bytes, stands: Callable[[], bool] = lambda: True) -> None:
+        """Take the room's field keys (32 bytes each), the oldest first; the keys in use are derived from them.
+
+        `stands` tells whether the rows are known to stand under these keys: before that nobody is looked for.
+        """
+        keys = FieldKeys(field_keys)
         self._database = database
-        self._seal = Seal(derive(field_key, "ca-field"))
-        self._subject_key = derive(field_key, "ca-subject")
+        self._seal = keys.seal(FIELD_LABEL)
+        self._subjects = Onion(keys.derived(_SUBJECT_LABEL))
+        self._stands = stands
 
     _FIND_ISSUANCE = """
         SELECT serial, request_id, state, intended_at, sealed_certificate
@@ -274,6 +285,21 @@ class LedgerStore:
             for row in rows
         ]
 
+    # By the index that expiry notices go by; bounded, so that a look costs milliseconds however many there are.
+    _COUNT_EXPIRING = """
+        SELECT count(*) FILTER (WHERE not_after < $2) AS first, count(*) FILTER (WHERE not_after < $3) AS second,
+            count(*) AS third
+        FROM (
+            SELECT not_after FROM ca.certificates
+            WHERE state IN ('ISSUED', 'SUSPENDED') AND not_after > $1 AND not_after < $4
+            ORDER BY not_after, serial LIMIT 100000
+        ) AS soon"""
+
+    async def count_expiring(self, now: datetime, ends: Sequence[datetime]) -> Sequence[int]:
+        """How many certificates in force end soon."""
+        row = await self._database.one(self._COUNT_EXPIRING, now, *ends)
+        return [0, 0, 0] if row is None else [row["first"], row["second"], row["third"]]
+
     _STATUSES = """
         SELECT serial, state, revoked_at, revocation_reason
         FROM ca.certificates WHERE serial = ANY($1)"""
@@ -341,13 +367,57 @@ class LedgerStore:
         return [Entry(**dict(row)) for row in await self._database.all(self._AUDIT, after, limit)]
 
     def _subject(self, iin: str) -> bytes:
-        """HMAC-SHA-256 of an IIN. There are few enough to try them all, so what hides them is the key."""
-        return hmac.digest(self._subject_key, iin.encode("ascii"), "sha256")
+        """The pseudonym of an IIN. There are few enough to try them all, so what hides them is the key."""
+        if not self._stands():
+            raise DependencyUnavailableError("The database does not answer.", retry_after_s=1.0)
+        return self._subjects.of(iin.encode("ascii"))
 
     def _open(self, row: Row) -> bytes:
         if row["sealed_certificate"] is None:
             return b""
         return self._seal.open(row["sealed_certificate"], column=_CERTIFICATE_COLUMN, row=row["serial"].hex())
+
+
+class SubjectMoving:
+    """Moves whom certificates are about to newer field keys, under the owner's role; for `services.ca.rekey`."""
+
+    def __init__(self, keys: FieldKeys, say: Say) -> None:
+        self._subjects = Onion(keys.derived(_SUBJECT_LABEL))
+        self._stamp = stamp_of(keys)
+        self._say = say
+
+    _NOTE = "SELECT ca.append_audit('REKEYED', $1, 'CA', '', '', false)"
+
+    async def move(self, transaction: Transaction, since: int) -> int:
+        """Move every row that stands where the first `since` keys put it, with an entry in the audit; return how many.
+
+        No certificate's state changes, so the audit's own trigger has nothing to say of any of them.
+        """
+        columns = [Column("ca.certificates", "subject_hmac")]
+        moved = await move_columns(
+            transaction, columns, lambda subject: self._subjects.lifted(subject, since), self._say
+        )
+        await transaction.one(self._NOTE, self._stamp)
+        return moved
+
+
+_PAGE_OF_CERTIFICATES = """
+    SELECT encode(serial, 'hex') AS key, sealed_certificate AS sealed FROM ca.certificates
+    WHERE serial > decode($1, 'hex') AND sealed_certificate IS NOT NULL ORDER BY serial LIMIT $2"""
+_REPLACE_CERTIFICATES = """
+    UPDATE ca.certificates SET sealed_certificate = new.sealed
+    FROM unnest($1::text[], $2::bytea[], $3::bytea[]) AS new (key, was, sealed)
+    WHERE serial = decode(new.key, 'hex') AND sealed_certificate = new.was"""
+SEALED_COLUMNS = (
+    SealedColumn(
+        name="ca.certificates.sealed_certificate",
+        label=FIELD_LABEL,
+        column=_CERTIFICATE_COLUMN,
+        row=lambda row: row["key"],
+        page=_PAGE_OF_CERTIFICATES,
+        replace=_REPLACE_CERTIFICATES,
+    ),
+)
 
 
 def _octets(serial: int) -> bytes:

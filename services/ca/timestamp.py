@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 
+from mesh import metrics
 from services.ca import der, profiles
 from services.ca.authority import Authority, Certified
 from services.ca.clock import TimeNotAvailableError
@@ -98,12 +99,16 @@ class TimeStamps:
             request = self._read(request_der)
             now = self._time()
         except der.MalformedError:
+            metrics.TIME_STAMPS.add(outcome="rejected")
             return _rejection(RejectedError(Failure.BAD_DATA_FORMAT, "the request does not parse"))
         except TimeNotAvailableError as error:
             return _rejection(RejectedError(Failure.TIME_NOT_AVAILABLE, error.message))
         except RejectedError as error:
+            metrics.TIME_STAMPS.add(outcome="rejected")
             return _rejection(error)
-        return der.tlv(der.SEQUENCE, _GRANTED_STATUS, await self._token(request, now))
+        token = await self._token(request, now)
+        metrics.TIME_STAMPS.add(outcome="granted")
+        return der.tlv(der.SEQUENCE, _GRANTED_STATUS, token)
 
     async def stamp_digest(self, digest_sha256: bytes) -> bytes:
         """Return a TimeStampToken (DER) for a digest, the authority's certificate inside.
@@ -111,7 +116,9 @@ class TimeStamps:
         Raises TimeNotAvailableError, TokenError.
         """
         imprint = der.sequence(_SHA256, der.tlv(der.OCTET_STRING, digest_sha256))
-        return await self._token(_Request(imprint, policy="", nonce=b"", wants_certificate=True), self._time())
+        token = await self._token(_Request(imprint, policy="", nonce=b"", wants_certificate=True), self._time())
+        metrics.TIME_STAMPS.add(outcome="granted")
+        return token
 
     def _read(self, request_der: bytes) -> _Request:
         request = _parse(request_der)
@@ -121,6 +128,13 @@ class TimeStamps:
 
     def _time(self) -> datetime:
         """The time, if there is one to be vouched for. Raises TimeNotAvailableError."""
+        try:
+            return self._vouched_for()
+        except TimeNotAvailableError:
+            metrics.TIME_STAMPS.add(outcome="no_time")
+            raise
+
+    def _vouched_for(self) -> datetime:
         now = self._now()
         if not self._valid_from <= now <= self._valid_until:
             raise TimeNotAvailableError("the authority's certificate is not valid now")

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import secrets
+import sys
 from datetime import UTC, datetime
 
 from finid.documents.v1 import documents_pb2, documents_pb2_grpc
@@ -10,9 +11,10 @@ from finid.documents.v1 import documents_pb2, documents_pb2_grpc
 from mesh import telemetry
 from mesh.errors import DependencyUnavailableError
 from mesh.health import Probe
+from mesh.key_files import receipt_signer_of
 from mesh.postgres import Database
-from mesh.receipts import ReceiptSigner
-from mesh.sealing import KEY_BYTES, Seal, derive, read_key
+from mesh.pseudonyms import PseudonymKeysError, require_stamped
+from mesh.sealing import KEY_BYTES
 from mesh.server import Server, callers
 from mesh.settings import read_secret
 from mesh.transaction import Env
@@ -21,12 +23,12 @@ from services.documents.archive import Archive
 from services.documents.assembling import Assembling
 from services.documents.inspector import Inspector
 from services.documents.preparing import Preparing
-from services.documents.pseudonyms import Pseudonyms
+from services.documents.pseudonyms import PERSON_LABEL, Pseudonyms
 from services.documents.retention import Retention
 from services.documents.servicer import DocumentsServicer
 from services.documents.settings import DocumentsSettings
 from services.documents.signed_document import PageTokens
-from services.documents.store import Store
+from services.documents.store import CONTENT_KEY_LABEL, Store
 from services.documents.vault import Vault
 from services.documents.vouching import Vouching
 
@@ -53,6 +55,7 @@ def workers(settings: DocumentsSettings) -> WorkerPool:
             "trust_anchors_pem": settings.trust_anchors_file.read_text(encoding="ascii"),
             "cpu_budget_s": _CPU_BUDGET_S,
         },
+        pool="documents",
         processes=settings.documents_workers,
         queue_limit=64,
         call_timeout_s=_CALL_TIMEOUT_S,
@@ -63,22 +66,24 @@ def workers(settings: DocumentsSettings) -> WorkerPool:
 async def serve(settings: DocumentsSettings) -> None:
     """Serve until SIGTERM."""
     env = Env(settings.env)
-    signer = ReceiptSigner.from_pem(settings.receipt_key_file.read_bytes(), env)
-    field_key = read_key(settings.field_key_file)
+    signer = receipt_signer_of(settings, settings.receipt_key_file)
+    keys = settings.field_keys()
     database = await Database.open(read_secret(settings.database_url_file), service="documents")
-    store = Store(database, Seal(derive(field_key, "documents-content-key")))
+    await require_stamped(database, "documents", keys)
+    store = Store(database, keys.seal(CONTENT_KEY_LABEL))
     vault = Vault(settings.object_store())
     pool = workers(settings)
     inspector = Inspector(pool)
     new_key = functools.partial(secrets.token_bytes, KEY_BYTES)
     url = settings.documents_verification_url or ""
-    pseudonyms = Pseudonyms(derive(field_key, "documents-person"))
+    pseudonyms = Pseudonyms(*keys.derived(PERSON_LABEL))
     preparing = Preparing(
         store, vault, inspector, now=_now, new_key=new_key, pseudonyms=pseudonyms, verification_url=url
     )
     vouching = Vouching(store, signer, env=env, now=_now)
     assembling = Assembling(store, vault, inspector, now=_now)
-    page_tokens = PageTokens(derive(field_key, "documents-page-token"))
+    *earlier, newest = keys.derived("documents-page-token")
+    page_tokens = PageTokens(newest, *earlier)
     archive = Archive(store, vault, inspector, page_tokens, pseudonyms, now=_now, egress=settings.egress())
     retention = Retention(store, vault, now=_now)
 
@@ -110,8 +115,16 @@ async def serve(settings: DocumentsSettings) -> None:
 def main() -> None:
     """Run documents."""
     settings = DocumentsSettings.load()
-    telemetry.start("documents", log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
-    asyncio.run(serve(settings))
+    telemetry.start(
+        "documents",
+        log_level=settings.log_level,
+        otlp_endpoint=settings.otlp_endpoint,
+        trace_ratio=settings.trace_ratio,
+    )
+    try:
+        asyncio.run(serve(settings))
+    except PseudonymKeysError as error:
+        sys.exit(f"refused to start: {error}")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ they may be run again at any point and on any replica.
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from mesh import names
+from mesh import metrics, names
+from mesh.errors import Code, FinIdError
 from services.documents import forms, pades, signer_key
 from services.documents.concurrently import each
 from services.documents.errors import (
@@ -28,6 +30,8 @@ from services.documents.records import Records, SignedObject
 from services.documents.revocation import NO_STATUS, Revocation, ocsp_request
 from services.documents.signed_document import SignedDocument
 from services.documents.vault import Vault
+
+_NOT_THE_CALLERS = frozenset({Code.INTERNAL, Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +127,12 @@ class Assembling:
         found = await self._find(preparation_id)
         signatures_sha256 = _fingerprint(signatures)
         if found.assembled_from_sha256 is None:
-            signed = await self._make(found, supplies)
-            if not await self._records.assemble(found.id, signatures_sha256, signed, at=self._now()):
+            with _failures_counted(found):
+                signed = await self._make(found, supplies)
+                made_here = await self._records.assemble(found.id, signatures_sha256, signed, at=self._now())
+            if made_here:
+                _count(found, "made")
+            else:
                 # Another call was faster; no row names what this one stored.
                 found = await self._find(preparation_id)
         if found.assembled_from_sha256 not in {None, signatures_sha256}:
@@ -227,6 +235,24 @@ def _parts(found: Preparation, supplies: Supplies) -> Iterator[_Part]:
             next(tokens) if document.level.stamped else b"",
             next(archive_tokens) if document.level.archived else b"",
         )
+
+
+@contextmanager
+def _failures_counted(preparation: Preparation) -> Iterator[None]:
+    """Count documents that are not made: refused for what was handed in, or failed for no reason of theirs."""
+    try:
+        yield
+    except FinIdError as error:
+        _count(preparation, "failed" if error.code in _NOT_THE_CALLERS else "refused")
+        raise
+    except Exception:
+        _count(preparation, "failed")
+        raise
+
+
+def _count(preparation: Preparation, outcome: str) -> None:
+    for document in preparation.documents:
+        metrics.SIGNATURES.add(format=document.format.value, outcome=outcome)
 
 
 def _fingerprint(signatures: Sequence[bytes]) -> bytes:

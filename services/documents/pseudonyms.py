@@ -1,26 +1,35 @@
 """By what a person's documents are found, without anybody's IIN in the database."""
 
-import hashlib
-import hmac
 import re
 from typing import Final
 
 from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 from cryptography.x509.oid import NameOID
 
+from mesh.pseudonyms import Onion
+
+PERSON_LABEL: Final = "documents-person"
+"""Of the keys derived for pseudonyms."""
 _IIN: Final = re.compile(r"IIN(\d{12})")
 """serialNumber in the subject of a Kazakh certificate."""
 
 
 class Pseudonyms:
-    """Keyed digests of IINs: without the key nobody tries all twelve digits, or compares with another room's."""
+    """Keyed digests of IINs: without the key nobody tries all twelve digits, or compares with another room's.
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
+    Under several keys, the oldest first, as `mesh.pseudonyms` says.
+    """
+
+    def __init__(self, *keys: bytes) -> None:
+        self._onion = Onion(keys)
 
     def of(self, iin: str) -> bytes:
         """The pseudonym of a person."""
-        return hmac.digest(self._key, b"finid-documents-person-v1\0" + iin.encode("ascii"), hashlib.sha256)
+        return self._onion.of(b"finid-documents-person-v1\0" + iin.encode("ascii"))
+
+    def lifted(self, person: bytes, since: int) -> bytes:
+        """The pseudonym of whom the first `since` keys called so."""
+        return self._onion.lifted(person, since)
 
     def of_certificate(self, certificate_der: bytes) -> bytes | None:
         """The pseudonym of the person whom a certificate names; None when it names none by an IIN."""

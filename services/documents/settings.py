@@ -9,7 +9,7 @@ from obstore.store import LocalStore, ObjectStore, S3Store
 from pydantic import AfterValidator, Field, model_validator
 
 from mesh.egress import Egress, rule_of
-from mesh.settings import KeyFile, MeshSettings, PublicFile, SecretFile, read_secret
+from mesh.settings import FieldKeySettings, MeshSettings, PublicFile, SecretFile, read_secret
 
 if TYPE_CHECKING:  # obstore has it for type checkers only
     from obstore.store import S3Config
@@ -29,14 +29,16 @@ def _anchors(path: Path) -> Path:
     return path
 
 
-class DocumentsSettings(MeshSettings):
-    """What this room needs besides the mesh's own settings."""
+class DocumentsSettings(MeshSettings, FieldKeySettings):
+    """What this room needs besides the mesh's own settings.
+
+    The field key seals the keys of stored documents; page tokens are signed, and people found, under keys derived from
+    it.
+    """
 
     database_url_file: SecretFile
     receipt_key_file: SecretFile
     """Ed25519, PKCS#8 PEM."""
-    field_key_file: KeyFile
-    """Seals the keys of stored documents; page tokens are signed under a key derived from it."""
     trust_anchors_file: Annotated[PublicFile, AfterValidator(_anchors)]
     """Root certificates (PEM) that signatures and time stamps must lead to."""
 

@@ -53,15 +53,19 @@ class Cursor:
 
 
 class PageTokens:
-    """Cursors as opaque text that only this service makes, each good for one list: an application's, or a person's."""
+    """Cursors as opaque text that only this service makes, each good for one list: an application's, or a person's.
 
-    def __init__(self, key: bytes) -> None:
+    The first key signs; lists that began under an earlier one are read to their end.
+    """
+
+    def __init__(self, key: bytes, *earlier: bytes) -> None:
         self._key = key
+        self._keys = (key, *earlier)
 
     def write(self, listed: str, cursor: Cursor) -> str:
         """Return the token of a cursor."""
         packed = _CURSOR.pack((cursor.created_at - _EPOCH) // _MICROSECOND, cursor.id.encode("ascii"))
-        return base64url.encode(packed + self._mac(listed, packed))
+        return base64url.encode(packed + _mac(self._key, listed, packed))
 
     def read(self, listed: str, token: str) -> Cursor:
         """Return the cursor of a token. Raises PageTokenError when this service did not make it for this list."""
@@ -70,10 +74,13 @@ class PageTokens:
         except ValueError as error:
             raise PageTokenError("the page token is not one of this list") from error
         packed, mac = raw[: _CURSOR.size], raw[_CURSOR.size :]
-        if len(raw) != _CURSOR.size + _MAC_BYTES or not hmac.compare_digest(mac, self._mac(listed, packed)):
+        if len(raw) != _CURSOR.size + _MAC_BYTES or not any(
+            hmac.compare_digest(mac, _mac(key, listed, packed)) for key in self._keys
+        ):
             raise PageTokenError("the page token is not one of this list")
         microseconds, identifier = _CURSOR.unpack(packed)
         return Cursor(_EPOCH + microseconds * _MICROSECOND, identifier.decode("ascii"))
 
-    def _mac(self, listed: str, packed: bytes) -> bytes:
-        return hmac.digest(self._key, listed.encode() + b"\0" + packed, hashlib.sha256)[:_MAC_BYTES]
+
+def _mac(key: bytes, listed: str, packed: bytes) -> bytes:
+    return hmac.digest(key, listed.encode() + b"\0" + packed, hashlib.sha256)[:_MAC_BYTES]

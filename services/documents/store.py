@@ -3,14 +3,21 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from mesh.postgres import Database, Row
-from mesh.sealing import Seal, SealBrokenError
+from mesh.postgres import Database, Row, Transaction
+from mesh.rekeying import Column, Say, move_columns
+from mesh.resealing import SealedColumn
+from mesh.sealing import FieldKeys, Seal, SealBrokenError
 from services.documents.errors import ContentUnreadableError
 from services.documents.level import Level
 from services.documents.pades import Place
 from services.documents.preparation import Format, Preparation, PreparedDocument
+from services.documents.pseudonyms import PERSON_LABEL, Pseudonyms
 from services.documents.records import PersonsDocument, SignedObject, StoredDocument
 from services.documents.signed_document import Cursor, SignedDocument
+
+CONTENT_KEY_LABEL = "documents-content-key"
+PSEUDONYM_TABLES = ("documents.preparations", "documents.signed")
+_PERSONS = (Column("documents.preparations", "person"), Column("documents.signed", "person"))
 
 # Both tables by one statement, so that no preparation is ever seen without its documents.
 _ADD = """
@@ -116,6 +123,17 @@ WITH forgotten AS (
     RETURNING preparation
 )
 SELECT d.object FROM forgotten JOIN documents.prepared AS d ON d.preparation = forgotten.preparation
+"""
+
+_PAGE_OF_CONTENT_KEYS = """
+SELECT preparation AS key, application, sealed_content_key AS sealed FROM documents.preparations
+WHERE preparation > $1 AND sealed_content_key IS NOT NULL ORDER BY preparation LIMIT $2
+"""
+
+_REPLACE_CONTENT_KEYS = """
+UPDATE documents.preparations AS p SET sealed_content_key = new.sealed
+FROM unnest($1::text[], $2::bytea[], $3::bytea[]) AS new (key, was, sealed)
+WHERE p.preparation = new.key AND p.sealed_content_key = new.was
 """
 
 
@@ -306,3 +324,29 @@ def _open(seal: Seal, sealed: bytes, *, column: str, row: str) -> bytes:
         return seal.open(sealed, column=column, row=row)
     except SealBrokenError as error:
         raise ContentUnreadableError("a stored row is sealed under another key, or was altered") from error
+
+
+SEALED_COLUMNS = (
+    SealedColumn(
+        name="documents.preparations.sealed_content_key",
+        label=CONTENT_KEY_LABEL,
+        column="content_key",
+        row=lambda row: _bound(row["key"], row["application"]),
+        page=_PAGE_OF_CONTENT_KEYS,
+        replace=_REPLACE_CONTENT_KEYS,
+    ),
+)
+
+
+class PersonsMoving:
+    """Moves the pseudonyms of people to newer field keys, under the owner's role; for `services.documents.rekey`."""
+
+    def __init__(self, keys: FieldKeys, say: Say) -> None:
+        self._pseudonyms = Pseudonyms(*keys.derived(PERSON_LABEL))
+        self._say = say
+
+    async def move(self, transaction: Transaction, since: int) -> int:
+        """Move every row that is about somebody under the first `since` keys; return how many."""
+        return await move_columns(
+            transaction, _PERSONS, lambda person: self._pseudonyms.lifted(person, since), self._say
+        )

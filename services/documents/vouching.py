@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from mesh import admission, facts
-from mesh.receipts import ReceiptSigner
+from mesh.receipts import CurrentSigner
 from mesh.transaction import Document, Env, Transaction, documents_sha256
 from services.documents.errors import PreparationNotFoundError, TransactionOfOtherDocumentsError
 from services.documents.preparation import Preparation
@@ -18,7 +18,7 @@ from services.documents.records import Records
 class Vouching:
     """Vouches for transactions of `env`. `now` returns UTC."""
 
-    def __init__(self, records: Records, signer: ReceiptSigner, *, env: Env, now: Callable[[], datetime]) -> None:
+    def __init__(self, records: Records, signer: CurrentSigner, *, env: Env, now: Callable[[], datetime]) -> None:
         self._records = records
         self._signer = signer
         self._env = env
@@ -40,7 +40,7 @@ class Vouching:
         stated = facts.Preparation(
             preparation=found.id, documents_sha256=documents_sha256(admitted.transaction.documents)
         )
-        return self._signer.sign(stated, txn=admitted.txn, policy=admitted.transaction.policy, now=now)
+        return self._signer().sign(stated, txn=admitted.txn, policy=admitted.transaction.policy, now=now)
 
 
 def _is_about(transaction: Transaction, preparation: Preparation) -> bool:

@@ -7,15 +7,13 @@ import time
 
 from finid.facematch.v1 import facematch_pb2 as pb
 from finid.facematch.v1 import facematch_pb2_grpc as rpc
-from opentelemetry import metrics
 
 from mesh import telemetry
 from mesh.health import Probe
-from mesh.receipts import ReceiptSigner
+from mesh.key_files import receipt_signer_of
 from mesh.sealing import KEY_BYTES
 from mesh.server import Server, callers
 from mesh.settings import read_secret
-from mesh.transaction import Env
 from services.facematch import policies
 from services.facematch.compare import Matcher
 from services.facematch.photo import PhotoKey
@@ -33,7 +31,9 @@ _MAX_CALLS = 64  # of that size, in memory at once
 async def main() -> None:
     """Serve until SIGTERM."""
     settings = Settings.load()
-    telemetry.start(SERVICE, log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
+    telemetry.start(
+        SERVICE, log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint, trace_ratio=settings.trace_ratio
+    )
     models = ModelFiles.at(settings.face_detector_file, settings.face_embedder_file)
     workers = FaceWorkers.of(
         models,
@@ -48,7 +48,6 @@ async def main() -> None:
         max_entries=settings.face_reference_limit,
         models_sha256=models_sha256,
         timers=asyncio.get_running_loop(),
-        meter=metrics.get_meter(SERVICE),
     )
     matcher = Matcher(
         faces=workers,
@@ -56,7 +55,7 @@ async def main() -> None:
         photo_key=PhotoKey.from_jwk(read_secret(settings.photo_key_file)),
         policies=policies.load(settings.face_policies_file),
         models_sha256=models_sha256,
-        signer=ReceiptSigner.from_pem(settings.receipt_key_file.read_bytes(), Env(settings.env)),
+        signer=receipt_signer_of(settings, settings.receipt_key_file),
         now=lambda: int(time.time()),
     )
     async with workers.pool:

@@ -9,10 +9,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mesh import metrics
 from mesh.admission import admit
-from mesh.errors import FieldViolation, InvalidArgumentError
+from mesh.errors import FieldViolation, FinIdError, InvalidArgumentError
 from mesh.facts import PPM, FaceMatch
-from mesh.receipts import ReceiptSigner
+from mesh.receipts import CurrentSigner
 from services.facematch.errors import (
     ERROR_OF,
     REFERENCE,
@@ -53,7 +54,7 @@ class Matcher:
     photo_key: PhotoKey
     policies: Mapping[str, Policy]
     models_sha256: tuple[bytes, ...]
-    signer: ReceiptSigner
+    signer: CurrentSigner
     now: Callable[[], int]
 
     async def compare(self, transaction_bytes: bytes, photo_jwe: str, probes: Sequence[bytes]) -> Comparison:
@@ -63,8 +64,17 @@ class Matcher:
         PolicyUnknownError; InvalidArgumentError for no probe or too many; ProbeRepeatedError; a PictureError that names
         the first picture that cannot be used, or is not as good as the policy asks; FaceMismatchError.
         """
+        try:
+            passed = await self._compare(transaction_bytes, photo_jwe, probes)
+        except FinIdError as error:
+            metrics.FACEMATCH_COMPARISONS.add(outcome=error.reason)
+            raise
+        metrics.FACEMATCH_COMPARISONS.add(outcome="MATCH")
+        return passed
+
+    async def _compare(self, transaction_bytes: bytes, photo_jwe: str, probes: Sequence[bytes]) -> Comparison:
         # 1. The transaction is one, and lives.
-        asked = admit(transaction_bytes, self.signer.env, self.now())
+        asked = admit(transaction_bytes, self.signer().env, self.now())
         policy = self.policies.get(asked.transaction.policy)
         if policy is None:
             raise PolicyUnknownError("The transaction's policy is not known here.")
@@ -103,7 +113,7 @@ class Matcher:
             models_sha256=self.models_sha256,
             **{f"quality_{name}": tuple(getattr(one, name) for one in qualities) for name in QUALITY_COMPONENTS},
         )
-        receipt = self.signer.sign(stated, txn=asked.txn, policy=policy.id, now=self.now())
+        receipt = self.signer().sign(stated, txn=asked.txn, policy=policy.id, now=self.now())
         return Comparison(receipt, similarities_ppm, policy.threshold_ppm, qualities)
 
     async def _faces(

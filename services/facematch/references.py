@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Protocol
 
-from opentelemetry.metrics import Meter
-
+from mesh import metrics
 from mesh.sealing import Seal, derive
 from services.facematch.pictures import EMBEDDING_VALUES, QUALITY_COMPONENTS, FaceRule, Portrait, Quality
 
@@ -49,7 +48,7 @@ class _Entry:
 class ReferenceCache:
     """At most `max_entries` faces, each erased `ttl_s` seconds after it was kept, used or not; 0 s keeps none.
 
-    `key` is 32 random bytes of this process alone. `meter` counts look-ups by their result, and nothing else.
+    `key` is 32 random bytes of this process alone. Figures count look-ups by their result, and nothing else.
     """
 
     def __init__(
@@ -60,7 +59,6 @@ class ReferenceCache:
         max_entries: int,
         models_sha256: Sequence[bytes],
         timers: Timers,
-        meter: Meter,
     ) -> None:
         if max_entries < 1 or ttl_s < 0:
             raise ValueError("a cache has room for at least one entry, and no negative time")
@@ -69,9 +67,6 @@ class ReferenceCache:
         self._max_entries = max_entries
         self._models = b"".join(models_sha256)
         self._timers = timers
-        self._lookups = meter.create_counter(
-            "finid.facematch.reference_lookups", description="Look-ups of a reference's embedding, by result"
-        )
         # In the order in which they were kept, which is that of their expiry.
         self._entries: dict[bytes, _Entry] = {}
 
@@ -84,9 +79,9 @@ class ReferenceCache:
         entry = self._entries.get(place)
         # The timer of a busy loop may be late.
         if entry is None or self._timers.time() >= entry.expires_s:
-            self._lookups.add(1, {"result": "miss"})
+            metrics.FACEMATCH_REFERENCE_LOOKUPS.add(result="miss")
             return None
-        self._lookups.add(1, {"result": "hit"})
+        metrics.FACEMATCH_REFERENCE_LOOKUPS.add(result="hit")
         opened = self._seal(photo_sha256).open(entry.sealed, column=_COLUMN, row=place.hex())
         values = _PORTRAIT.unpack(opened)
         return Portrait(values[:EMBEDDING_VALUES], Quality(*values[EMBEDDING_VALUES:]))

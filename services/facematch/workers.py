@@ -65,6 +65,7 @@ class FaceWorkers:
             WorkerPool(
                 _TARGET,
                 arguments=models.arguments(),
+                pool="faces",
                 processes=processes,
                 queue_limit=queue_limit,
                 call_timeout_s=call_timeout_s,

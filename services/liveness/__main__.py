@@ -11,19 +11,18 @@ from finid.liveness.v1 import liveness_pb2_grpc as rpc
 from mesh import telemetry
 from mesh.errors import DependencyUnavailableError
 from mesh.health import Probe
+from mesh.key_files import receipt_signer_of
 from mesh.postgres import Database
-from mesh.receipts import ReceiptSigner
-from mesh.sealing import Seal, derive, read_key
+from mesh.sealing import read_key
 from mesh.server import Server, callers
 from mesh.settings import read_secret
-from mesh.transaction import Env
 from services.liveness import policies
 from services.liveness.analyser import FrameWorkers, ModelFiles
 from services.liveness.challenge import Scripts
 from services.liveness.examiner import Examiner
 from services.liveness.servicer import LivenessServicer
 from services.liveness.settings import Settings
-from services.liveness.store import SessionStore
+from services.liveness.store import FIELD_LABEL, SessionStore
 
 SERVICE = "liveness"
 # A batch of 1 MiB comes in; at most twelve keyframes of at most 512 KiB go out.
@@ -35,11 +34,13 @@ _ERASE_EVERY_S = 10.0
 async def main() -> None:
     """Serve until SIGTERM."""
     settings = Settings.load()
-    telemetry.start(SERVICE, log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
+    telemetry.start(
+        SERVICE, log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint, trace_ratio=settings.trace_ratio
+    )
     database = await Database.open(read_secret(settings.database_url_file), service=SERVICE)
     sessions = SessionStore(
         database,
-        Seal(derive(read_key(settings.field_key_file), "liveness-keyframes")),
+        settings.field_keys().seal(FIELD_LABEL),
         keep_fingerprints=timedelta(days=settings.liveness_fingerprint_days),
     )
     models = ModelFiles.at(settings.landmarker_file, settings.passive_model_file, settings.spoof_model_file)
@@ -54,7 +55,7 @@ async def main() -> None:
         analyser=workers,
         scripts=Scripts(read_key(settings.script_key_file)),
         policies=policies.load(settings.liveness_policies_file),
-        signer=ReceiptSigner.from_pem(settings.receipt_key_file.read_bytes(), Env(settings.env)),
+        signer=receipt_signer_of(settings, settings.receipt_key_file),
         models_sha256=models.digests_sha256,
         max_per_day=settings.liveness_attempts_per_day,
         now=_now,

@@ -70,6 +70,7 @@ class FrameWorkers:
             WorkerPool(
                 _TARGET,
                 arguments=models.arguments(),
+                pool="frames",
                 processes=processes,
                 queue_limit=queue_limit,
                 call_timeout_s=call_timeout_s,

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mesh import telemetry
+from mesh import metrics, telemetry
 from mesh.admission import admit
-from mesh.facts import Liveness
+from mesh.facts import PPM, Liveness
 from mesh.names import new_id
-from mesh.receipts import ReceiptSigner
+from mesh.receipts import CurrentSigner
 from services.liveness import attempt as attempts
 from services.liveness import injection, passive
 from services.liveness.attempt import Advance, Failure, Progress, Seen
@@ -60,7 +60,7 @@ class Examiner:
     analyser: FrameAnalyser
     scripts: Scripts
     policies: Mapping[str, Policy]
-    signer: ReceiptSigner
+    signer: CurrentSigner
     models_sha256: tuple[bytes, ...]
     max_per_day: int
     now: Callable[[], datetime]
@@ -75,7 +75,7 @@ class Examiner:
         PolicyUnknownError; AttemptsExhaustedError; PersonLimitError.
         """
         now = self.now()
-        admitted = admit(transaction_bytes, self.signer.env, int(now.timestamp()))
+        admitted = admit(transaction_bytes, self.signer().env, int(now.timestamp()))
         policy = self._policy(admitted.transaction.policy)
         new = NewSession(
             id=self.make_id(),
@@ -155,7 +155,7 @@ class Examiner:
                 models_sha256=self.models_sha256,
                 channel=session.channel,
             )
-            signed = self.signer.sign(stated, txn=session.txn, policy=session.policy, now=int(now.timestamp()))
+            signed = self.signer().sign(stated, txn=session.txn, policy=session.policy, now=int(now.timestamp()))
             receipt = await self.sessions.keep_receipt(name, signed, now)
         return Concluded(receipt, evidence.keyframes, evidence.passive_ppm, evidence.prompts_ppm)
 
@@ -230,7 +230,13 @@ class Examiner:
         await self.sessions.change(session, change, now)
         if advanced.state is not State.RUNNING:
             reason = advanced.failure.value if advanced.failure else "NONE"
-            telemetry.logger().info("attempt ended", session=session.id, state=advanced.state.value, reason=reason)
+            metrics.LIVENESS_ATTEMPTS.add(outcome=advanced.failure.value if advanced.failure else State.PASSED.value)
+            if progress.verdict is not None:
+                metrics.LIVENESS_PASSIVE_SCORE.record(progress.verdict.score_ppm / PPM)
+            said = {"session": session.id, "state": advanced.state.value, "reason": reason}
+            if progress.verdict is not None and progress.verdict.failed:
+                said["signals"] = ",".join(progress.verdict.failed)
+            telemetry.logger().info("attempt ended", **said)
         now_ms = (now - session.started_at) // _MILLISECOND
         return _step(session.attempt, advanced, script, policy, now_ms)
 

@@ -3,6 +3,7 @@
 The service and its worker share this module; it imports nothing that decodes a picture.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
@@ -82,6 +83,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "live": (0, 1),
 }
 _BOX_BOUNDS = (-10.0, 10.0)
+_NUMBERS = frozenset({int, float})
 
 
 def from_worker(value: Any) -> Observation | None:
@@ -120,7 +122,7 @@ def _traces(value: Any) -> Traces:
         elif name in traces_of.LENGTHS:
             if not isinstance(value[name], list) or len(value[name]) != traces_of.LENGTHS[name]:
                 raise NonsenseError("a list of another length")
-            read[name] = tuple(_number(item, *bounds) for item in value[name])
+            read[name] = _numbers(value[name], *bounds)
         else:
             read[name] = _number(value[name], *bounds)
     return Traces(**read)
@@ -150,9 +152,19 @@ def _box(value: Any) -> Box:
 
 def _number(value: Any, least: float, most: float) -> float:
     # NaN fails the comparison, as it must; bool is an int to Python.
-    if type(value) not in {int, float} or not least <= value <= most:
+    if type(value) not in _NUMBERS or not least <= value <= most:
         raise NonsenseError("a number out of bounds")
     return float(value)
+
+
+def _numbers(values: list[Any], least: float, most: float) -> tuple[float, ...]:
+    """As `_number` of each. A frame has four hundred, so all are looked at together."""
+    if not _NUMBERS.issuperset(map(type, values)) or not least <= min(values) <= max(values) <= most:
+        raise NonsenseError("a number out of bounds")
+    # The least and the most of what holds NaN behind its first place are those of the rest.
+    if not all(map(math.isfinite, values)):
+        raise NonsenseError("not a number")
+    return tuple(map(float, values))
 
 
 class FrameAnalyser(Protocol):

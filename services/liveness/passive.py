@@ -98,8 +98,9 @@ class Signal(StrEnum):
     DEPTH: the share of that departure which the landmarks' own depth explains. Fails as RELIEF does.
     BLINK: how far the eyes close beyond their median opening, 1 for half way. Fails: a film blinks, and people may not
     for ten seconds.
-    FROZEN: 1 while the picture never stood still for longer than 0.85 s, but for noise; 0 from 1.25 s. Fails: a moved
-    still; a person who holds that still before a camera that stands.
+    FROZEN: 1 while the picture never stood still for longer than 0.85 s, but for noise; 0 from 1.25 s. Of the time
+    between two frames at most 0.4 s count. Fails: a moved still; a person who holds that still before a camera that
+    stands.
     REPEATED: 1 while at most 0.15 of the frames came back exactly after the picture had been another, 0 from 0.45:
     films that loop return, a living face comes near and never to the same place. Fails: a loop longer than the clip,
     or one that is moved about.
@@ -381,6 +382,8 @@ def _frozen(gathered: Gathered) -> float | None:
         return None
     times_ms, same, apart = _compared(gathered.marks)
     count = len(times_ms)
+    # A device sends nothing while it waits for an answer: what the picture did then was not seen.
+    seen_ms = np.cumsum(np.minimum(np.diff(times_ms, prepend=times_ms[0]), _PAIR_WITHIN_MS))
     # For each frame the last one before it that shows something else, -1 without.
     earlier = np.tril(~same, -1)
     other = np.where(earlier.any(axis=1), count - 1 - earlier[:, ::-1].argmax(axis=1), -1)
@@ -389,7 +392,7 @@ def _frozen(gathered: Gathered) -> float | None:
         last = max(first, last)
         while last + 1 < count and other[last + 1] < first:
             last += 1
-        still_ms = float(times_ms[last] - times_ms[first])
+        still_ms = float(seen_ms[last] - seen_ms[first])
         if still_ms > max(longest_ms, _STILL_MS[0]) and not _adds_up(apart[first : last + 1, first : last + 1]):
             longest_ms = still_ms
     return 1 - _along(longest_ms, *_STILL_MS)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -130,7 +130,14 @@ class Sessions(Protocol):
 
 def to_json(progress: Progress) -> str:
     """Progress as it is stored: numbers and the names of gestures, nothing of a picture."""
-    return json.dumps(asdict(progress) | {"rested": sorted(progress.rested)}, allow_nan=False)
+    return json.dumps(progress, default=_fields_of, allow_nan=False)
+
+
+def _fields_of(value: Any) -> Any:
+    """What JSON has for a dataclass, as it is met: `asdict` would copy each of a clip's thousands of numbers first."""
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return {item.name: getattr(value, item.name) for item in fields(value)}
 
 
 def from_json(text: str) -> Progress:

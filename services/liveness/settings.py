@@ -4,17 +4,15 @@ from pathlib import Path
 
 from pydantic import Field
 
-from mesh.settings import KeyFile, MeshSettings, PublicFile, SecretFile
+from mesh.settings import FieldKeySettings, KeyFile, MeshSettings, PublicFile, SecretFile
 
 
-class Settings(MeshSettings):
-    """What liveness needs beyond what every service needs."""
+class Settings(MeshSettings, FieldKeySettings):
+    """What liveness needs beyond what every service needs. The field key seals keyframes and fingerprints."""
 
     database_url_file: SecretFile
     receipt_key_file: SecretFile
     """Ed25519, PKCS#8 PEM: signs LIVENESS."""
-    field_key_file: KeyFile
-    """Seals keyframes in the database."""
     script_key_file: KeyFile
     """Writes scripts; the same on every replica. A new key fails the attempts that run."""
     landmarker_file: PublicFile

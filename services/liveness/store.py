@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Never
 
 from mesh.postgres import Database, Transaction
+from mesh.resealing import SealedColumn
 from mesh.sealing import Seal
 from mesh.transaction import Channel
 from services.liveness import flash
@@ -25,6 +26,7 @@ from services.liveness.quality import Quality
 from services.liveness.session import Change, Evidence, NewSession, Session, flash_from_json, from_json, to_json
 
 _DAY = timedelta(days=1)
+FIELD_LABEL = "liveness-keyframes"
 _KEYFRAME = "liveness.keyframes.sealed"
 _FINGERPRINT = "liveness.fingerprints.sealed"
 # More than a person's attempts of some days.
@@ -284,3 +286,40 @@ def _flash(verdict: flash.Verdict | None) -> str | None:
 
 def _keyframe_row(session: str, position: int) -> str:
     return f"{session}/{position}"
+
+
+# A keyframe's key is its row's name: session and position, with a slash between.
+_PAGE_OF_KEYFRAMES = """
+    SELECT session || '/' || position AS key, sealed FROM liveness.keyframes
+    WHERE (session, position) > (split_part($1, '/', 1), coalesce(nullif(split_part($1, '/', 2), '')::smallint, -1))
+    ORDER BY session, position LIMIT $2"""
+_REPLACE_KEYFRAMES = """
+    UPDATE liveness.keyframes AS k SET sealed = new.sealed
+    FROM unnest($1::text[], $2::bytea[], $3::bytea[]) AS new (key, was, sealed)
+    WHERE k.session = split_part(new.key, '/', 1) AND k.position = split_part(new.key, '/', 2)::smallint
+    AND k.sealed = new.was"""
+_PAGE_OF_FINGERPRINTS = """
+    SELECT session AS key, sealed FROM liveness.fingerprints WHERE session > $1 ORDER BY session LIMIT $2"""
+_REPLACE_FINGERPRINTS = """
+    UPDATE liveness.fingerprints AS f SET sealed = new.sealed
+    FROM unnest($1::text[], $2::bytea[], $3::bytea[]) AS new (key, was, sealed)
+    WHERE f.session = new.key AND f.sealed = new.was"""
+SEALED_COLUMNS = (
+    SealedColumn(
+        name="liveness.keyframes.sealed",
+        label=FIELD_LABEL,
+        column=_KEYFRAME,
+        row=lambda row: row["key"],
+        page=_PAGE_OF_KEYFRAMES,
+        replace=_REPLACE_KEYFRAMES,
+        batch=16,  # of up to 512 KiB each
+    ),
+    SealedColumn(
+        name="liveness.fingerprints.sealed",
+        label=FIELD_LABEL,
+        column=_FINGERPRINT,
+        row=lambda row: row["key"],
+        page=_PAGE_OF_FINGERPRINTS,
+        replace=_REPLACE_FINGERPRINTS,
+    ),
+)

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 from finid.otp.v1 import otp_pb2, otp_pb2_grpc
 
-from mesh import telemetry
+from mesh import metrics, telemetry
 from mesh.health import Probe
+from mesh.key_files import receipt_signer_of
 from mesh.postgres import Database
-from mesh.receipts import ReceiptSigner
 from mesh.sealing import Seal, derive, read_key
 from mesh.server import Server, callers
 from mesh.settings import read_secret
@@ -96,6 +96,7 @@ async def serve(settings: OtpSettings) -> None:
     seal, *earlier_seals = (Seal(derive(each, "otp-outbox")) for each in (key, *earlier_keys))
     sends = SendStore(database)
     providers = settings.providers
+    metrics.PROVIDERS.tell([table.name for table in providers.provider])
     reports = Reports(sends, _report_readers(providers), _now)
     made = {table.name: _provider(table, reports.received) for table in providers.provider}
     sessions = [each for each in made.values() if isinstance(each, SmppSms)]
@@ -111,7 +112,7 @@ async def serve(settings: OtpSettings) -> None:
         challenges=ChallengeStore(database),
         sending=sending,
         keyed_hash=keyed_hash,
-        signer=ReceiptSigner.from_pem(settings.receipt_key_file.read_bytes(), env),
+        signer=receipt_signer_of(settings, settings.receipt_key_file),
         limits=settings.limits,
         allowed_prefixes=settings.otp_allowed_prefixes,
         origin=settings.otp_origin,
@@ -142,7 +143,9 @@ async def serve(settings: OtpSettings) -> None:
 def main() -> None:
     """Run the otp service."""
     settings = OtpSettings.load()
-    telemetry.start("otp", log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
+    telemetry.start(
+        "otp", log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint, trace_ratio=settings.trace_ratio
+    )
     asyncio.run(serve(settings))
 
 

@@ -2,21 +2,22 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from mesh import telemetry
+from mesh import metrics, telemetry
 from mesh.admission import admit
 from mesh.errors import Code, FinIdError
 from mesh.facts import SmsOtp
 from mesh.names import new_id
-from mesh.receipts import ReceiptSigner
+from mesh.receipts import CurrentSigner
 from mesh.refusal import PreconditionError, Refusal
 from mesh.transaction import Env, commit_to_phone
 from services.otp.challenge import (
     Challenges,
     ChallengeUnknownError,
+    CheckLimitError,
     CodeExpiredError,
     CodeWrongError,
     Limits,
@@ -62,6 +63,13 @@ class Asker:
 
 
 _NOBODY = Asker()
+# As figures name what became of a code that came back.
+_OUTCOMES: Mapping[type[FinIdError], str] = {
+    CodeWrongError: "wrong",
+    CodeExpiredError: "expired",
+    CheckLimitError: "too_many",
+    ChallengeUnknownError: "unknown",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +92,7 @@ class Codes:
         challenges: Challenges,
         sending: Sending,
         keyed_hash: KeyedHash,
-        signer: ReceiptSigner,
+        signer: CurrentSigner,
         limits: Limits,
         allowed_prefixes: tuple[str, ...],
         origin: str | None,
@@ -161,6 +169,17 @@ class Codes:
 
         Raises CodeWrongError, CodeExpiredError, CheckLimitError or ChallengeUnknownError.
         """
+        try:
+            receipt, is_first = await self._verify(txn, challenge, code)
+        except (CodeWrongError, CodeExpiredError, CheckLimitError, ChallengeUnknownError) as error:
+            metrics.CODES_CHECKED.add(outcome=_OUTCOMES[type(error)])
+            raise
+        if is_first:
+            metrics.CODES_CHECKED.add(outcome="right")
+        return receipt
+
+    async def _verify(self, txn: bytes, challenge: str, code: str) -> tuple[str, bool]:
+        """Return the receipt, and whether it is given for the first time."""
         guess_hmac = self._keyed_hash.of_code(txn, challenge, code)
         check = await self._challenges.count_check(txn, challenge, guess_hmac, self._now(), self._limits)
         if not self._keyed_hash.knows(check.key_id):
@@ -168,7 +187,7 @@ class Codes:
         if not self._keyed_hash.is_code(check.code_hmac, txn, challenge, code, check.key_id):
             raise CodeWrongError("The code is wrong.", metadata={"checks_left": str(check.checks_left)})
         if check.receipt is not None:
-            return check.receipt
+            return check.receipt, False
         verified_at = self._now()
         facts = SmsOtp(
             phone_commitment=check.phone_commitment,
@@ -176,11 +195,11 @@ class Codes:
             sent_at=int(check.sent_at.timestamp()),
             verified_at=int(verified_at.timestamp()),
         )
-        receipt = self._signer.sign(facts, txn=txn, policy=check.policy, now=int(verified_at.timestamp()))
+        receipt = self._signer().sign(facts, txn=txn, policy=check.policy, now=int(verified_at.timestamp()))
         kept = await self._challenges.use(txn, challenge, verified_at, receipt)
         if kept is None:
             raise ChallengeUnknownError("A later code took this one's place.")
-        return kept
+        return kept, kept == receipt
 
 
 def mask(phone: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from mesh import telemetry
+from mesh import metrics, telemetry
 from mesh.errors import Code, DependencyUnavailableError, FinIdError
 from services.otp.sends import Sends, SendState
 
@@ -82,5 +82,7 @@ class Reports:
 
 
 def _tell(provider: str, state: SendState, *, news: bool) -> None:
+    if news:
+        metrics.CODES_SENT.add(provider=provider, outcome=state.value)
     if news and state is SendState.UNDELIVERED:
         telemetry.logger().warning("sms not delivered", provider=provider)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from mesh import deadline, telemetry
+from mesh import deadline, metrics, telemetry
 from mesh.errors import DependencyUnavailableError
 from mesh.sealing import Seal, SealBrokenError
 from services.otp.delivery import DeliveryUnknownError, PhoneUnreachableError, SmsProvider, SmsUnavailableError
@@ -80,7 +80,8 @@ class Sending:
 
     async def _answered(self, sms: Sms, state: SendState, provider: str = "", reference: str = "") -> None:
         try:
-            await self._sends.answer(sms.challenge, state, provider, reference, self._now())
+            if await self._sends.answer(sms.challenge, state, provider, reference, self._now()):
+                metrics.CODES_SENT.add(provider=provider, outcome=state.value)
         except DependencyUnavailableError:
             # What was sent is sent; the lease's end will call it UNKNOWN.
             telemetry.logger().warning("sms answer not recorded", provider=provider or "unknown", state=state.value)
@@ -99,7 +100,8 @@ class Sending:
                 await self._hand_over(Sms.decode(opened, left.challenge, left.expires_at))
             except SealBrokenError:
                 telemetry.logger().error("sms cannot be opened, another key or a changed row")
-                await self._sends.answer(left.challenge, SendState.FAILED, "", "", self._now())
+                if await self._sends.answer(left.challenge, SendState.FAILED, "", "", self._now()):
+                    metrics.CODES_SENT.add(provider="", outcome=SendState.FAILED.value)
             except (PhoneUnreachableError, SmsUnavailableError) as error:
                 telemetry.logger().warning("sms left behind was not taken", reason=error.reason)
 
@@ -115,6 +117,8 @@ class Sending:
             try:
                 now = self._now()
                 unknown, dropped = await self._sends.close_ended(now, now + _WORTH)
+                metrics.CODES_SENT.add(unknown, provider="", outcome=SendState.UNKNOWN.value)
+                metrics.CODES_SENT.add(dropped, provider="", outcome=SendState.DROPPED.value)
                 if unknown or dropped:
                     telemetry.logger().warning(
                         "sms not sent or unknown, their processes ended", count=unknown + dropped

@@ -1,6 +1,7 @@
 """Wires the portal: settings, telemetry, keys, gRPC for the hub and HTTPS for Envoy."""
 
 import asyncio
+import sys
 from datetime import UTC, datetime, timedelta
 
 from finid.portal.v1 import portal_pb2, portal_pb2_grpc
@@ -8,7 +9,7 @@ from finid.portal.v1 import portal_pb2, portal_pb2_grpc
 from mesh import telemetry
 from mesh.health import Probe
 from mesh.postgres import Database
-from mesh.sealing import read_key
+from mesh.pseudonyms import PseudonymKeysError, require_stamped
 from mesh.server import Server, callers
 from mesh.settings import read_secret
 from services.portal import access_token
@@ -36,15 +37,16 @@ def _token_keys(settings: PortalSettings) -> TokenKeys:
 
 async def serve(settings: PortalSettings) -> None:
     """Serve until SIGTERM."""
-    keys = _token_keys(settings)
+    keys, secret_keys = _token_keys(settings), settings.client_secret_keys()
     database = await Database.open(read_secret(settings.database_url_file), service="portal")
+    await require_stamped(database, "portal", secret_keys)
     client_credentials = ClientCredentials(
         clients=ClientStore(
             database,
             max_failures=settings.login_max_failures,
             window=timedelta(seconds=settings.login_window_s),
         ),
-        secret_hash=SecretHash(read_key(settings.client_secret_key_file)),
+        secret_hash=SecretHash(*secret_keys.keys),
         tokens=AccessTokens(keys=keys, issuer=settings.token_issuer, now=_now),
         now=_now,
     )
@@ -65,8 +67,13 @@ async def serve(settings: PortalSettings) -> None:
 def main() -> None:
     """Run the portal."""
     settings = PortalSettings.load()
-    telemetry.start("portal", log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
-    asyncio.run(serve(settings))
+    telemetry.start(
+        "portal", log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint, trace_ratio=settings.trace_ratio
+    )
+    try:
+        asyncio.run(serve(settings))
+    except PseudonymKeysError as error:
+        sys.exit(f"refused to start: {error}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from mesh import telemetry
+from mesh import identity, telemetry
+from mesh.identity import Identity
 from mesh.settings import MeshSettings
 
 _ENVOY_URI = ("URI", "spiffe://finid/envoy")
@@ -38,11 +40,35 @@ class _Server(uvicorn.Server):
 
 
 def tls_context(settings: MeshSettings) -> ssl.SSLContext:
-    """Return TLS 1.2 or later that requires a certificate of the mesh's root."""
+    """Return TLS 1.2 or later that requires a certificate of the mesh's roots, as they are at each handshake."""
+    own = identity.mounted(settings)
+    made: dict[Identity, ssl.SSLContext] = {}
+
+    def current() -> ssl.SSLContext:
+        holder = own()
+        if holder not in made:
+            made.clear()
+            made[holder] = _context(holder)
+        return made[holder]
+
+    def at_handshake(connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = current()
+
+    context = _context(own())
+    # OpenSSL calls it for every handshake, whether the client names a server or not.
+    context.sni_callback = at_handshake
+    return context
+
+
+def _context(holder: Identity) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(settings.tls_certificate_file, settings.tls_key_file)
-    context.load_verify_locations(settings.tls_ca_file)
+    # It reads certificate and key from files only: one in memory has the bytes that were found to belong together.
+    with os.fdopen(os.memfd_create("identity"), "wb") as file:
+        file.write(holder.key + b"\n" + holder.certificate_chain)
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+    context.load_verify_locations(cadata=holder.roots.decode("ascii"))
     context.verify_mode = ssl.CERT_REQUIRED
     return context
 

@@ -7,21 +7,19 @@ It is made (mode 0400) when it is missing, and the secret in it becomes the appl
 
 import argparse
 import asyncio
-import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
 from mesh.errors import FinIdError
 from mesh.postgres import Database
-from mesh.sealing import read_key
-from mesh.settings import KeyFile, SecretFile, read_secret
+from mesh.pseudonyms import PseudonymKeysError, require_stamped
+from mesh.settings import SecretFile, read_secret
 from mesh.transaction import Channel, Purpose
 from services.portal.application import Application, State
-from services.portal.client_secret import SecretHash, new_secret
+from services.portal.client_secret import SecretHash, ensure_secret
+from services.portal.settings import ClientSecretKeySettings
 from services.portal.store import SandboxRegister
 
 PARTICIPANT = "participants/sandboxparticipantaaaaaaaa"
@@ -35,28 +33,11 @@ POLICIES = (DEFAULT_POLICY, "sandbox-strict")
 """What liveness and facematch judge by, and consumers accept."""
 
 
-class SandboxSettings(BaseSettings):
+class SandboxSettings(ClientSecretKeySettings):
     """What this command reads from the environment."""
-
-    model_config = SettingsConfigDict(env_prefix="FINID_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     env: Literal["sandbox"]
     owner_database_url_file: SecretFile
-    client_secret_key_file: KeyFile
-
-
-def ensure_secret(path: Path) -> str:
-    """Return the secret in the file, made when there is none; nobody but its owner can ever read it."""
-    if path.exists():
-        return read_secret(path)
-    secret = new_secret()
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as file:
-        file.write(secret)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
-    return secret
 
 
 async def seed(
@@ -75,9 +56,11 @@ async def seed(
         policy=policy,
         webhook_uri=webhook_uri,
     )
-    secret_hmac = SecretHash(read_key(settings.client_secret_key_file)).of(CLIENT_ID, secret)
+    keys = settings.client_secret_keys()
+    secret_hmac = SecretHash(*keys.keys).of(CLIENT_ID, secret)
     database = await Database.open(read_secret(settings.owner_database_url_file), service="portal-sandbox")
     try:
+        await require_stamped(database, "portal", keys, waits=False)
         register = SandboxRegister(database)
         await register.put(PARTICIPANT, PARTICIPANT_TITLE, application, secret_hmac, datetime.now(UTC))
     finally:
@@ -108,7 +91,7 @@ def main() -> None:
         asyncio.run(
             seed(settings, ensure_secret(arguments.secret_file), redirect_uris, arguments.policy, arguments.webhook_uri)
         )
-    except (OSError, ValueError, FinIdError) as error:
+    except (OSError, ValueError, FinIdError, PseudonymKeysError) as error:
         sys.exit(f"the sandbox's participant was not made: {error}")
     sys.stdout.write(
         f"SANDBOX: {PARTICIPANT_TITLE} may use every service. Client id {CLIENT_ID}, {APPLICATION};\n"

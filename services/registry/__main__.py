@@ -1,15 +1,16 @@
 """Wires the registry: settings, telemetry, keys, source, server."""
 
 import asyncio
+import sys
 from datetime import UTC, datetime
 
 from finid.registry.v1 import registry_pb2, registry_pb2_grpc
 
-from mesh import floors, pins, telemetry
+from mesh import floors, telemetry
 from mesh.health import Probe
+from mesh.key_files import pins_of, receipt_signer_of
 from mesh.postgres import Database
-from mesh.receipts import ReceiptSigner
-from mesh.sealing import Seal, derive, read_key
+from mesh.pseudonyms import PseudonymKeysError, require_stamped
 from mesh.server import Server, callers
 from mesh.settings import read_secret
 from mesh.transaction import Env
@@ -19,7 +20,7 @@ from services.registry.photo import PhotoRecipient
 from services.registry.release import Release
 from services.registry.servicer import RegistryServicer
 from services.registry.settings import RegistrySettings
-from services.registry.store import InquiryStore, ReleaseStore, SandboxPeople
+from services.registry.store import FIELD_LABEL, InquiryStore, ReleaseStore, SandboxPeople
 
 
 def _now() -> datetime:
@@ -29,10 +30,12 @@ def _now() -> datetime:
 async def serve(settings: RegistrySettings) -> None:
     """Serve until SIGTERM."""
     env = Env(settings.env)
-    field_key = read_key(settings.field_key_file)
-    seal, locator = Seal(derive(field_key, "registry-field")), Locator(field_key)
-    signer = ReceiptSigner.from_pem(settings.receipt_key_file.read_bytes(), env)
+    keys = settings.field_keys()
+    seal, locator = keys.seal(FIELD_LABEL), Locator(*keys.keys)
+    pinned = pins_of(settings, settings.pins_file)
+    signer = receipt_signer_of(settings, settings.receipt_key_file, pinned)
     database = await Database.open(read_secret(settings.database_url_file), service="registry")
+    await require_stamped(database, "registry", keys)
     source = SandboxPeople(database, seal, locator)
     telemetry.logger().warning("sandbox state source, its people are made up")
     attestation = Attestation(
@@ -47,7 +50,7 @@ async def serve(settings: RegistrySettings) -> None:
         source=source,
         releases=ReleaseStore(database, seal),
         signer=signer,
-        pins=pins.parse(settings.pins_file.read_bytes(), env),
+        pins=pinned,
         floors=floors.parse(settings.floors_file.read_bytes()),
         now=_now,
     )
@@ -65,8 +68,13 @@ async def serve(settings: RegistrySettings) -> None:
 def main() -> None:
     """Run the registry."""
     settings = RegistrySettings.load()
-    telemetry.start("registry", log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
-    asyncio.run(serve(settings))
+    telemetry.start(
+        "registry", log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint, trace_ratio=settings.trace_ratio
+    )
+    try:
+        asyncio.run(serve(settings))
+    except PseudonymKeysError as error:
+        sys.exit(f"refused to start: {error}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Protocol
 from mesh.admission import admit
 from mesh.errors import Code, FinIdError
 from mesh.facts import StateRecord
-from mesh.receipts import ReceiptSigner
+from mesh.receipts import CurrentSigner
 from mesh.refusal import PreconditionError, Refusal
 from mesh.transaction import Env, Openings, Transaction
 from services.registry import iin as iins
@@ -56,7 +56,7 @@ class Attestation:
         env: Env,
         source: StateSource,
         inquiries: Inquiries,
-        signer: ReceiptSigner,
+        signer: CurrentSigner,
         recipient: PhotoRecipient,
         now: Callable[[], datetime],
     ) -> None:
@@ -88,7 +88,7 @@ class Attestation:
             phone_trusted_since=trusted.since if trusted is not None and is_trusted else 0,
             photo_sha256=hashlib.sha256(photo_jpeg).digest(),
         )
-        receipt = self._signer.sign(
+        receipt = self._signer().sign(
             facts, txn=admitted.txn, policy=admitted.transaction.policy, now=int(self._now().timestamp())
         )
         return Attested(receipt, self._recipient.encrypt(photo_jpeg))

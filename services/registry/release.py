@@ -9,9 +9,9 @@ from mesh import facts, precondition
 from mesh import transaction as transactions
 from mesh.errors import Code, FinIdError
 from mesh.floors import Floors
-from mesh.pins import Pins
+from mesh.pins import CurrentPins
 from mesh.precondition import Grant
-from mesh.receipts import ReceiptSigner
+from mesh.receipts import CurrentSigner
 from mesh.refusal import PreconditionError, Refusal
 from mesh.transaction import Openings, Purpose, TransactionError
 from services.registry.attestation import require_opened
@@ -96,8 +96,8 @@ class Release:
         *,
         source: StateSource,
         releases: Releases,
-        signer: ReceiptSigner,
-        pins: Pins,
+        signer: CurrentSigner,
+        pins: CurrentPins,
         floors: Floors,
         now: Callable[[], datetime],
     ) -> None:
@@ -128,7 +128,7 @@ class Release:
             raise PreconditionError(Refusal.PURPOSE_NOT_SERVED)
         now = int(self._now().timestamp())
         grant = precondition.authorize(
-            transaction.purpose, transaction_bytes, openings, receipts, self._pins, self._floors, now
+            transaction.purpose, transaction_bytes, openings, receipts, self._pins(), self._floors, now
         )
         answer = self._answer(grant, await self._source.person(grant.iin))
         return await self._record(grant, request_id, answer)
@@ -173,7 +173,7 @@ class Release:
                 email="",  # no state source has it
             )
             now = int(self._now().timestamp())
-            release = self._signer.sign(stated, txn=grant.txn, policy=transaction.policy, now=now)
+            release = self._signer().sign(stated, txn=grant.txn, policy=transaction.policy, now=now)
         return Answer(within(transaction.scopes, grant.iin, person), release)
 
 

@@ -14,17 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
 from mesh import strict_json
 from mesh.errors import FinIdError
 from mesh.postgres import Database
-from mesh.sealing import Seal, derive, read_key
-from mesh.settings import KeyFile, SecretFile, read_secret
+from mesh.pseudonyms import PseudonymKeysError, require_stamped
+from mesh.settings import FieldKeySettings, SecretFile, read_secret
 from services.registry import iin as iins
 from services.registry.locator import Locator
 from services.registry.source import MAX_PHOTO_BYTES
-from services.registry.store import SandboxRegister
+from services.registry.store import FIELD_LABEL, SandboxRegister
 
 PEOPLE_FILE = Path(__file__).with_name("sandbox_people.json")
 _MAX_PEOPLE_BYTES = 1024 * 1024
@@ -78,14 +76,11 @@ class Seeding:
     photo_jpeg: bytes = field(repr=False)
 
 
-class SandboxSettings(BaseSettings):
+class SandboxSettings(FieldKeySettings):
     """What this command reads from the environment."""
-
-    model_config = SettingsConfigDict(env_prefix="FINID_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     env: Literal["sandbox"]
     owner_database_url_file: SecretFile
-    field_key_file: KeyFile
 
 
 def read_people(path: Path = PEOPLE_FILE) -> tuple[SandboxPerson, ...]:
@@ -115,8 +110,9 @@ async def seed(settings: SandboxSettings, seedings: tuple[Seeding, ...]) -> None
     """Put the people into the database, over what was there of them."""
     database = await Database.open(read_secret(settings.owner_database_url_file), service="registry-sandbox")
     try:
-        field_key = read_key(settings.field_key_file)
-        register = SandboxRegister(database, Seal(derive(field_key, "registry-field")), Locator(field_key))
+        keys = settings.field_keys()
+        await require_stamped(database, "registry", keys, waits=False)
+        register = SandboxRegister(database, keys.seal(FIELD_LABEL), Locator(*keys.keys))
         for seeding in seedings:
             await register.put(seeding.person.iin, _columns(seeding))
     finally:
@@ -150,7 +146,7 @@ def main() -> None:
     try:
         seedings = with_photos(read_people(), index_file)
         asyncio.run(seed(SandboxSettings(), seedings))
-    except (SandboxPeopleError, OSError, ValueError, FinIdError) as error:
+    except (SandboxPeopleError, PseudonymKeysError, OSError, ValueError, FinIdError) as error:
         sys.exit(f"the sandbox's people were not put in: {error}")
     sys.stdout.write(
         "SANDBOX: the registry now answers for made-up people. No state source is connected, and nothing that FinID\n"

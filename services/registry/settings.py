@@ -4,10 +4,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mesh.settings import KeyFile, MeshSettings, PublicFile, SecretFile
+from mesh.settings import FieldKeySettings, MeshSettings, PublicFile, SecretFile
 
 
-class RegistrySettings(MeshSettings):
+class RegistrySettings(MeshSettings, FieldKeySettings):
     """What the registry needs to know beside what every service does."""
 
     database_url_file: SecretFile
@@ -15,8 +15,6 @@ class RegistrySettings(MeshSettings):
     """Ed25519, PKCS#8 PEM."""
     pins_file: PublicFile
     floors_file: PublicFile
-    field_key_file: KeyFile
-    """Seals personal data in the database; whoever loses it loses the data."""
     photo_recipient_file: PublicFile
     """facematch's public key: JWK of P-256."""
     state_source: Literal["sandbox"] = "sandbox"

@@ -1,19 +1,19 @@
 """Wires the signer: settings, telemetry, token, keys, database, server."""
 
 import asyncio
+import sys
 from datetime import UTC, datetime, timedelta
 
 from finid.signer.v1 import signer_pb2, signer_pb2_grpc
 
-from mesh import floors, pins, telemetry
+from mesh import floors, telemetry
 from mesh.health import Probe
 from mesh.hsm import KekName, TokenKeyMissingError, TokenPool, announce, announce_kek, open_token
+from mesh.key_files import pins_of, receipt_signer_of
 from mesh.postgres import Database
-from mesh.receipts import ReceiptSigner
-from mesh.sealing import read_key
+from mesh.pseudonyms import PseudonymKeysError, require_stamped
 from mesh.server import Server, callers
 from mesh.settings import read_secret
-from mesh.transaction import Env
 from services.signer.credential import HolderMac
 from services.signer.enrolment import Enrolment
 from services.signer.issuing_ca import IssuingCa
@@ -45,17 +45,18 @@ def _open_pool(settings: SignerSettings, kek: KekName) -> TokenPool:
 
 async def serve(settings: SignerSettings) -> None:
     """Serve until SIGTERM."""
-    env = Env(settings.env)
     kek = KekName(KEK_LABEL, settings.subject_kek_generation)
     pool = _open_pool(settings, kek)
     keys = TokenSubjectKeys(pool, kek)
     unwraps = Unwraps(lambda: pool.token.unwraps)
-    holders = HolderMac(read_key(settings.subject_hmac_key_file))
-    pinned = pins.parse(settings.pins_file.read_bytes(), env)
+    subject_keys = settings.subject_keys()
+    holders = HolderMac(*subject_keys.keys)
+    pinned = pins_of(settings, settings.pins_file)
     least = floors.parse(settings.floors_file.read_bytes())
     database = await Database.open(read_secret(settings.database_url_file), service="signer")
+    await require_stamped(database, "signer", subject_keys)
     credentials = CredentialStore(database)
-    attester = ReceiptSigner.from_pem(settings.receipt_key_file.read_bytes(), env)
+    attester = receipt_signer_of(settings, settings.receipt_key_file, pinned)
     enrolment = Enrolment(
         credentials=credentials,
         keys=keys,
@@ -98,8 +99,13 @@ async def serve(settings: SignerSettings) -> None:
 def main() -> None:
     """Run the signer."""
     settings = SignerSettings.load()
-    telemetry.start("signer", log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
-    asyncio.run(serve(settings))
+    telemetry.start(
+        "signer", log_level=settings.log_level, otlp_endpoint=settings.otlp_endpoint, trace_ratio=settings.trace_ratio
+    )
+    try:
+        asyncio.run(serve(settings))
+    except PseudonymKeysError as error:
+        sys.exit(f"refused to start: {error}")
 
 
 if __name__ == "__main__":

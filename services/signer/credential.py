@@ -12,6 +12,8 @@ from mesh.errors import Code, FinIdError
 from mesh.facts import KeyAttestation
 from mesh.order import Order
 from mesh.pins import Pins
+from mesh.pseudonyms import Onion
+from mesh.receipts import Receipt
 from mesh.refusal import PreconditionError
 from mesh.transaction import Purpose
 
@@ -256,22 +258,27 @@ class Credentials(Protocol):
 
 
 class HolderMac:
-    """Keyed hashes that tie a row to its person without naming them. The key is the signer's own."""
+    """Keyed hashes that tie a row to its person without naming them. The keys are the signer's own."""
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
+    def __init__(self, *keys: bytes) -> None:
+        """Take the keys of `mesh.pseudonyms`, the oldest first."""
+        self._onion = Onion(keys)
 
     def subject(self, iin: str) -> bytes:
         """Return the 32 bytes that stand for an IIN."""
-        return hmac.digest(self._key, b"finid-subject-v1\0" + iin.encode("ascii"), "sha256")
+        return self._onion.of(b"finid-subject-v1\0" + iin.encode("ascii"))
 
     def phone(self, phone: str) -> bytes:
         """Return the 32 bytes that stand for a phone."""
-        return hmac.digest(self._key, b"finid-subject-phone-v1\0" + phone.encode("ascii"), "sha256")
+        return self._onion.of(b"finid-subject-phone-v1\0" + phone.encode("ascii"))
 
     def photo(self, photo_sha256: bytes) -> bytes:
         """Return the 32 bytes that stand for a reference photo, of which only the digest is known here."""
-        return hmac.digest(self._key, b"finid-subject-photo-v1\0" + photo_sha256, "sha256")
+        return self._onion.of(b"finid-subject-photo-v1\0" + photo_sha256)
+
+    def lifted(self, made: bytes, since: int) -> bytes:
+        """Return what the first `since` keys made as all of them make it."""
+        return self._onion.lifted(made, since)
 
 
 def require_attested(credential: Credential, pins: Pins) -> None:
@@ -282,19 +289,31 @@ def require_attested(credential: Credential, pins: Pins) -> None:
     """
     if credential.state is State.DESTROYED:
         raise CredentialNotActiveError("The credential's key is destroyed.")
+    attestation_of(credential, pins)
+
+
+def attestation_of(credential: Credential, pins: Pins) -> Receipt[KeyAttestation]:
+    """Return what the signer attested of a row; refuse one that differs from it.
+
+    Of a destroyed key the blob is gone, and cannot differ.
+    """
     try:
-        attested = receipts.verify(credential.key_attestation, KeyAttestation, pins, txn=credential.txn, now=None).facts
+        attestation = receipts.verify(credential.key_attestation, KeyAttestation, pins, txn=credential.txn, now=None)
     except PreconditionError as error:
         raise CredentialRefusedError("The credential's record was changed.") from error
+    destroyed = credential.state is State.DESTROYED
     found = KeyAttestation(
         credential=credential.name,
         subject_hmac=credential.subject_hmac,
         phone_hmac=credential.phone_hmac,
         public_key_sha256=hashlib.sha256(credential.public_key_der).digest(),
-        wrapped_sha256=hashlib.sha256(credential.wrapped_key).digest(),
+        wrapped_sha256=attestation.facts.wrapped_sha256
+        if destroyed
+        else hashlib.sha256(credential.wrapped_key).digest(),
     )
-    if found != attested:
+    if found != attestation.facts:
         raise CredentialRefusedError("The credential's record was changed.")
+    return attestation
 
 
 def require_subject(credential: Credential, subject_hmac: bytes) -> None:

@@ -13,15 +13,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from mesh import base64url, precondition, telemetry
+from mesh import base64url, metrics, precondition, telemetry
 from mesh import transaction as transactions
 from mesh.errors import Code, FinIdError
 from mesh.facts import Factor, KeyAttestation, StateRecord
 from mesh.floors import Floors
 from mesh.hsm import KeyAlgorithm
-from mesh.pins import Pins, key_id
+from mesh.pins import CurrentPins, key_id
 from mesh.precondition import Grant
-from mesh.receipts import ReceiptSigner
+from mesh.receipts import CurrentSigner
 from mesh.refusal import PreconditionError, Refusal
 from mesh.transaction import Openings, Purpose, TransactionError, txn_of
 from services.signer.credential import (
@@ -74,14 +74,14 @@ class Enrolment:
         keys: SubjectKeys,
         unwraps: Unwraps,
         holders: HolderMac,
-        attester: ReceiptSigner,
+        attester: CurrentSigner,
         issuing_ca: IssuingCa,
-        pins: Pins,
+        pins: CurrentPins,
         floors: Floors,
         now: Callable[[], datetime],
         new_phone_wait: timedelta = timedelta(hours=24),
     ) -> None:
-        if pins.find(key_id(attester.public_key), Factor.KEY_ATTESTATION) is None:
+        if pins().find(key_id(attester().public_key), Factor.KEY_ATTESTATION) is None:
             raise ValueError("the signer's own attestation key is not pinned: it could not use the keys it makes")
         self._credentials = credentials
         self._keys = keys
@@ -119,6 +119,7 @@ class Enrolment:
         enrolled = Enrolled(phone_hmac, self._holders.photo(grant.facts(StateRecord).photo_sha256))
         last = await self._credentials.last_enrolled(subject_hmac)
         # It is unwrapped once, to sign its PKCS#10 request.
+        metrics.SIGNING_INTENTS.add(state="NEW_KEY")
         with self._unwraps.expected():
             key = await self._keys.generate(algorithm)
         now = self._now()
@@ -139,7 +140,7 @@ class Enrolment:
             public_key_der=key.public_key_der,
             wrapped_key=key.wrapped_key,
             csr_der=key.csr_der,
-            key_attestation=self._attester.sign(
+            key_attestation=self._attester().sign(
                 stated, txn=grant.txn, policy=grant.transaction.policy, now=int(now.timestamp())
             ),
             superseded=grant.transaction.superseded,
@@ -165,7 +166,7 @@ class Enrolment:
         """
         now = self._now()
         credential = existing(await self._credentials.find(name))
-        require_attested(credential, self._pins)
+        require_attested(credential, self._pins())
         accepted = self._issuing_ca.accept(certificate_der, credential.public_key_der, now)
         if await self._credentials.activate(name, accepted.sha256, accepted.not_after, now):
             telemetry.logger().info("credential active", credential=name, sha256=accepted.sha256.hex())
@@ -189,7 +190,7 @@ class Enrolment:
         self, purpose: Purpose, transaction_bytes: bytes, openings: Openings, receipts: Sequence[str]
     ) -> Grant:
         now = int(self._now().timestamp())
-        return precondition.authorize(purpose, transaction_bytes, openings, receipts, self._pins, self._floors, now)
+        return precondition.authorize(purpose, transaction_bytes, openings, receipts, self._pins(), self._floors, now)
 
     async def _require_may_enrol(self, grant: Grant, subject_hmac: bytes, phone_hmac: bytes) -> None:
         """REISSUE replaces an active credential of the same person; ISSUE does not go around a phone enrolled before.
@@ -199,7 +200,7 @@ class Enrolment:
         """
         if grant.transaction.purpose is Purpose.REISSUE:
             replaced = existing(await self._credentials.find(grant.transaction.superseded))
-            require_attested(replaced, self._pins)
+            require_attested(replaced, self._pins())
             require_subject(replaced, subject_hmac)
             require_active(replaced, self._now())
         elif await self._credentials.has_another_phone(subject_hmac, phone_hmac, self._now()):

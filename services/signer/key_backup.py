@@ -15,19 +15,23 @@ from collections.abc import AsyncIterable, Callable, Collection, Iterator, Mappi
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol
 
 from mesh import base64url, strict_json
 from mesh.facts import Factor
 from mesh.hsm import Token, TokenKeyMissingError, WrappedKey, WrappedKeyRefusedError
 from mesh.pins import Pins, key_id
+from mesh.pseudonyms import stamp_of
 from mesh.receipts import ReceiptSigner
-from mesh.sealing import Seal, SealBrokenError, derive
+from mesh.sealing import FieldKeys, Seal, SealBrokenError, derive
 from mesh.strict_json import StrictJsonError
 from services.signer.credential import Credential, CredentialRefusedError, Ending, State, require_attested
+from services.signer.lifting import Lifting
 from services.signer.subject_keys import all_verify
 
-_FORMAT = "finid-signer-keys-1"
+_FORMAT = "finid-signer-keys-2"
+# Before the key of the pseudonyms could be replaced: of the one that there was.
+_EARLIER_FORMAT = "finid-signer-keys-1"
 # First bytes that no receipt, plan or transcript of the same key has.
 _SIGNED = b"finid-signer-keys-backup-v1\0"
 _COLUMN = "signer.credentials"
@@ -37,7 +41,6 @@ _MAX_LINE_BYTES = 64 * 1024
 # What a key signs before it is put back, to prove that it opens: no transaction, no document begins like this.
 _PROOF = b"finid-restored-key-v1\0"
 _TIMES = ("created_at", "activatable_from", "activated_at", "not_after", "suspended_at", "disabled_at", "destroyed_at")
-_Form = TypeVar("_Form", "_Header", "_Trailer")
 _BY_PERSON = "PERSON"
 # What a key that was lost comes back as.
 _COMES_BACK = {State.PENDING: State.REVOKED, State.ACTIVE: State.SUSPENDED}
@@ -81,6 +84,19 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class _Header:
+    """`kids` are the names of the keys under which the pseudonyms stand, as `mesh.pseudonyms` writes them; '' before
+    that was written down: of the first key.
+    """
+
+    format: str
+    env: str
+    backup: bytes
+    made_at: int
+    kids: str
+
+
+@dataclass(frozen=True, slots=True)
+class _EarlierHeader:
     format: str
     env: str
     backup: bytes
@@ -100,13 +116,17 @@ async def write(
     records: AsyncIterable[KeyRecord],
     *,
     key: bytes,
+    kids: str,
     attester: ReceiptSigner,
     made_at: datetime,
     random_bytes: Callable[[int], bytes],
 ) -> tuple[int, bytes]:
-    """Write a backup sealed under `key` (32 bytes); return how many keys it holds and the SHA-256 it is signed by."""
+    """Write a backup sealed under `key` (32 bytes); return how many keys it holds and the SHA-256 it is signed by.
+
+    `kids` says under which keys the records' pseudonyms stand, '' when nothing says it.
+    """
     digest, count = hashlib.sha256(), 0
-    header = _Header(_FORMAT, attester.env.value, random_bytes(_ID_BYTES), int(made_at.timestamp()))
+    header = _Header(_FORMAT, attester.env.value, random_bytes(_ID_BYTES), int(made_at.timestamp()), kids)
     seal = Seal(derive(key, _SEAL_LABEL))
 
     def put(line: bytes) -> None:
@@ -142,12 +162,12 @@ class Backup:
                     digest.update(last)
                 header, last, lines = header or line, line, lines + 1
         try:
-            self._header = _read(_Header, header)
-            trailer = _read(_Trailer, last)
+            self._header = _read_header(header)
+            trailer = strict_json.read(_Trailer, strict_json.parse(last, max_bytes=_MAX_LINE_BYTES))
         except StrictJsonError as error:
             raise BackupRefusedError(f"the file is no whole backup: {error}") from error
-        if (self._header.format, self._header.env) != (_FORMAT, pins.env.value):
-            raise BackupRefusedError("the backup is of another format or environment")
+        if self._header.env != pins.env.value:
+            raise BackupRefusedError("the backup is of another environment")
         self.keys, self.sha256, self.made_at = trailer.keys, trailer.sha256, self._header.made_at
         if trailer.sha256 != digest.digest() or trailer.keys != lines - 2:
             raise BackupRefusedError("the backup was changed")
@@ -156,6 +176,15 @@ class Backup:
             raise BackupRefusedError("the backup is signed by a key that is not pinned, or was not then")
         if not pin.confirms(trailer.signature, _SIGNED + trailer.sha256):
             raise BackupRefusedError("the backup's signature is not of its key")
+
+    def made_under(self, keys: FieldKeys) -> int:
+        """Return how many of the keys, the oldest first, made the pseudonyms. Raises BackupRefusedError."""
+        kids = tuple(self._header.kids.split()) or keys.kids[:1]
+        if keys.kids[: len(kids)] != kids:
+            raise BackupRefusedError(
+                f"the backup is of the keys {' '.join(kids)}, and {' '.join(keys.kids)} are given, the oldest first"
+            )
+        return len(kids)
 
     def records(self) -> Iterator[KeyRecord]:
         """Open the lines, in their order. Raises BackupRefusedError when the key is another; OSError."""
@@ -220,16 +249,32 @@ class RestoredRows(Protocol):
         """Return a credential's whole row."""
         ...
 
+    async def stamped(self) -> str | None:
+        """Return under which keys pseudonyms stand (`mesh.pseudonyms`), None when nothing says it."""
+        ...
+
+    async def is_empty(self) -> bool:
+        """Tell whether there is no row at all."""
+        ...
+
+    async def stamp(self, kids: str) -> None:
+        """Say under which keys pseudonyms stand, where nothing does."""
+        ...
+
     async def is_revoked(self, certificate_sha256: bytes) -> bool:
         """Tell whether an order that was kept here has revoked a certificate."""
         ...
 
-    async def put_back(self, record: KeyRecord) -> bool:
-        """Add a row that is not there; False, changing nothing, when its name or transaction has one."""
+    async def put_back(self, record: KeyRecord, kids: str) -> bool:
+        """Add a row that is not there; False, changing nothing, when its name or transaction has one, or pseudonyms
+        stand under other keys than `kids` (as `stamped` says it, '' for nothing).
+        """
         ...
 
-    async def repair(self, found: KeyRecord, record: KeyRecord, at: datetime) -> bool:
-        """Make the row what `record` says; False, changing nothing, when it is not as it was `found`."""
+    async def repair(self, found: KeyRecord, record: KeyRecord, at: datetime, kids: str) -> bool:
+        """Make the row what `record` says; False, changing nothing, when it is not as it was `found`, or `kids` are not
+        those of now.
+        """
         ...
 
 
@@ -253,26 +298,41 @@ class Restore:
         rows: RestoredRows,
         token: Token,
         pins: Pins,
+        keys: FieldKeys,
+        lifting: Lifting,
         revoked_sha256: Collection[bytes],
         now: Callable[[], datetime],
         say: Callable[[str], None],
         dry_run: bool,
     ) -> None:
-        """`revoked_sha256`: certificates revoked since, as the CA tells. `say` takes lines of what is done."""
+        """`keys` are those of the pseudonyms, and `lifting` moves to them what stands under fewer.
+
+        `revoked_sha256`: certificates revoked since, as the CA tells. `say` takes lines of what is done.
+        """
         self._rows = rows
         self._token = token
         self._pins = pins
+        self._keys = keys
+        self._lifting = lifting
         self._revoked_sha256 = revoked_sha256
         self._now = now
         self._say = say
         self._dry_run = dry_run
         self._counts = Counter[str]()
         self._failures: dict[str, str] = {}
+        self._kids = ""
 
     async def run(self, backup: Backup) -> Restored:
-        """Go through the backup. Raises BackupRefusedError, TokenError, DependencyUnavailableError."""
+        """Go through the backup.
+
+        Raises BackupRefusedError, LiftingRefusedError, TokenError, DependencyUnavailableError.
+        """
+        since = backup.made_under(self._keys)
+        if since < len(self._keys.keys):
+            self._lifting.require_believed()
+        await self._require_keys()
         for record in backup.records():
-            why = await self._restore(record)
+            why = await self._restore(record, since)
             if why:
                 self._failures[record.credential] = why
                 self._say(f"{record.credential}: {why}")
@@ -281,10 +341,30 @@ class Restore:
             counts["unchanged"], counts["put back"], counts["repaired"], counts["stricter"], dict(self._failures)
         )
 
-    async def _restore(self, backed: KeyRecord) -> str:
-        """Restore one key; say why that is refused, '' when it is not."""
+    async def _require_keys(self) -> None:
+        """Refuse to mix rows of different keys; an empty record takes those that are given."""
+        given, stamped = stamp_of(self._keys), await self._rows.stamped()
+        if stamped is None and await self._rows.is_empty():
+            if not self._dry_run:
+                await self._rows.stamp(given)
+            self._kids = given
+            return
+        if (stamped or self._keys.kids[0]) != given:
+            raise BackupRefusedError(
+                f"the rows stand under the keys {stamped or 'of before they had names'}, and {given} are given, the "
+                "oldest first: give those that the rows stand under, all of them and in that order"
+            )
+        self._kids = stamped or ""
+
+    async def _restore(self, backed: KeyRecord, since: int) -> str:
+        """Restore one key, whose pseudonyms the first `since` keys made; say why that is refused, '' when it is not."""
         if not is_attested(backed, self._pins):
             return "the backup's own record is not as it was attested"
+        if since < len(self._keys.keys):
+            try:
+                backed = _lifted(backed, self._lifting, since)
+            except CredentialRefusedError:
+                return "the backup's own record is not as it was attested"
         found = await self._rows.record(backed.credential)
         made = decide(
             backed,
@@ -302,7 +382,9 @@ class Restore:
             return "the token does not open the backup's blob, or it is of another key"
         if not self._dry_run:
             changed = await (
-                self._rows.put_back(made) if found is None else self._rows.repair(found, made, self._now())
+                self._rows.put_back(made, self._kids)
+                if found is None
+                else self._rows.repair(found, made, self._now(), self._kids)
             )
             if not changed:
                 return "another row has its transaction, or the row changed meanwhile: repeat"
@@ -332,6 +414,17 @@ def is_attested(record: KeyRecord, pins: Pins) -> bool:
     except CredentialRefusedError:
         return False
     return True
+
+
+def _lifted(record: KeyRecord, lifting: Lifting, since: int) -> KeyRecord:
+    made = lifting.lifted(_credential_of(record), since)
+    return replace(
+        record,
+        subject_hmac=made.subject_hmac,
+        phone_hmac=made.phone_hmac,
+        photo_hmac=made.photo_hmac,
+        key_attestation=made.key_attestation,
+    )
 
 
 def _same_key(one: KeyRecord, other: KeyRecord) -> bool:
@@ -399,8 +492,17 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def _read(kind: type[_Form], line: bytes) -> _Form:
-    return strict_json.read(kind, strict_json.parse(line, max_bytes=_MAX_LINE_BYTES))
+def _read_header(line: bytes) -> _Header:
+    """Read the header of a backup of this format, or of the one before. Raises BackupRefusedError, StrictJsonError."""
+    found = strict_json.parse(line, max_bytes=_MAX_LINE_BYTES)
+    if isinstance(found, dict) and "kids" not in found:
+        earlier = strict_json.read(_EarlierHeader, found)
+        header, expected = _Header(earlier.format, earlier.env, earlier.backup, earlier.made_at, ""), _EARLIER_FORMAT
+    else:
+        header, expected = strict_json.read(_Header, found), _FORMAT
+    if header.format != expected:
+        raise BackupRefusedError("the backup is of another format")
+    return header
 
 
 def _line_name(header: _Header, number: int) -> str:

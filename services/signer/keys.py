@@ -2,14 +2,15 @@
 
     python -m services.signer.keys status | check | create | rotate [--retire] | backup FILE | restore FILE
 
-Settings are in the environment (`settings.CeremonySettings`, `KeysSettings`, `BackupSettings`). What changes something
-has a dry run that writes a plan, and does exactly what was planned (`mesh.ceremony_tool`). In production two operators
-confirm the plan; in a sandbox the PIN's holder may do it alone. Exit codes: 0 done, 1 refused or stopped (says why), 2
-wrong arguments, 3 done except for the keys that are named, 78 wrong settings.
+Settings are in the environment (`settings.CeremonySettings`, `KeysSettings`, `BackupSettings`, `RestoreSettings`).
+What changes something has a dry run that writes a plan, and does exactly what was planned (`mesh.ceremony_tool`).
+In production two operators confirm the plan; in a sandbox the PIN's holder may do it alone. Exit codes: 0 done, 1
+refused or stopped (says why), 2 wrong arguments, 3 done except for the keys that are named, 78 wrong settings.
 """
 
 import argparse
 import asyncio
+import functools
 import hashlib
 import os
 import secrets
@@ -34,9 +35,11 @@ from mesh.settings import read_secret
 from mesh.transaction import Env
 from services.signer import key_backup
 from services.signer.ceremony import around, occasion_of, place_of
+from services.signer.credential import HolderMac
 from services.signer.key_backup import Backup, BackupRefusedError, Restore, Restored
+from services.signer.lifting import Lifting, LiftingRefusedError
 from services.signer.rotation import Rotation, RotationRefusedError, require_retired
-from services.signer.settings import BackupSettings, CeremonySettings, KeysSettings
+from services.signer.settings import BackupSettings, CeremonySettings, KeysSettings, RestoreSettings
 from services.signer.store import KeyStore
 from services.signer.subject_keys import KEK_LABEL
 
@@ -49,6 +52,7 @@ _REFUSALS = (
     BackupRefusedError,
     CeremonyRefusedError,
     FinIdError,
+    LiftingRefusedError,
     OSError,
     PinsError,
     RotationRefusedError,
@@ -264,23 +268,29 @@ async def _backup(file: Path) -> int:
     attester, _ = _attester(settings)
     with _new_file(file) as output:
         async with _rows(settings) as rows:
+            kids = await rows.stamped() or ""
             count, sha256 = await key_backup.write(
                 output,
                 rows.records(),
                 key=read_key(settings.keys_backup_key_file),
+                kids=kids,
                 attester=attester,
                 made_at=_now(),
                 random_bytes=secrets.token_bytes,
             )
+            if kids != (await rows.stamped() or ""):
+                raise BackupRefusedError("the key of the pseudonyms was replaced meanwhile: make it again")
     _say(f"{count} keys, signed sha256 {sha256.hex()}")
     return 0
 
 
 async def _restore(told: Given, file: Path, revoked: Path | None) -> int:
     """Put back what is missing or damaged; nothing comes back to life."""
-    settings = BackupSettings.load()
+    settings = RestoreSettings.load()
     token = _open(settings)
-    _, pinned = _attester(settings)
+    attester, pinned = _attester(settings)
+    keys = settings.subject_keys()
+    lifting = Lifting(holders=HolderMac(*keys.keys), attester=attester, pins=pinned, now=_now)
     backup = Backup(file, key=read_key(settings.keys_backup_key_file), pins=pinned)
     revoked_sha256 = _digests(revoked) if revoked is not None else frozenset()
     occasion = Occasion(
@@ -292,23 +302,23 @@ async def _restore(told: Given, file: Path, revoked: Path | None) -> int:
         ),
         (f"the backup is of {datetime.fromtimestamp(backup.made_at, UTC):%Y-%m-%dT%H:%M:%SZ}",),
     )
+    restore = functools.partial(
+        Restore,
+        token=token,
+        pins=pinned,
+        keys=keys,
+        lifting=lifting,
+        revoked_sha256=revoked_sha256,
+        now=_now,
+        say=_say,
+    )
     async with _rows(settings) as rows:
         if told.dry_run:
-            found = await Restore(
-                rows=rows, token=token, pins=pinned, revoked_sha256=revoked_sha256, now=_now, say=_say, dry_run=True
-            ).run(backup)
+            found = await restore(rows=rows, dry_run=True).run(backup)
             _say(f"would be: {_counts(found)}")
             return _plan(told, occasion, settings)
         with _sitting(told, occasion, settings) as recorder:
-            done = await Restore(
-                rows=rows,
-                token=token,
-                pins=pinned,
-                revoked_sha256=revoked_sha256,
-                now=_now,
-                say=_say,
-                dry_run=False,
-            ).run(backup)
+            done = await restore(rows=rows, dry_run=False).run(backup)
             recorder.say(_counts(done))
             return _recorded(recorder, done.failures)
 

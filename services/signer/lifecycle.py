@@ -20,8 +20,8 @@ from mesh import base64url, precondition, telemetry
 from mesh.facts import KeyDestruction
 from mesh.floors import Floors
 from mesh.order import Actor
-from mesh.pins import Pins
-from mesh.receipts import ReceiptSigner
+from mesh.pins import CurrentPins
+from mesh.receipts import CurrentSigner
 from mesh.transaction import Openings, Purpose, txn_of
 from services.signer.credential import (
     Change,
@@ -55,8 +55,8 @@ class Lifecycle:
         *,
         credentials: Credentials,
         holders: HolderMac,
-        attester: ReceiptSigner,
-        pins: Pins,
+        attester: CurrentSigner,
+        pins: CurrentPins,
         floors: Floors,
         now: Callable[[], datetime],
     ) -> None:
@@ -85,10 +85,10 @@ class Lifecycle:
             return
         now = self._now()
         grant = precondition.authorize(
-            purpose, transaction_bytes, openings, receipts, self._pins, self._floors, int(now.timestamp())
+            purpose, transaction_bytes, openings, receipts, self._pins(), self._floors, int(now.timestamp())
         )
         credential = existing(await self._credentials.find(grant.transaction.credential))
-        require_attested(credential, self._pins)
+        require_attested(credential, self._pins())
         require_subject(credential, self._holders.subject(grant.iin))
         # To revoke and to suspend not the phone: who lost it needs this most.
         if purpose is Purpose.RESUME:
@@ -124,8 +124,8 @@ class Lifecycle:
     def _proof_of(self, credential: Credential, now: datetime) -> str:
         if credential.state_at(now) not in _DESTROYED_FROM:
             raise CredentialNotEndedError("The credential is not over.")
-        require_attested(credential, self._pins)
-        return self._attester.sign(
+        require_attested(credential, self._pins())
+        return self._attester().sign(
             KeyDestruction(
                 credential=credential.name,
                 public_key_sha256=hashlib.sha256(credential.public_key_der).digest(),

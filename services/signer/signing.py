@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
-from mesh import base64url, precondition, telemetry
+from mesh import base64url, metrics, precondition, telemetry
 from mesh.errors import Code, DependencyUnavailableError, FinIdError
 from mesh.floors import Floors
 from mesh.hsm import TokenError
-from mesh.pins import Pins
+from mesh.pins import CurrentPins
 from mesh.precondition import Grant
 from mesh.transaction import Openings, Purpose, txn_of
 from services.signer.credential import (
@@ -97,8 +97,8 @@ class Signings(Protocol):
         """Store the signatures of an intent; False when it is none any more."""
         ...
 
-    async def abort(self, txn: bytes, at: datetime) -> None:
-        """End an intent without signatures; a signing that is no intent any more stays as it is."""
+    async def abort(self, txn: bytes, at: datetime) -> bool:
+        """End an intent without signatures; a signing that is no intent any more stays as it is, and False says so."""
         ...
 
     async def abort_expired(self, at: datetime) -> int:
@@ -117,7 +117,7 @@ class DigestSigner:
         keys: SubjectKeys,
         unwraps: Unwraps,
         holders: HolderMac,
-        pins: Pins,
+        pins: CurrentPins,
         floors: Floors,
         now: Callable[[], datetime],
         sweep_every_s: float = 10.0,
@@ -154,7 +154,7 @@ class DigestSigner:
 
         now = self._now()
         grant = precondition.authorize(
-            Purpose.SIGN, transaction_bytes, openings, receipts, self._pins, self._floors, int(now.timestamp())
+            Purpose.SIGN, transaction_bytes, openings, receipts, self._pins(), self._floors, int(now.timestamp())
         )
         if digests != grant.digests_sha256:
             raise DigestsNotAuthorizedError("The digests are not those of the transaction.")
@@ -180,6 +180,7 @@ class DigestSigner:
             if earlier is None:
                 raise CredentialNotActiveError("The credential is not active.")
             return await self._repeat(earlier, request_id, digests)
+        metrics.SIGNING_INTENTS.add(state=Phase.INTENT.value)
         return await self._sign_and_record(intent, credential)
 
     async def abort_expired_intents(self) -> None:
@@ -189,12 +190,13 @@ class DigestSigner:
             # A lost database shows in the health; the next round tries again.
             with contextlib.suppress(DependencyUnavailableError):
                 aborted = await self._signings.abort_expired(self._now())
+                metrics.SIGNING_INTENTS.add(aborted, state=Phase.ABORTED.value)
                 if aborted:
                     telemetry.logger().warning("intents without a record aborted", count=aborted)
             await asyncio.sleep(self._sweep_every_s)
 
     def _require_usable(self, credential: Credential, grant: Grant, now: datetime) -> None:
-        require_attested(credential, self._pins)
+        require_attested(credential, self._pins())
         require_subject(credential, self._holders.subject(grant.iin))
         require_phone(credential, self._holders.phone(grant.phone))
         require_active(credential, now)
@@ -207,17 +209,22 @@ class DigestSigner:
             with self._unwraps.expected():
                 signatures = tuple(await self._keys.sign(credential.wrapped_key, intent.digests_sha256))
         except TokenError as error:
-            await self._signings.abort(intent.txn, self._now())
+            await self._abort(intent)
             raise SignatureAbortedError("The token did not sign.") from error
         if not all_verify(credential.public_key_der, intent.digests_sha256, signatures):
-            await self._signings.abort(intent.txn, self._now())
+            await self._abort(intent)
             raise SignatureAbortedError("The token's signatures are not of this key.")
         if not await self._signings.record(intent.txn, signatures, self._now()):
             raise SignatureAbortedError("The signing took too long.")
+        metrics.SIGNING_INTENTS.add(state=Phase.RECORDED.value)
         telemetry.logger().info(
             "digests signed", txn=base64url.encode(intent.txn), credential=credential.name, count=len(signatures)
         )
         return signatures
+
+    async def _abort(self, intent: Signing) -> None:
+        if await self._signings.abort(intent.txn, self._now()):
+            metrics.SIGNING_INTENTS.add(state=Phase.ABORTED.value)
 
     async def _repeat(self, earlier: Signing, request_id: str, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:
         if earlier.request_id != request_id:
@@ -225,7 +232,7 @@ class DigestSigner:
         if earlier.digests_sha256 != digests:
             raise DigestsNotAuthorizedError("The digests are not those of the transaction.")
         if earlier.phase is Phase.INTENT and earlier.lease_ends_at <= self._now():
-            await self._signings.abort(earlier.txn, self._now())
+            await self._abort(earlier)
             # Recorded after all, if its signer was faster than we.
             earlier = await self._signings.find(earlier.txn) or earlier
         if earlier.phase is Phase.RECORDED:

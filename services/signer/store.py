@@ -8,12 +8,15 @@ from typing import ClassVar
 
 from mesh.hsm import KekName
 from mesh.order import Kind, Order
-from mesh.postgres import Database, Row
+from mesh.postgres import Database, Row, Transaction
+from mesh.pseudonyms import stamp_in
 from mesh.transaction import Purpose
 from services.signer.credential import Change, Credential, Enrolled, State
 from services.signer.key_backup import KeyRecord
 from services.signer.rotation import Held
 from services.signer.signing import Phase, Signing
+
+PSEUDONYM_TABLES = ("signer.credentials",)
 
 
 class CredentialStore:
@@ -341,6 +344,24 @@ class KeyStore:
         row = await self._database.one(self._RECORD, name)
         return None if row is None else _record(row)
 
+    async def stamped(self) -> str | None:
+        """See `RestoredRows`."""
+        async with self._database.transaction() as transaction:
+            return await stamp_in(transaction, "signer")
+
+    _IS_EMPTY = "SELECT NOT EXISTS (SELECT FROM signer.credentials) AS is_empty"
+
+    async def is_empty(self) -> bool:
+        """See `RestoredRows`."""
+        row = await self._database.one(self._IS_EMPTY)
+        return row is not None and row["is_empty"]
+
+    _STAMP = "INSERT INTO signer.pseudonym_key (kid) VALUES ($1) ON CONFLICT DO NOTHING"
+
+    async def stamp(self, kids: str) -> None:
+        """See `RestoredRows`."""
+        await self._database.run(self._STAMP, kids)
+
     _IS_REVOKED = "SELECT 1 FROM signer.orders WHERE certificate_sha256 = $1 AND kind = 'REVOKE'"
 
     async def is_revoked(self, certificate_sha256: bytes) -> bool:
@@ -368,13 +389,15 @@ class KeyStore:
             key_attestation, superseded, certificate_sha256, created_at, activatable_from, activated_at,
             not_after, suspended_at, disabled_at, ending, destroyed_at, destruction_proof,
             photo_hmac, suspended_by, profile, policy
-        ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-            $21, $22, $23, $24, $25)
+        )
+        SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+            $21, $22, $23, $24, $25
+        WHERE coalesce((SELECT kid FROM signer.pseudonym_key), '') = $26
         ON CONFLICT DO NOTHING"""
 
-    async def put_back(self, record: KeyRecord) -> bool:
-        """See `RestoredRows`."""
-        return await self._database.run(self._PUT_BACK, *_values(record)) == 1
+    async def put_back(self, record: KeyRecord, kids: str) -> bool:
+        """See `RestoredRows`. Whoever moves all rows to another key holds the table that is looked at here."""
+        return await self._database.run(self._PUT_BACK, *_values(record), kids) == 1
 
     _REPAIR = """
         UPDATE signer.credentials
@@ -384,21 +407,58 @@ class KeyStore:
             disabled_at = $18, ending = $19, destroyed_at = $20, destruction_proof = $21,
             photo_hmac = $22, suspended_by = $23, profile = $24, policy = $25
         WHERE credential = $1 AND state <> 'DESTROYED' AND state = $26 AND wrapped_key = $27
-          AND key_attestation = $28 AND public_key_der = $29"""
+          AND key_attestation = $28 AND public_key_der = $29
+          AND coalesce((SELECT kid FROM signer.pseudonym_key), '') = $30"""
 
     _ABORT_OPEN = """
         UPDATE signer.signatures SET state = 'ABORTED', ended_at = $2
         WHERE credential = $1 AND state = 'INTENT'"""
 
-    async def repair(self, found: KeyRecord, record: KeyRecord, at: datetime) -> bool:
+    async def repair(self, found: KeyRecord, record: KeyRecord, at: datetime, kids: str) -> bool:
         """See `RestoredRows`; the open intents of a key that is not in use any more are aborted with it."""
         seen = (found.state.value, found.wrapped_key, found.key_attestation, found.public_key_der)
         async with self._database.transaction() as transaction:
-            if await transaction.run(self._REPAIR, *_values(record), *seen) == 0:
+            if await transaction.run(self._REPAIR, *_values(record), *seen, kids) == 0:
                 return False
             if record.state is not State.ACTIVE:
                 await transaction.run(self._ABORT_OPEN, record.credential, at)
             return True
+
+
+class PseudonymStore:
+    """See `lifting.CredentialPages`; under the owner's role, whose transaction it is."""
+
+    def __init__(self, database: Database | Transaction) -> None:
+        self._database = database
+
+    _PAGE = """
+        SELECT credential, txn, request_id, state, subject_hmac, phone_hmac, public_key_der, wrapped_key, csr_der,
+               key_attestation, superseded, activatable_from, certificate_sha256, not_after, ending, destruction_proof,
+               photo_hmac, suspended_by, profile, policy
+        FROM signer.credentials WHERE credential > $1 ORDER BY credential LIMIT $2"""
+
+    async def page(self, after: str, limit: int) -> Sequence[Credential]:
+        """See `CredentialPages`."""
+        return [_credential(row) for row in await self._database.all(self._PAGE, after, limit)]
+
+    _PUT = """
+        UPDATE signer.credentials AS known
+        SET subject_hmac = new.subject_hmac, phone_hmac = new.phone_hmac, photo_hmac = new.photo_hmac,
+            key_attestation = new.key_attestation
+        FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[], $5::text[])
+            AS new (credential, subject_hmac, phone_hmac, photo_hmac, key_attestation)
+        WHERE known.credential = new.credential"""
+
+    async def put(self, credentials: Sequence[Credential]) -> int:
+        """See `CredentialPages`."""
+        return await self._database.run(
+            self._PUT,
+            [credential.name for credential in credentials],
+            [credential.subject_hmac for credential in credentials],
+            [credential.phone_hmac for credential in credentials],
+            [credential.photo_hmac for credential in credentials],
+            [credential.key_attestation for credential in credentials],
+        )
 
 
 class SigningStore:
@@ -463,9 +523,9 @@ class SigningStore:
         UPDATE signer.signatures SET state = 'ABORTED', ended_at = $2
         WHERE txn = $1 AND state = 'INTENT'"""
 
-    async def abort(self, txn: bytes, at: datetime) -> None:
+    async def abort(self, txn: bytes, at: datetime) -> bool:
         """See `Signings`."""
-        await self._database.run(self._ABORT, txn, at)
+        return await self._database.run(self._ABORT, txn, at) == 1
 
     _ABORT_EXPIRED = """
         UPDATE signer.signatures SET state = 'ABORTED', ended_at = $1

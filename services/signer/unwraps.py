@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from mesh import telemetry
+from mesh import metrics, telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,14 @@ class Counts:
     unsure: int
 
     @property
+    def unexplained(self) -> int:
+        """By how much the token unwrapped more than there was a reason for, or, negative, less than it confirmed."""
+        return max(self.unwraps - self.reasons, 0) + min(self.unwraps - self.reasons + self.unsure, 0)
+
+    @property
     def differ(self) -> bool:
         """Whether the token unwrapped more than there was a reason for, or less than it confirmed."""
-        return not self.reasons - self.unsure <= self.unwraps <= self.reasons
+        return self.unexplained != 0
 
 
 class Unwraps:
@@ -58,6 +63,7 @@ class Unwraps:
     def check(self) -> bool:
         """Tell whether all is well, and raise the alarm when it is not."""
         found = self.counts()
+        metrics.KEY_UNWRAPS_UNEXPLAINED.set(found.unexplained)
         if found.differ:
             telemetry.logger().error("unwraps differ from intents", count=abs(found.unwraps - found.reasons))
         return not found.differ

@@ -18,6 +18,7 @@ from finid.sms.v1 import sms_pb2, sms_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh.channel import answers_of, connect
+from mesh.identity import mounted
 from mesh.server import Server, callers
 from mesh.settings import MeshSettings
 from mesh.status import PeerError
@@ -57,7 +58,7 @@ class Edge:
     channels: list[grpc.aio.Channel] = field(default_factory=list)
 
     def channel(self, caller: str = "envoy") -> grpc.aio.Channel:
-        self.channels.append(connect(self.settings(caller), "auth_gateway", self.address))
+        self.channels.append(connect(mounted(self.settings(caller)), "auth_gateway", self.address))
         return self.channels[-1]
 
     def token(self, application: str = APPLICATION, services: tuple[Service, ...] = tuple(Service)) -> Metadata:
@@ -97,7 +98,7 @@ async def running(room: Room, folder: Path) -> AsyncIterator[Edge]:
     ]
     sms_pb2_grpc.add_SmsReportServiceServicer_to_server(SmsReportServicer(room.otp), server.grpc)
     pki_pb2_grpc.add_PkiServiceServicer_to_server(
-        PkiServicer(room.ca, world.pins(), own_keys, lambda: datetime.now(UTC)),
+        PkiServicer(room.ca, world.pins, lambda: own_keys, lambda: datetime.now(UTC)),
         server.grpc,
     )
     task = asyncio.create_task(server.run())

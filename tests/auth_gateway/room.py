@@ -12,7 +12,7 @@ import services.auth_gateway
 from mesh import base64url
 from mesh.names import new_id
 from mesh.postgres import Database
-from mesh.sealing import Seal, derive
+from mesh.sealing import FieldKeys, Seal, derive
 from mesh.transaction import Channel, Env
 from services.auth_gateway.allowance import Allowance, Limits
 from services.auth_gateway.authentication import Authentication, Language, ReturnTo, State
@@ -33,6 +33,7 @@ from services.auth_gateway.records import Certificate, Request
 from services.auth_gateway.results import Results
 from services.auth_gateway.statements import SigningKey, StatementKey
 from services.auth_gateway.store import Store
+from services.auth_gateway.subjects import SUBJECT_LABEL, Subjects
 from services.auth_gateway.webhook_store import WebhookStore
 from tests.auth_gateway.fakes import (
     APPLICATION,
@@ -66,6 +67,9 @@ def store_over(database: Database) -> Store:
     return Store(database, Seal(derive(FIELD_KEY, "field")))
 
 
+ANSWERS_AFTER_S = 0.4
+
+
 @dataclass
 class Room:
     """One gateway process. Its spokes, like its store, are the same for all processes of a test."""
@@ -74,6 +78,8 @@ class Room:
     clock: Clock = field(default_factory=Clock)
     key: bytes = field(default_factory=lambda: digest_of(new_id()))
     """Another one for each test, so that none meets the authentications that another left open."""
+    earlier: tuple[bytes, ...] = ()
+    """Those before it, the oldest first."""
 
     def __post_init__(self) -> None:
         self.registry = FakeRegistry(self.clock)
@@ -84,7 +90,9 @@ class Room:
         self.ca = FakeCa()
         self.documents = FakeDocuments(self.clock)
         self.portal = FakePortal()
-        self.links = CaptureLinks(derive(self.key, "capture-link"), PAGE_URI)
+        self.links = CaptureLinks(
+            derive(self.key, "capture-link"), PAGE_URI, earlier=[derive(key, "capture-link") for key in self.earlier]
+        )
         self.consents = ConsentBook(Path(services.auth_gateway.__file__).with_name("consents.toml"))
         self.pace = Pace(self.clock.seconds, self.clock.sleep)
         self.completion = self.new_completion()
@@ -98,20 +106,20 @@ class Room:
         self.webhook_store = WebhookStore(self.store._database)
         self.webhook_key = SigningKey(Ed25519PrivateKey.from_private_bytes(digest_of("webhook key")))
         self.statement_key = StatementKey(Ed25519PrivateKey.from_private_bytes(digest_of("statement key")))
-        self.results = Results(self.store, self.clock.now, self.statement_key)
+        self.results = Results(self.store, self.clock.now, lambda: self.statement_key)
         self.consent_store = ConsentStore(self.store._database)
-        self.shelf = ListStore(self.store._database, Seal(derive(FIELD_KEY, "field")))
+        self.shelf = ListStore(self.store._database, self.store._seal)
         self.buckets = BucketStore(self.store._database)
         limits = Limits.of(read=1000, step=1000, create=1000, document=1000, starts_per_day=100_000)
         self.allowance = Allowance(self.buckets, limits, self.clock.now, self.clock.seconds)
-        self.page_tokens = PageTokens(Seal(derive(self.key, "page-token")))
+        self.page_tokens = PageTokens(FieldKeys((*self.earlier, self.key)).seal("page-token"))
         self.lists = Lists(self.shelf, self.signer, self.page_tokens)
         self.given_consents = GivenConsents(
-            self.consent_store, self.statement_key, Env.SANDBOX, self.page_tokens, self.clock.now
+            self.consent_store, lambda: self.statement_key, Env.SANDBOX, self.page_tokens, self.clock.now
         )
         self.creation = Creation(
             env=Env.SANDBOX,
-            key=self.key,
+            subjects=Subjects(FieldKeys((*self.earlier, self.key)).derived(SUBJECT_LABEL)),
             records=self.store,
             portal=self.portal,
             registry=self.registry,
@@ -122,6 +130,7 @@ class Room:
             policies=frozenset({POLICY}),
             now=self.clock.now,
             pace=self.pace,
+            answers_after_s=ANSWERS_AFTER_S,
         )
 
     @property

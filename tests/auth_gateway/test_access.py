@@ -331,3 +331,21 @@ async def test_without_any_keys_nobody_is_judged_and_the_next_call_asks_again() 
         await verifier.caller(verifier.token())
     assert caught.value.retry_after_s
     assert (await verifier.caller(verifier.token())).application == APPLICATION
+
+
+async def test_a_token_that_is_known_ends_like_any_other_and_one_letter_more_is_another() -> None:
+    verifier = Verifier()
+    token = verifier.token(exp=int(verifier.clock.seconds()) + 60)
+    for _ in range(3):
+        assert (await verifier.caller(token)).application == APPLICATION
+    await refused(verifier, f"Bearer {token}A")
+    verifier.clock.pass_by(70)
+    await refused(verifier, f"Bearer {token}")
+
+
+async def test_known_tokens_are_bounded_and_none_is_kept_itself() -> None:
+    verifier = Verifier()
+    for number in range(1100):
+        await verifier.caller(verifier.token(sub=str(number)))
+    assert len(verifier.tokens._known) == 1024
+    assert {len(name) for name in verifier.tokens._known} == {32}

@@ -2,10 +2,12 @@
 
 import asyncio
 import datetime
+from dataclasses import replace
 
 import pytest
 from finid.auth.v1 import auth_pb2 as auth
 
+from mesh import metrics
 from mesh.errors import DependencyUnavailableError
 from mesh.names import new_id
 from services.auth_gateway.allowance import (
@@ -21,6 +23,7 @@ from services.auth_gateway.allowance import (
 from tests.auth_gateway.edge import SERVICES, Edge, refused, told
 from tests.auth_gateway.fakes import Clock
 from tests.auth_gateway.room import Room
+from tests.measured import Grown
 
 GET, CREATE = "FinIdService.GetAuthentication", "FinIdService.CreateAuthentication"
 LIMITS = Limits.of(read=100, step=50, create=10, document=1, starts_per_day=1000)
@@ -72,6 +75,17 @@ async def test_a_burst_passes_and_what_is_beyond_is_told_when_to_come_again() ->
     assert refusal.value.retry_after_s == pytest.approx(0.1)
     clock.pass_by(refusal.value.retry_after_s or 0)
     await allowance.spend("applications/a", CREATE)
+
+
+async def test_refusals_are_counted_by_kind() -> None:
+    limited, spent = Grown.of(metrics.RATE_LIMITED, kind="read"), Grown.of(metrics.RATE_LIMITED, kind="quota")
+    allowance = replica(FakeBuckets(), Clock(), replace(LIMITS, starts_per_day=3))
+    assert await passed(allowance, GET, 403) == 400
+    for _ in range(3):
+        await allowance.spend("applications/a", CREATE)
+    with pytest.raises(QuotaExhaustedError):
+        await allowance.spend("applications/a", CREATE)
+    assert (limited.by(), spent.by()) == (3, 1)
 
 
 async def test_kinds_and_applications_do_not_touch_each_other() -> None:

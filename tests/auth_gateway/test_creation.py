@@ -21,6 +21,7 @@ from services.auth_gateway.authentication import (
     Receipts,
     State,
     StepRefusedError,
+    Verdict,
 )
 from services.auth_gateway.capture import CaptureLinks
 from services.auth_gateway.creation import (
@@ -242,6 +243,26 @@ async def test_a_repeat_returns_the_first_and_makes_nothing(room: Room, create: 
     room.portal.becomes(active=False)
     assert await create(room, ask) == first
     assert len(room.registry.calls) == attested
+
+
+async def test_a_suspended_application_starts_nothing_and_what_it_started_before_goes_on_until_its_own_end(
+    room: Room,
+) -> None:
+    certificate = await room.certificate()
+    signing, left = await room.signing(certificate=certificate), await room.identify()
+    room.portal.becomes(active=False)
+    for start in (
+        room.creation.identify(ask_of(), ()),
+        room.creation.issue(ask_of(), "individual-sign"),
+        room.creation.sign(ask_of(), certificate.name, DOCUMENTS),
+        room.creation.revoke(ask_of(), certificate.name, "keyCompromise"),
+    ):
+        with pytest.raises(ApplicationNotAllowedError):
+            await start
+    assert (await room.walk(signing, State.FINISHED)).verdict is Verdict.SUCCESS
+    room.clock.pass_by(15 * 60)
+    await room.completion.resume_once()
+    assert (await room.get(left.name)).state is State.EXPIRED
 
 
 async def test_a_repeat_has_the_same_link(room: Room) -> None:

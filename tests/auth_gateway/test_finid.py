@@ -151,8 +151,9 @@ async def test_without_a_token_nothing_of_a_participants_is_reached(edge: Edge) 
 async def test_nobody_but_envoy_may_call(edge: Edge, method: str) -> None:
     for caller in ("probe", "portal", "auth_gateway"):
         if method.endswith("/Authenticate"):
+            # Nothing is written: grpc.aio loses the status of a stream that ended before a write (grpc#36066).
             call: Any = edge.channel(caller).stream_stream(method)
-            answer = call(iter([b""]), timeout=5, metadata=edge.token()).read()
+            answer = call(timeout=5, metadata=edge.token()).read()
         else:
             unary: Any = edge.channel(caller).unary_unary(method)
             answer = unary(b"", timeout=5, metadata=edge.token())

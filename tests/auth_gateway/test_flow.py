@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
+from mesh import metrics
 from mesh.errors import Code, DependencyUnavailableError, FinIdError
 from mesh.transaction import Channel
 from services.auth_gateway.authentication import (
@@ -35,6 +36,7 @@ from tests.auth_gateway.fakes import (
 )
 from tests.auth_gateway.room import Room, ask_of
 from tests.bundles import PHONE
+from tests.measured import Grown
 
 pytestmark = pytest.mark.postgres
 
@@ -346,6 +348,7 @@ async def test_a_wrong_code_says_how_many_tries_are_left(room: Room) -> None:
 
 
 async def test_the_last_wrong_code_is_the_end(room: Room) -> None:
+    failed = Grown.of(metrics.AUTHENTICATIONS_FINISHED, purpose="IDENTIFY", verdict="FAILURE", reason="CODE_FAILED")
     item = await at(room, State.AWAITING_CODE)
     await room.flow.send_code(item)
     item = await room.get(item.name)
@@ -354,6 +357,7 @@ async def test_the_last_wrong_code_is_the_end(room: Room) -> None:
         await refused(room.flow.verify_code(item, "000000"))
     item = await room.get(item.name)
     assert (item.state, item.verdict, item.reason) == (State.FINISHED, Verdict.FAILURE, "CODE_FAILED")
+    assert failed.by() == 1
     assert room.registry.calls.count("release") == 0
 
 

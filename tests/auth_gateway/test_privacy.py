@@ -67,9 +67,7 @@ class Collected(SpanExporter):
 @pytest.fixture
 def spans() -> Iterator[Collected]:
     provider = trace.get_tracer_provider()
-    if not isinstance(provider, TracerProvider):
-        provider = TracerProvider()
-        trace.set_tracer_provider(provider)
+    assert isinstance(provider, TracerProvider)
     collected = Collected()
     provider.add_span_processor(SimpleSpanProcessor(collected))
     yield collected

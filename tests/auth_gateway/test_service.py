@@ -16,12 +16,14 @@ from finid.pki.v1 import pki_pb2, pki_pb2_grpc
 
 from deploy.local.database import Database
 from mesh import base64url
+from mesh.sealing import key_id
 from services.auth_gateway.settings import Settings
 from tests.auth_gateway.edge import refused, told
 from tests.bundles import World, digest_of
 from tests.deployed import NOT_SERVING, SERVING, Deployed, deployed, lost
 from tests.mtls import Authority, free_port
 
+KEY = digest_of("key")
 SPOKES = ("liveness", "facematch", "otp", "registry", "documents", "ca", "signer", "portal")
 
 
@@ -33,7 +35,7 @@ def ed25519_pem() -> str:
 def environment(folder: Path, database_url: str) -> dict[str, str]:
     World().write_files(folder)
     files = {
-        "gateway.key": base64url.encode(digest_of("key")),
+        "gateway.key": base64url.encode(KEY),
         "database.url": database_url,
         "statement.pem": ed25519_pem(),
         "webhook.pem": ed25519_pem(),
@@ -102,6 +104,19 @@ async def test_it_serves_without_its_spokes_says_so_and_notices_the_loss_of_its_
     assert told(await refused(opened)) == ("UNAUTHENTICATED", "CAPTURE_TOKEN_INVALID")
 
 
+@pytest.mark.postgres
+async def test_a_gateway_with_another_key_than_its_rows_does_not_start_and_says_why(
+    gateway: Deployed, tmp_path: Path
+) -> None:
+    of_its_own = {name: value for name, value in gateway.environment.items() if not name.endswith("LISTEN")}
+    (tmp_path / "other.key").write_text(base64url.encode(digest_of("another key")))
+    (tmp_path / "other.key").chmod(0o400)
+    changed = of_its_own | {"FINID_GATEWAY_KEY_FILE": str(tmp_path / "other.key")}
+    with pytest.raises(AssertionError, match=f"refused to start: the rows stand under the keys {key_id(KEY)}"):
+        async with deployed("auth_gateway", gateway.authority, changed):
+            pass
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -114,6 +129,7 @@ async def test_it_serves_without_its_spokes_says_so_and_notices_the_loss_of_its_
         ("FINID_PEER_SIGNER", "signer"),
         ("FINID_PEER_LIVENESS", ""),
         ("FINID_GATEWAY_KEY_FILE", "short"),
+        ("FINID_EARLIER_GATEWAY_KEY_FILES", "/nowhere"),
         ("FINID_PINS_FILE", "/nowhere"),
         ("FINID_STATEMENT_KEY_FILE", "/nowhere"),
         ("FINID_WEBHOOK_KEY_FILE", "/nowhere"),

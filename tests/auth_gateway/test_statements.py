@@ -193,7 +193,7 @@ async def test_keys_that_were_replaced_stay_published_as_they_were(room: Room) -
 
 
 async def _keys_of(room: Room, own: list[PublishedKey]) -> list[dict[str, Any]]:
-    servicer = PkiServicer(room.ca, World().pins(), own, room.clock.now)
+    servicer = PkiServicer(room.ca, World().pins, lambda: own, room.clock.now)
     body = await servicer.GetReceiptKeys(pki.GetReceiptKeysRequest(), None)
     return [key for key in json.loads(body.data)["keys"] if key["finid_use"] != "receipt"]
 

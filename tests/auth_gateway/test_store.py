@@ -545,13 +545,13 @@ async def test_what_has_run_out_does_not_count_before_it_is_swept(store: Store) 
 
 async def test_a_call_is_journaled(store: Store, made: local.Database) -> None:
     entry = JournalEntry(APPLICATION, "FinIdService.Journaled", "authentications/x", "NOT_FOUND", "REASON", 12, AT)
-    await store.journal(entry)
+    await store.journal([entry, replace(entry, code="OK", reason="")])
     with psycopg.connect(made.owner_url) as owner:
         rows = owner.execute(
             "SELECT application, method, resource, code, reason, duration_ms, called_at FROM auth_gateway.journal "
             "WHERE method = 'FinIdService.Journaled'"
         ).fetchall()
-    assert [JournalEntry(*row) for row in rows] == [entry]
+    assert [JournalEntry(*row) for row in rows] == [entry, replace(entry, code="OK", reason="")]
 
 
 async def test_tables_hold_nothing_personal_in_clear(store: Store, made: local.Database) -> None:

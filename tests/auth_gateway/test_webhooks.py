@@ -21,7 +21,7 @@ from finid.auth.v1 import auth_pb2 as auth
 from finid.pki.v1 import pki_pb2 as pki
 
 from deploy.local import database as local
-from mesh import base64url
+from mesh import base64url, metrics
 from mesh.egress import Egress, Rule
 from mesh.errors import Code, DependencyUnavailableError
 from services.auth_gateway.authentication import Authentication, State
@@ -30,6 +30,7 @@ from tests.auth_gateway.edge import Edge, refused, told
 from tests.auth_gateway.fakes import ANOTHER_APPLICATION, APPLICATION, PERSON, refusal, unavailable
 from tests.auth_gateway.room import Room, ask_of
 from tests.bundles import IIN, PHONE
+from tests.measured import Grown
 from tests.mtls import Authority
 
 pytestmark = pytest.mark.postgres
@@ -134,7 +135,7 @@ class Bank:
         return Webhooks(
             outbox=outbox or self.room.webhook_store,
             portal=self.room.portal,
-            key=self.room.webhook_key,
+            key=lambda: self.room.webhook_key,
             egress=egress or self.egress(),
             now=self.room.clock.now,
             chance=lambda: chance,
@@ -270,6 +271,25 @@ async def test_a_server_that_fails_gets_the_same_message_again_until_it_takes_it
     assert len({each.headers["webhook-timestamp"] for each in bank.receiver.received}) == 3
     found = await bank.delivery(item)
     assert (found.delivery, found.attempts, found.status_code, found.problem) == (Delivery.DELIVERED, 3, 204, "")
+
+
+async def test_attempts_are_counted_and_the_oldest_that_waits_is_shown(bank: Bank) -> None:
+    outcomes = ("delivered", "failed", "given_up")
+    counted = [Grown.of(metrics.WEBHOOK_DELIVERIES, outcome=outcome) for outcome in outcomes]
+    bank.receiver.says = [FAULT, OK, "HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"]
+    await bank.cancelled()
+    await bank.webhooks.run_once()
+    bank.room.clock.pass_by(5)
+    await bank.webhooks._look_at_backlog()
+    assert metrics.WEBHOOK_OLDEST_PENDING.shown() is not None
+    assert await bank.room.webhook_store.oldest_pending() is not None
+    await bank.webhooks.run_once()
+    assert [one.by() for one in counted] == [1, 1, 0]
+    await bank.cancelled()
+    await bank.webhooks.run_once()
+    assert [one.by() for one in counted] == [1, 1, 1]
+    await bank.webhooks._look_at_backlog()
+    assert (await bank.room.webhook_store.oldest_pending(), metrics.WEBHOOK_OLDEST_PENDING.shown()) == (None, 0)
 
 
 async def test_waits_double_less_up_to_half_by_chance_and_end_after_three_days(bank: Bank) -> None:
@@ -533,7 +553,7 @@ async def test_deliveries_are_listed_page_by_page_to_their_application_alone(
     token = first.next_page_token
     for application, wrong in ((ANOTHER_APPLICATION, token), (APPLICATION, token[:-2] + "AA"), (APPLICATION, "x")):
         error = await refused(listed(edge, application, page_token=wrong))
-        assert (told(error), error.violations[0].field) == (("INVALID_ARGUMENT", "INVALID_REQUEST"), "page_token")
+        assert (told(error), error.violations[0].field) == (("INVALID_ARGUMENT", "PAGE_TOKEN_INVALID"), "page_token")
 
 
 async def test_a_webhook_is_sent_again_on_request_of_its_application(

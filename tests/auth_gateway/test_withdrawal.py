@@ -10,12 +10,14 @@ from finid.auth.v1 import auth_pb2 as auth
 from finid.capture.v1 import capture_pb2 as page
 from google.protobuf.message import Message
 
+from mesh import metrics
 from mesh.status import PeerError
 from tests.auth_gateway.edge import Edge, refused, told
 from tests.auth_gateway.fakes import ANOTHER_APPLICATION, OTHERS_IIN, PERSON
 from tests.auth_gateway.room import VERIFIER
 from tests.auth_gateway.visits import HostedPage, Stream, consents, create, entered, read
 from tests.bundles import IIN, PHONE
+from tests.measured import Grown
 
 pytestmark = pytest.mark.postgres
 
@@ -216,7 +218,11 @@ async def test_what_a_participant_reads_of_an_authentication_that_a_withdrawal_e
     given = auth.GiveConsentsRequest(name=created.name, consents=consents(created))
     await finid.GiveConsents(given, metadata=edge.token())
     name = f"consents/{created.name.removeprefix('authentications/')}-biometric-data"
-    await finid.WithdrawConsent(auth.WithdrawConsentRequest(name=name), metadata=edge.token())
+    labels = {"purpose": "IDENTIFY", "verdict": "FAILURE", "reason": "CONSENT_WITHDRAWN"}
+    ended = Grown.of(metrics.AUTHENTICATIONS_FINISHED, **labels)
+    for _ in range(2):  # again: nothing is withdrawn, and nothing counted
+        await finid.WithdrawConsent(auth.WithdrawConsentRequest(name=name), metadata=edge.token())
+    assert ended.by() == 1
     start = auth.StartLivenessRequest(name=created.name)
     assert told(await refused(finid.StartLiveness(start, metadata=edge.token()))) == (
         "FAILED_PRECONDITION",

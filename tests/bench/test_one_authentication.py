@@ -40,7 +40,7 @@ def one_call() -> list[ResourceSpans]:
         exported(
             "finid-liveness", span("l", "to liveness", 1012, 1068), span("w", "l", 1020, 1060, 1, "worker analyse")
         ),
-        exported("finid-otp", span("o", "to otp", 1060, 1080)),
+        exported("finid-otp", span("o", "to otp", 1060, 1080), span("s", "o", 1062, 1067, CLIENT, "sql Store._X")),
     ]
 
 
@@ -53,7 +53,8 @@ def test_each_moment_belongs_to_the_innermost_span_and_to_each_of_two_beside_eac
         "between services (gRPC, mTLS, and waiting for the processor)": pytest.approx(4),
         "liveness": pytest.approx(16),
         "liveness: its worker (decoding, models)": pytest.approx(40),
-        "otp": pytest.approx(20),
+        "otp": pytest.approx(15),
+        "otp: its database": pytest.approx(5),
     }
 
 

@@ -12,7 +12,20 @@ from deploy.local.state import READY_FILE
 from tests.browser.visit import Chromium
 from tests.browser.visit import chromium as started_chromium
 from tests.envoy import Harness, running_envoy
+from tests.heard import Heard, listening
 from tests.mesh_process import RunningMesh
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What looks at everything that the mesh has emitted comes after everything that makes it emit."""
+    items.sort(key=lambda item: item.path.name == "test_emitted.py")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heard() -> Iterator[Heard]:
+    """Every personal or secret value that banks' systems say over REST from now on."""
+    with listening() as kept:
+        yield kept
 
 
 @pytest.fixture(scope="package")

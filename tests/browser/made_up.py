@@ -51,7 +51,10 @@ Given = Answer | Refusal | Lost
 
 @dataclass
 class Gateway:
-    """Answers by the name of the call; a list is used up one by one, its last answer stays."""
+    """Answers by the name of the call; a list is used up one by one, its last answer stays.
+
+    One that is a function may look at what was sent: the last of `calls`.
+    """
 
     answers: dict[str, list[Callable[[], Given]]] = field(default_factory=dict)
     calls: list[tuple[str, Any]] = field(default_factory=list)

@@ -24,15 +24,25 @@ class Heard:
     def __init__(self, visit: Visit) -> None:
         self.steps: list[dict[str, Any]] = []
         self.captured_at_ms: list[int] = []
-        visit.page.on("response", self._hear)
+        self.page = visit.page
+        self.page.on("response", self._hear)
 
     async def _hear(self, answer: Response) -> None:
         if not answer.ok or not answer.url.endswith((":startLiveness", ":submitFrames")):
             return
-        self.steps.append(await answer.json())
         sent = json.loads(answer.request.post_data or "{}")
         if int(sent.get("flashStartedAtMs", "0")):
             self.captured_at_ms += [int(frame["capturedAtMs"]) for frame in sent["frames"]]
+        # Its place is taken at once: bodies come in any order.
+        step: dict[str, Any] = {}
+        self.steps.append(step)
+        step |= await answer.json()
+
+    async def whole(self) -> list[dict[str, Any]]:
+        """Every answer so far, once each has come whole."""
+        while not all(self.steps):
+            await self.page.wait_for_timeout(20)
+        return self.steps
 
     @property
     def flashes(self) -> list[dict[str, Any]]:
@@ -61,6 +71,7 @@ def test_the_page_shows_the_attempts_own_colours_and_bright_light_passes_with_it
             await visit.pass_the_camera()
 
             # 1. What was told for this attempt is what the screen showed, in that order and for as long.
+            await heard.whole()
             shown = await visit.page.evaluate("window.colours")
             changes = [(colour, next(of)[1]) for colour, of in itertools.groupby(shown, key=lambda one: one[0])]
             told = [colour for flash in heard.flashes for colour in flash["colours"]]
@@ -90,12 +101,14 @@ def test_a_film_that_does_all_that_is_asked_and_that_no_screen_lights_is_refused
             await to_the_camera(bank, visit)
             for _ in range(2):
                 assert await visit.after_the_attempt() != "code"
+                await heard.whole()
                 if heard.flashes:
                     break
                 await visit.start_camera()  # a gesture failed, as now and then
             # Every gesture was done: it was asked for the colours, and failed there.
-            assert heard.steps[-2]["prompt"] == WATCH
-            assert heard.steps[-1]["state"] == "LIVENESS_STATE_FAILED"
+            *_, watched, last = await heard.whole()
+            assert watched["prompt"] == WATCH
+            assert last["state"] == "LIVENESS_STATE_FAILED"
             # As many pictures as the proto asks for, less what a busy machine costs.
             seconds = (heard.captured_at_ms[-1] - heard.captured_at_ms[0]) / 1000
             assert (len(heard.captured_at_ms) - 1) / seconds > 10

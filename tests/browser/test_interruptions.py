@@ -1,11 +1,12 @@
 """What comes between: a page that is left, a camera that is taken away, a phone that is turned, a lost connection."""
 
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from tests.browser.made_up import Gateway, Given, Lost, authentication, opened, step
+from tests.browser.made_up import Gateway, Given, Lost, Refusal, authentication, opened, step
 from tests.browser.visit import Chromium, Visit
 from tests.envoy import Harness
 
@@ -19,14 +20,14 @@ AtTheCamera = Callable[..., None]
 def at_the_camera(page_edge: Harness, chromium: Chromium) -> AtTheCamera:
     """Runs a test with a person before a camera whose attempt goes on and on."""
 
-    def run(name: str, act: Act, *submitted: Given) -> None:
+    def run(name: str, act: Act, *submitted: Given | Callable[[Gateway], Given]) -> None:
         async def whole() -> None:
             async with chromium.visit(name, "photo", language="en-GB", is_still=True) as visit:
                 gateway = Gateway()
                 for call in ("open", "capture"):
                     gateway.on(call, authentication("AWAITING_LIVENESS"))
                 gateway.on("startLiveness", step(1), step(2), step(3))
-                gateway.on("submitFrames", *(submitted or (step(1),)))
+                gateway.on("submitFrames", *(_of(gateway, answer) for answer in submitted or (step(1),)))
                 await opened(visit, page_edge.page, gateway)
                 await visit.page.locator("ul.steps").wait_for()
                 await visit.start_camera()
@@ -37,6 +38,10 @@ def at_the_camera(page_edge: Harness, chromium: Chromium) -> AtTheCamera:
         chromium.run(whole())
 
     return run
+
+
+def _of(gateway: Gateway, answer: Given | Callable[[Gateway], Given]) -> Given | Callable[[], Given]:
+    return (lambda: answer(gateway)) if callable(answer) else answer
 
 
 async def batches(gateway: Gateway, visit: Visit, number: int) -> list[Any]:
@@ -126,3 +131,50 @@ def test_a_reload_in_the_middle_goes_on_where_the_authentication_stands(at_the_c
         await visit.page.get_by_text("Look straight ahead").wait_for()
 
     at_the_camera("reload", act)
+
+
+COLOURS = ["RED", "GREEN", "BLUE", "YELLOW", "CYAN", "MAGENTA"]
+EVERY_MS = 300
+FLASH = {"colours": COLOURS, "everyMs": EVERY_MS, "round": 1}
+# What the server looks at after the last colour (services/liveness/flash.py).
+LATEST_MS = 100
+SLOW_CAMERA = """(tookMs) => {
+    const real = HTMLCanvasElement.prototype.toBlob;
+    HTMLCanvasElement.prototype.toBlob = function (give, ...how) {
+        real.call(this, blob => setTimeout(() => give(blob), tookMs), ...how);
+    };
+}"""
+
+
+def is_late_enough(sent: Any) -> bool:
+    after_ms = int(sent["frames"][-1]["capturedAtMs"]) - int(sent["flashStartedAtMs"])
+    return after_ms >= EVERY_MS * len(COLOURS) + LATEST_MS
+
+
+@pytest.mark.parametrize("took_ms", [0, 130, 240, 400])
+def test_colours_are_shown_once_and_end_with_a_picture_that_is_late_enough_however_slow_pictures_are(
+    at_the_camera: AtTheCamera, took_ms: int
+) -> None:
+    lost: list[Any] = []
+
+    def answer(gateway: Gateway) -> Given:
+        sent = gateway.calls[-1][1]
+        if not int(sent["flashStartedAtMs"]) or not is_late_enough(sent):
+            return step(prompt="PROMPT_WATCH_COLOURS", promptIndex=4, flash=FLASH)
+        if not lost:  # the first of these arrives too late to be taken
+            lost.append(sent)
+            return Refusal("FRAME_TIMES_IMPLAUSIBLE")
+        return step(state="LIVENESS_STATE_PASSED")
+
+    async def act(visit: Visit, gateway: Gateway) -> None:
+        await visit.page.evaluate(SLOW_CAMERA, took_ms)
+        gateway.on("capture", authentication("AWAITING_CODE"))
+        gateway.on("sendCode", gateway.code_sent(60))
+        await visit.page.get_by_text("+7 700 *** ** 01").wait_for()
+        sent = [body for call, body in gateway.calls if call == "submitFrames"]
+        assert len({body["flashStartedAtMs"] for body in sent if int(body["flashStartedAtMs"])}) == 1
+        assert [is_late_enough(body) for body in sent[-2:]] == [True, True]
+        shown = await visit.page.evaluate("window.colours")
+        assert [colour for colour, _ in itertools.groupby(one[0] for one in shown) if colour] == COLOURS
+
+    at_the_camera(f"colours-{took_ms}", act, step(), answer)

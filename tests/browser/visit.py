@@ -25,7 +25,7 @@ SCREENSHOTS: Final = CHECKOUT / "var" / "browser"
 _AXE: Final = CHECKOUT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 _PHONE_SCREEN: Final = (390, 844)
 # An attempt lasts as long as its prompts' windows: twenty seconds and twelve for each.
-_ATTEMPT_MS: Final = 75_000
+_ATTEMPT_MS: Final = 150_000
 _SCREEN_MS: Final = 15_000
 STATE: Final = "state-of-the-bank"
 
@@ -101,9 +101,21 @@ class Visit:
         await self.page.locator(".push button.main").click()
 
     async def after_the_attempt(self) -> str:
-        """Wait until the camera check ended; return "code" when it passed and the screen's help when it did not."""
+        """Wait until the camera check ended; return "code" when it passed and the screen's help when it did not.
+
+        Raises AssertionError when no attempt was left: the page sends the person back to the bank then.
+        """
         ended = self.page.locator("input.code, p[role=alert]:not(#problem)")
-        await ended.first.wait_for(timeout=_ATTEMPT_MS)
+        told = asyncio.ensure_future(ended.first.wait_for(timeout=_ATTEMPT_MS))
+        leaves = self.page.wait_for_event("request", lambda sent: sent.is_navigation_request(), timeout=0)
+        left = asyncio.ensure_future(leaves)
+        try:
+            await asyncio.wait([told, left], return_when=asyncio.FIRST_COMPLETED)
+            assert not left.done(), "the last attempt failed, too"
+            await told
+        finally:
+            told.cancel()
+            left.cancel()
         if await self.page.locator("input.code").count():
             return "code"
         return await ended.first.inner_text()
@@ -138,6 +150,8 @@ class Chromium:
     def __init__(self, loop: asyncio.AbstractEventLoop, browser: Browser) -> None:
         self._loop = loop
         self._browser = browser
+        self.cookies: set[str] = set()
+        """Values of the cookies of visits that are over."""
 
     def run(self, act: Coroutine[Any, Any, None]) -> None:
         self._loop.run_until_complete(act)
@@ -166,6 +180,7 @@ class Chromium:
             await visit.screenshot("failed")
             raise
         finally:
+            self.cookies |= {cookie["value"] for cookie in await context.cookies() if "value" in cookie}
             await context.close()
 
 

@@ -198,6 +198,9 @@ class MemoryLedger:
         ]
         return sorted(found, key=lambda one: (one.not_after, one.serial))[:limit]
 
+    async def count_expiring(self, now: datetime, ends: Sequence[datetime]) -> Sequence[int]:
+        return [len(await self.expiring(end, (now, 0), 100_000)) for end in ends]
+
     async def statuses(self, serials: Collection[int]) -> Sequence[Status]:
         return [entry.status for entry in self._all() if entry.intent.serial in serials]
 

@@ -11,13 +11,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mesh.hsm import KeyAlgorithm, TokenError, TokenPool
-from services.ca import authority, lint
+from services.ca import authority, ceremony, lint
 from services.ca.authority import AuthorityError
 from services.ca.ceremony import ROOT_CRL_LIFETIME, TRANSCRIPT_FILE, CeremonyError
 from services.ca.settings import DOCUMENTATION_ARC
 from tests.ca import openssl
 from tests.ca.authorities import PRACTICE, CeremonyPlace, now
 from tests.ca.linting import crl_findings
+from tests.operators import run_tool
 from tests.softhsm import MODULE_PATH, SoftHsm
 
 pytestmark = pytest.mark.hsm
@@ -219,8 +220,8 @@ async def test_service_refuses_a_folder_that_is_not_whole_or_not_its_own(
         authority.read(place.folder)
 
 
-def run_module(place: CeremonyPlace, softhsm: SoftHsm, *arguments: str, **changed: str) -> tuple[int, str]:
-    environment = {
+def settings(place: CeremonyPlace, softhsm: SoftHsm, **changed: str) -> dict[str, str]:
+    return {
         "FINID_ENV": "sandbox",
         "SOFTHSM2_CONF": str(softhsm.configuration_file),
         "FINID_PKCS11_MODULE": str(MODULE_PATH),
@@ -232,9 +233,16 @@ def run_module(place: CeremonyPlace, softhsm: SoftHsm, *arguments: str, **change
         "FINID_CA_PKI_URL": PRACTICE.pki_url,
         **changed,
     }
+
+
+def run(place: CeremonyPlace, softhsm: SoftHsm, **changed: str) -> tuple[int, str]:
+    return run_tool(ceremony.main, [], settings(place, softhsm, **changed))
+
+
+def run_module(place: CeremonyPlace, softhsm: SoftHsm, *arguments: str) -> tuple[int, str]:
     ended = subprocess.run(
         [sys.executable, "-m", "services.ca.ceremony", *arguments],
-        env=environment,
+        env=settings(place, softhsm),
         cwd=Path(__file__).parents[2],
         capture_output=True,
         timeout=60,
@@ -263,7 +271,7 @@ def test_ceremony_runs_from_the_command_line(place: CeremonyPlace, softhsm: Soft
     ],
 )
 def test_wrong_settings_are_named(place: CeremonyPlace, softhsm: SoftHsm, name: str, value: str, says: str) -> None:
-    status, said = run_module(place, softhsm, **{name: value})
+    status, said = run(place, softhsm, **{name: value})
     assert status == 78
     assert says in said
     assert not place.folder.exists()
@@ -272,20 +280,20 @@ def test_wrong_settings_are_named(place: CeremonyPlace, softhsm: SoftHsm, name: 
 def test_each_role_has_the_algorithm_that_was_chosen_and_a_weak_root_is_refused(
     place: CeremonyPlace, softhsm: SoftHsm
 ) -> None:
-    status, said = run_module(place, softhsm, FINID_CA_ROOT_ALGORITHM="EC_P256")
+    status, said = run(place, softhsm, FINID_CA_ROOT_ALGORITHM="EC_P256")
     assert (status, "Root CA: no key of algorithm EC_P256" in said) == (1, True), said
-    status, said = run_module(place, softhsm, FINID_CA_OCSP_ALGORITHM="EC_P384", FINID_CA_TSA_ALGORITHM="EC_P384")
+    status, said = run(place, softhsm, FINID_CA_OCSP_ALGORITHM="EC_P384", FINID_CA_TSA_ALGORITHM="EC_P384")
     assert status == 0, said
     for file in CERTIFICATES:
         assert authority.signing_of(authority.public_key_of(certificate(place, file))).algorithm is KeyAlgorithm.EC_P384
 
 
 def test_root_and_authority_need_tokens_of_their_own(place: CeremonyPlace, softhsm: SoftHsm) -> None:
-    status, said = run_module(place, softhsm, FINID_CA_ROOT_TOKEN_LABEL=place.ca_token.label)
+    status, said = run(place, softhsm, FINID_CA_ROOT_TOKEN_LABEL=place.ca_token.label)
     assert (status, "FINID_CA_ROOT_TOKEN_LABEL" in said) == (78, True)
 
 
 def test_missing_token_stops_the_ceremony_with_its_reason(place: CeremonyPlace, softhsm: SoftHsm) -> None:
-    status, said = run_module(place, softhsm, FINID_CA_ROOT_TOKEN_LABEL="no-such-token")
+    status, said = run(place, softhsm, FINID_CA_ROOT_TOKEN_LABEL="no-such-token")
     assert (status, "the ceremony stopped" in said) == (1, True), said
     assert DOCUMENTATION_ARC not in said

@@ -53,7 +53,7 @@ async def certificate(room: Room) -> bytes:
 def changes(room: Room) -> Changes:
     return Changes(
         ledger=room.ledger,
-        pins=room.hub.pins(),
+        pins=room.hub.pins,
         floors=room.hub.world.floors(attested=True),
         orders=orders(),
         now=room.now,

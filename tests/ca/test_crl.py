@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mesh import metrics
 from mesh.errors import DependencyUnavailableError
 from mesh.hsm import TokenUnavailableError
 from mesh.order import ON_HOLD, Actor, Kind
@@ -97,6 +98,15 @@ async def test_list_is_made_anew_when_something_changed_or_time_has_passed(room:
     third = await lists(room).current()
     assert [number_of(der) for der in (first, second, third)] == [1, 2, 3]
     assert serials_of(second) == serials_of(third) != serials_of(first)
+
+
+async def test_age_and_end_of_the_list_served_are_shown_also_when_none_can_be_made(room: Room) -> None:
+    served = lists(room)
+    await served.current()
+    room.later = timedelta(hours=5)
+    age_s, left_s = metrics.CRL_AGE.shown(), metrics.CRL_NEXT_UPDATE.shown()
+    assert age_s == pytest.approx(5 * 3600, abs=60)
+    assert left_s == pytest.approx((LIFETIME - timedelta(hours=5)).total_seconds(), abs=60)
 
 
 async def test_suspended_certificate_is_on_hold_and_leaves_the_list_when_it_resumes(room: Room) -> None:

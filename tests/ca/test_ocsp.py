@@ -22,6 +22,7 @@ from pkilint.pkix import extension, name
 from pkilint.pkix import ocsp as pkix_ocsp
 from pkilint.validation import ValidationFindingSeverity
 
+from mesh import metrics
 from mesh.errors import DependencyUnavailableError
 from mesh.hsm import TokenUnavailableError
 from mesh.order import ON_HOLD, Kind
@@ -33,6 +34,7 @@ from tests.ca.authorities import MemoryAuthority, MemoryKey, now
 from tests.ca.memory_ledger import Entry, MemoryLedger
 from tests.ca.test_crl import change, revoke_one
 from tests.ca.test_issue import Room
+from tests.measured import Grown
 
 MEMORY = MemoryAuthority()
 
@@ -138,6 +140,19 @@ async def test_revoked_abandoned_unknown_and_intended(room: Room) -> None:
     with_reason, without = (answer["responses"][index]["cert_status"].chosen for index in (1, 2))
     assert with_reason["revocation_reason"].native == "key_compromise"
     assert without["revocation_reason"].native is None
+
+
+async def test_answers_are_counted_by_what_they_say_kept_ones_too(room: Room) -> None:
+    statuses = ("good", "revoked", "unknown", "malformed", "unauthorized")
+    counted = [Grown.of(metrics.OCSP_RESPONSES, status=status) for status in statuses]
+    good, revoked = (await issue(room)).serial_number, await revoke_one(room)
+    answering = await kept(room)
+    for _ in range(2):
+        await answering.answer(request(good))
+    await answering.answer(request(good, revoked, 4711))
+    await answering.answer(b"no request")
+    await answering.answer(request(good, issuer=room.memory.authority.root))
+    assert [one.by() for one in counted] == [3, 1, 1, 1, 1]
 
 
 def unrecorded(entry: Entry) -> Entry:

@@ -1,5 +1,6 @@
 """The authority as it is deployed: a process of its own, real token, real database, mTLS; openssl is the judge."""
 
+import asyncio
 import hashlib
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from deploy.local.database import Database
 from mesh import base64url
 from mesh.order import Actor, Kind, sign
 from mesh.transaction import Openings, Purpose
+from services.ca import admin as tool
 from services.ca.issue import IssueCommand
 from tests.bundles import IIN, PHONE, digest_of
 from tests.ca import openssl
@@ -29,6 +31,7 @@ from tests.ca.orders import KEYS, claims, orderers_json
 from tests.ca.requests import Hub, unix_now
 from tests.deployed import NOT_SERVING, SERVING, Deployed, deployed, lost
 from tests.mtls import Authority
+from tests.operators import run_tool
 from tests.softhsm import MODULE_PATH, SoftHsm
 
 pytestmark = [pytest.mark.hsm, pytest.mark.postgres, pytest.mark.asyncio(loop_scope="module")]
@@ -184,10 +187,16 @@ async def test_revocation_shows_in_list_and_ocsp(ca: Ca) -> None:
     assert "Reason: keyCompromise" in said
 
 
-def admin(ca: Ca, *arguments: str, said: str = "") -> tuple[int, str]:
-    """Run a command of services.ca.admin with the service's settings."""
+async def admin(ca: Ca, *arguments: str) -> tuple[int, str]:
+    """Run a command of services.ca.admin with the service's settings, in this process."""
+    status, said = await asyncio.to_thread(run_tool, tool.main, arguments, ca.service.environment)
+    return status, said.strip()
+
+
+def apply(ca: Ca, said: str) -> tuple[int, str]:
+    """Pipe an order through `services.ca.admin apply`, as an Operator's desk does."""
     ended = subprocess.run(
-        [sys.executable, "-m", "services.ca.admin", *arguments],
+        [sys.executable, "-m", "services.ca.admin", "apply"],
         env=ca.service.environment,
         input=said.encode(),
         capture_output=True,
@@ -224,21 +233,21 @@ async def test_certificate_is_suspended_resumed_and_revoked_by_order(ca: Ca) -> 
     key = ca.folder / "operator.pem"
     key.write_bytes(KEYS[Actor.OPERATOR].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     signing = ("sign", "--key", str(key), "--env", "sandbox", "REVOKE", digest)
-    assert admin(ca, *signing, "certificateHold", "no such reason")[0] == 1
-    status, signed = admin(ca, *signing, "privilegeWithdrawn", "order 2-118")
+    assert (await admin(ca, *signing, "certificateHold", "no such reason"))[0] == 1
+    status, signed = await admin(ca, *signing, "privilegeWithdrawn", "order 2-118")
     assert status == 0, signed
-    status, since = admin(ca, "apply", said=signed)
+    status, since = apply(ca, signed)
     assert status == 0, since
     entry = await listed()
     assert entry is not None
     reason = entry.extensions.get_extension_for_class(x509.CRLReason).value
     assert reason.reason is x509.ReasonFlags.privilege_withdrawn
-    assert admin(ca, "apply", said="a.b.c")[0] == 1
+    assert apply(ca, "a.b.c")[0] == 1
 
-    status, head = admin(ca, "audit")
+    status, head = await admin(ca, "audit")
     assert status == 0, head
-    assert admin(ca, "audit", "--expect", head) == (0, head)
-    assert admin(ca, "audit", "--expect", f"1:{'00' * 32}")[0] == 1
+    assert await admin(ca, "audit", "--expect", head) == (0, head)
+    assert (await admin(ca, "audit", "--expect", f"1:{'00' * 32}"))[0] == 1
 
 
 async def test_what_ends_soon_is_listed_without_naming_anybody(ca: Ca) -> None:
@@ -256,7 +265,7 @@ async def test_what_ends_soon_is_listed_without_naming_anybody(ca: Ca) -> None:
     assert {one.serial for one in issued} <= set(found)
     assert len(found) == len(set(found))
     assert not (await stub.ListExpiring(pb.ListExpiringRequest(within_days=30, page_size=2), timeout=10)).certificates
-    status, lines = admin(ca, "expiring", "366")
+    status, lines = await admin(ca, "expiring", "366")
     assert status == 0
     assert {line.split()[1] for line in lines.splitlines()} == set(found)
 
@@ -301,6 +310,23 @@ async def test_lost_database_shows_in_health_within_2_s_and_the_last_list_still_
             await ca.issue(ca.hub.issue())
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     await ca.service.becomes(SERVING, within_s=5)
+
+
+async def test_with_another_field_key_than_the_ledgers_it_does_not_start(ca: Ca, tmp_path: Path) -> None:
+    (tmp_path / "other.key").write_text(base64url.encode(digest_of("another field key")))
+    (tmp_path / "other.key").chmod(0o400)
+    environment = ca.service.environment | {"FINID_FIELD_KEY_FILE": str(tmp_path / "other.key")}
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "services.ca"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "refused to start: the rows stand under the keys" in ended.stderr
 
 
 async def test_development_token_is_announced_and_nobody_is_named_in_the_log(

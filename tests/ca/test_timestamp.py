@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mesh import metrics
 from mesh.hsm import TokenUnavailableError
 from services.ca import der, profiles
 from services.ca.clock import MAX_ERROR_US, TOLERANCE_NS, TimeNotAvailableError
@@ -21,6 +22,7 @@ from services.ca.profiles import TIME_STAMP_POLICY
 from services.ca.timestamp import TimeStamps
 from tests.ca import openssl
 from tests.ca.authorities import PRACTICE, MemoryAuthority, now
+from tests.measured import Grown
 
 MEMORY = MemoryAuthority()
 POLICY = f"{PRACTICE.policy_arc}.{'.'.join(map(str, TIME_STAMP_POLICY))}"
@@ -256,6 +258,16 @@ async def test_no_stamp_while_the_clock_cannot_be_vouched_for() -> None:
     with pytest.raises(TimeNotAvailableError):
         await stamper.stamp_digest(bytes(32))
     assert MEMORY.tsa_key.calls == before
+
+
+async def test_stamps_are_counted_by_their_outcome() -> None:
+    outcomes = ("granted", "rejected", "no_time")
+    counted = [Grown.of(metrics.TIME_STAMPS, outcome=outcome) for outcome in outcomes]
+    await stamps().stamp(request())
+    await stamps().stamp_digest(bytes(32))
+    await stamps().stamp(request("sha1"))
+    await stamps(timedelta(days=6 * 365)).stamp(request())
+    assert [one.by() for one in counted] == [2, 1, 1]
 
 
 REJECTIONS = {

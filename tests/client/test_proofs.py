@@ -1,4 +1,4 @@
-"""What is verified offline: evidence, also years later; the signed result; webhooks. A refusal for every rule."""
+"""Verified offline: evidence, also years later; results; consent receipts; webhooks. A refusal for every rule."""
 
 import base64
 import hashlib
@@ -21,6 +21,7 @@ from finid_client import (
     Purpose,
     VerifiedEvidence,
     evidence_of_json,
+    verify_consents,
     verify_evidence,
     verify_result,
     verify_webhook,
@@ -208,6 +209,8 @@ def test_keys_for_something_unknown_are_left_out() -> None:
     assert len(keys.others) == 2
 
 
+AT = datetime.fromtimestamp(NOW, UTC)
+
 # The signed result ----------------------------------------------------------------------------------------------------
 
 PERSON = auth.Person(iin="930514400420", family_name="Серікова", birth_date="1993-05-14")
@@ -303,6 +306,69 @@ def test_a_changed_claim_breaks_the_signature() -> None:
         result_of(jws)
 
 
+# The consent receipt --------------------------------------------------------------------------------------------------
+
+CONSENTS: dict[str, str | int] = {
+    "iss": "auth_gateway", "env": "sandbox", "aud": APPLICATION, "sub": AUTHENTICATION, "jti": "b.1", "iat": NOW + 90,
+    "txn": "ab" * 32, "iin_commitment": "x", "purpose": "IDENTIFY", "channel": "HOSTED", "language": "kk",
+    "scopes": "name birth_date", "application_title": "Demo Bank", "shown_at": NOW - 60, "given_at": NOW,
+    "state": "WITHDRAWN", "consents": "biometric-data personal-data",
+    "biometric-data.version": "1", "biometric-data.text_sha256": "cd" * 32, "biometric-data.controller": "operator",
+    "biometric-data.controller_title": "Оператор FinID",
+    "personal-data.version": "2", "personal-data.text_sha256": "ef" * 32, "personal-data.controller": APPLICATION,
+    "personal-data.controller_title": "Demo Bank", "personal-data.withdrawn_at": NOW + 90,
+    "personal-data.withdrawn_by": "PERSON",
+}  # fmt: skip
+
+
+def consent_receipt(
+    claims: dict[str, Any] | None = None, header: dict[str, Any] | None = None, key: Ed25519PrivateKey = STATEMENT_KEY
+) -> str:
+    without_result = dict.fromkeys(CLAIMS.keys() - CONSENTS.keys())
+    return signed_result(CONSENTS | without_result | (claims or {}), {"typ": "finid-consent+jwt"} | (header or {}), key)
+
+
+def consents_of(jws: str, **options: Any) -> Any:
+    return verify_consents(jws, key_set(), **({"env": Env.SANDBOX, "application": APPLICATION} | options))
+
+
+def test_a_consent_receipt_says_what_was_agreed_to_and_what_of_it_stands() -> None:
+    receipt = consents_of(consent_receipt(), authentication=AUTHENTICATION)
+    assert (receipt.authentication, receipt.purpose, receipt.language) == (AUTHENTICATION, "IDENTIFY", "kk")
+    assert (receipt.txn, receipt.scopes) == (b"\xab" * 32, ("name", "birth_date"))
+    assert (receipt.given_at, receipt.issued_at) == (AT, AT + timedelta(seconds=90))
+    biometric, personal = receipt.consents
+    assert (biometric.document, biometric.version, biometric.controller) == ("biometric-data", "1", "operator")
+    assert (biometric.text_sha256, biometric.is_live) == (b"\xcd" * 32, True)
+    assert (personal.is_live, personal.withdrawn_at, personal.withdrawn_by) == (False, receipt.issued_at, "PERSON")
+
+
+@pytest.mark.parametrize(
+    ("jws", "reason"),
+    [
+        (consent_receipt(key=Ed25519PrivateKey.generate()), "SIGNATURE_INVALID"),
+        (consent_receipt(header={"kid": key_id(raw(WEBHOOK_KEY))}, key=WEBHOOK_KEY), "KEY_UNKNOWN"),
+        (consent_receipt(header={"alg": "none"}), "CONSENT_RECEIPT_MALFORMED"),
+        (signed_result(), "CONSENT_RECEIPT_MALFORMED"),
+        (consent_receipt({"iss": "somebody"}), "CONSENT_RECEIPT_MALFORMED"),
+        (consent_receipt({"consents": ""}), "CONSENT_RECEIPT_MALFORMED"),
+        (consent_receipt({"consents": "personal-data state-data"}), "CONSENT_RECEIPT_MALFORMED"),
+        (consent_receipt({"personal-data.text_sha256": "xy"}), "CONSENT_RECEIPT_MALFORMED"),
+        (consent_receipt({"personal-data.withdrawn_at": "soon"}), "CONSENT_RECEIPT_MALFORMED"),
+        (consent_receipt({"personal-data.withdrawn_by": None}), "CONSENT_RECEIPT_MALFORMED"),
+        (consent_receipt({"env": "production"}), "ENV_MISMATCH"),
+        (consent_receipt({"env": "elsewhere"}), "CONSENT_RECEIPT_MALFORMED"),
+        (consent_receipt({"aud": "applications/x"}), "CONSENT_RECEIPT_OF_ANOTHER_APPLICATION"),
+        (consent_receipt({"sub": "authentications/x"}), "CONSENT_RECEIPT_OF_ANOTHER_AUTHENTICATION"),
+        ("", "CONSENT_RECEIPT_MALFORMED"),
+    ],
+)
+def test_a_consent_receipt_is_refused(jws: str, reason: str) -> None:
+    with pytest.raises(ProofRefusedError) as caught:
+        consents_of(jws, authentication=AUTHENTICATION)
+    assert caught.value.reason == reason
+
+
 # Webhooks -------------------------------------------------------------------------------------------------------------
 
 EVENT = {
@@ -311,7 +377,6 @@ EVENT = {
     "data": {"authentication": AUTHENTICATION, "state": "FINISHED", "operation": ""},
 }
 BODY = json.dumps(EVENT).encode()
-AT = datetime.fromtimestamp(NOW, UTC)
 
 
 def delivered(

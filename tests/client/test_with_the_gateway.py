@@ -1,14 +1,19 @@
 """What the gateway's own code signs, the client verifies: no second reading of the contract stands between them."""
 
+import asyncio
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from finid.auth.v1 import auth_pb2 as auth
+from finid.pki.v1 import pki_pb2
 
-from finid_client import Env, KeySet, ProofRefusedError, statements, verify_result, verify_webhook
-from services.auth_gateway.authentication import State
+from finid_client import Env, KeySet, ProofRefusedError, statements, verify_consents, verify_result, verify_webhook
+from mesh.transaction import Channel, Purpose
+from services.auth_gateway.authentication import Controller, Language, State
+from services.auth_gateway.consent_records import ConsentRecord, WithdrawnBy
+from services.auth_gateway.given_consents import CONSENT_TYP, receipt_claims
 from services.auth_gateway.servicer.pki import PkiServicer
 from services.auth_gateway.statements import KeyUse, PublishedKey, SigningKey, StatementKey, person_sha256
 from services.auth_gateway.webhooks import Event, signature
@@ -25,14 +30,14 @@ def keys() -> KeySet:
     """What the gateway publishes."""
     published = PkiServicer(
         None,  # type: ignore[arg-type]  # no CA is asked for keys
-        World().pins(),
-        [
+        World().pins,
+        lambda: [
             PublishedKey(KeyUse.STATEMENT, STATEMENT.public_key),
             PublishedKey(KeyUse.WEBHOOK, WEBHOOK.public_key),
         ],
         lambda: AT,
     )
-    return KeySet.parse(published._keys)
+    return KeySet.parse(asyncio.run(published.GetReceiptKeys(pki_pb2.GetReceiptKeysRequest(), None)).data)
 
 
 def test_a_result(keys: KeySet) -> None:
@@ -48,6 +53,38 @@ def test_a_persons_digest() -> None:
     empty = {"patronymic": "", "document_kind": ""}
     assert statements.person_sha256(auth.Person(**data)) == person_sha256(data | empty)
     assert statements.person_sha256(auth.Person()) == person_sha256(empty) == ""
+
+
+def test_a_consent_receipt(keys: KeySet) -> None:
+    given = ConsentRecord(
+        name=f"consents/{'b' * 26}-personal-data",
+        authentication=AUTHENTICATION,
+        txn=b"\xab" * 32,
+        subject="pseudonym",
+        iin_commitment="x",
+        application=APPLICATION,
+        application_title="Демо Банк",
+        purpose=Purpose.IDENTIFY,
+        scopes=("name",),
+        document="personal-data",
+        version="1",
+        language=Language.KK,
+        text="Келісемін.",
+        text_sha256=b"\xcd" * 32,
+        controller=Controller.APPLICATION,
+        controller_title="Демо Банк",
+        channel=Channel.HOSTED,
+        shown_at=AT,
+        given_at=AT,
+        withdrawn_at=AT + timedelta(hours=1),
+        withdrawn_by=WithdrawnBy.PERSON,
+    )
+    jws = STATEMENT.sign(CONSENT_TYP, receipt_claims([given], Env.SANDBOX))
+    receipt = verify_consents(jws, keys, env=Env.SANDBOX, application=APPLICATION, authentication=AUTHENTICATION)
+    (consent,) = receipt.consents
+    assert (receipt.txn, receipt.purpose, receipt.channel) == (given.txn, "IDENTIFY", "HOSTED")
+    assert (consent.document, consent.text_sha256, consent.controller) == ("personal-data", b"\xcd" * 32, APPLICATION)
+    assert (consent.is_live, consent.withdrawn_at, consent.withdrawn_by) == (False, given.withdrawn_at, "PERSON")
 
 
 def test_a_webhook(keys: KeySet) -> None:

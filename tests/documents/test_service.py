@@ -1,6 +1,7 @@
 """The documents service as it is deployed: its own process, mTLS, PostgreSQL, a folder, a worker, health."""
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -285,3 +286,17 @@ async def test_200_megabytes_are_signed_read_and_verified_in_little_memory(
         grown_mib = _peak_rss_mib(pid) - before_mib
     print(f"peak RSS before {before_mib:.0f} MiB, grown by {grown_mib:.0f} MiB with {LARGE_BYTES} bytes")
     assert grown_mib < 96
+
+
+async def test_documents_with_a_key_that_its_rows_do_not_stand_under_does_not_start(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "new.key").write_text(base64url.encode(b"n" * 32))
+    (tmp_path / "new.key").chmod(0o400)
+    changed = {
+        "FINID_FIELD_KEY_FILE": str(tmp_path / "new.key"),
+        "FINID_EARLIER_FIELD_KEY_FILES": json.dumps([environment["FINID_FIELD_KEY_FILE"]]),
+    }
+    with pytest.raises(AssertionError, match=r"refused to start: .*python -m services\.documents\.rekey"):
+        async with deployed("documents", _mesh(tmp_path), environment | changed):
+            pass

@@ -35,7 +35,8 @@ class Asked:
         self.records = MemoryRecords()
         self.preparation = preparation_of(asked, authority.signer.der)
         self.records.preparations[self.preparation.id] = self.preparation
-        self.vouching = Vouching(self.records, WORLD.signer_of(Factor.PREPARATION), env=Env.SANDBOX, now=Clock(AT))
+        signer = WORLD.signer_of(Factor.PREPARATION)
+        self.vouching = Vouching(self.records, lambda: signer, env=Env.SANDBOX, now=Clock(AT))
 
     async def vouch(self, transaction: Transaction, preparation: str = "") -> str:
         return await self.vouching.vouch(preparation or self.preparation.id, transaction.encode())

@@ -10,8 +10,8 @@ from deploy.demo.__main__ import surroundings
 from deploy.demo.request_log import RequestLog
 from deploy.demo.rest import Participant
 from deploy.local.state import READY_FILE
-from tests.e2e.heard import Heard, listening
 from tests.e2e.signer import Signer
+from tests.heard import Heard, listening
 from tests.mesh_process import RunningMesh
 
 

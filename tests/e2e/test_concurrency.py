@@ -30,7 +30,7 @@ from deploy.local.state import READY_FILE
 from mesh.status import DETAILS_KEY
 from services.registry.iin import check_digit
 from tests import samples
-from tests.e2e.heard import Heard
+from tests.heard import Heard
 from tests.mesh_process import RunningMesh
 
 pytestmark = [pytest.mark.mesh, pytest.mark.timeout(300)]

@@ -225,7 +225,7 @@ CASES = {
         "ESignService.ListDocuments", fixed(pageToken="AAAA"), "INVALID_ARGUMENT", "PAGE_TOKEN_INVALID"
     ),
     "a page token of nobody's, for webhooks": Case(
-        "FinIdService.ListWebhookDeliveries", fixed(pageToken="AAAA"), "INVALID_ARGUMENT", "INVALID_REQUEST"
+        "FinIdService.ListWebhookDeliveries", fixed(pageToken="AAAA"), "INVALID_ARGUMENT", "PAGE_TOKEN_INVALID"
     ),
     "a page token of nobody's, for consents": Case(
         "FinIdService.ListConsents", fixed(pageToken="AAAA"), "INVALID_ARGUMENT", "PAGE_TOKEN_INVALID"

@@ -13,54 +13,20 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-import services.registry
-from deploy.demo.phone import _CODE as CODE_IN_TEXT
 from deploy.local.services import ROOMS
-from deploy.local.state import READY_FILE
 from services.portal.sandbox import DEFAULT_REDIRECT_URI
 from tests import samples
 from tests.collector import Collector
-from tests.e2e.heard import Heard
-from tests.emitted import leaks, log_texts, number_of_people, secret_values, span_texts
+from tests.emitted import leaks, log_texts
+from tests.heard import Heard
+from tests.mesh_emitted import EXPORTED_WITHIN_S, PEOPLE, places_of, used_values
 from tests.mesh_process import RunningMesh
 
 pytestmark = [pytest.mark.mesh, pytest.mark.timeout(300)]
 
-PEOPLE = json.loads((Path(services.registry.__path__[0]) / "sandbox_people.json").read_text(encoding="utf-8"))["people"]
-# OpenTelemetry's batch processor sends what it has every five seconds.
-EXPORTED_WITHIN_S = 6.0
 IIN, PHONE, NAME, OTP = "930514400420", "+77011234567", "Серікова", "271828"
 TOKEN = secrets.token_urlsafe(32)
 USED = {IIN: "iin", PHONE: "phone", NAME: "family_name", OTP: "code", TOKEN: "token"}
-
-
-def used_values(mesh: RunningMesh, heard: Heard) -> dict[str, str]:
-    """What was said over REST, what was sent by SMS, who lives in the sandbox, and what the state's folder keeps."""
-    values = dict(heard.values) | number_of_people(PEOPLE)
-    for path in mesh.outbox.glob("*.json"):
-        sms = json.loads(path.read_text(encoding="utf-8"))
-        values[sms["to"]] = "phone"
-        values |= dict.fromkeys(CODE_IN_TEXT.findall(sms["text"]), "code")
-    for folder in ("secrets", "keys", "tokens"):
-        values |= secret_values(mesh.folder / folder)
-    for person in PEOPLE:
-        photo = base64.b64encode(samples.photo(person["portrait"])).decode()
-        values[photo[len(photo) // 2 :][:60]] = "photo"
-    return values
-
-
-def places_of(mesh: RunningMesh, collector: Collector) -> dict[str, set[str]]:
-    """Where something could stand: all logs, what the mesh printed, spans, and the names of Envoy's metrics."""
-    ports = json.loads((mesh.folder / "run" / READY_FILE).read_text())["ports"]
-    stats = httpx.get(f"http://127.0.0.1:{ports['envoy admin']}/stats", timeout=30, trust_env=False)
-    logs = {path.name: log_texts(path) for path in sorted((mesh.folder / "log").iterdir())}
-    # What `make run` prints for pasting names a made-up person of the sandbox, on purpose.
-    printed = {text for text in log_texts(mesh.output) if not text.startswith("LINK=")}
-    return logs | {
-        "output": printed,
-        "spans": span_texts(collector.exported()),
-        "metrics": {line.rpartition(": ")[0] for line in stats.text.splitlines()},
-    }
 
 
 @pytest.fixture
@@ -169,6 +135,8 @@ def test_nothing_that_was_used_stands_in_any_log_span_or_metric(
     assert {"/finid.auth.v1.FinIdService/CreateAuthentication", "/v1/capture:submitFrames"} & places["envoy.log"]
     assert {"finid-auth_gateway", "finid-liveness", "finid-registry", "envoy"} <= places["spans"]
     assert len(places["metrics"]) > 100
+    assert 'finid_authentications_started_total{purpose="IDENTIFY"}' in places["metrics"]
+    assert any("FinIdService/" in line for line in places["metrics"])
     assert leaks(places, values) == []
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from opentelemetry.metrics import Meter, NoOpMeter
-
 from services.facematch.references import ReferenceCache
 
 KEY = b"k" * 32
@@ -59,7 +57,6 @@ def cache_of(
     ttl_s: float = 300.0,
     max_entries: int = 4,
     models_sha256: tuple[bytes, ...] = MODELS,
-    meter: Meter | None = None,
 ) -> ReferenceCache:
     return ReferenceCache(
         key=key,
@@ -67,5 +64,4 @@ def cache_of(
         max_entries=max_entries,
         models_sha256=models_sha256,
         timers=timers,
-        meter=meter or NoOpMeter("none"),
     )

@@ -12,7 +12,7 @@ import pytest
 from joserfc.jwk import ECKey
 
 from deploy.local import floors
-from mesh import receipts
+from mesh import metrics, receipts
 from mesh.errors import FinIdError, InvalidArgumentError
 from mesh.facts import FaceMatch, Factor
 from mesh.refusal import PreconditionError, Refusal
@@ -35,6 +35,7 @@ from services.liveness import policies as liveness_policies
 from services.registry.photo import PhotoRecipient
 from tests.bundles import NOW, World, transaction_of
 from tests.facematch.caches import FakeTimers, cache_of
+from tests.measured import Grown
 
 POLICY = Policy(
     id="sandbox-standard", threshold_ppm=425_000, min_score_ppm=700_000, min_face_px=75, min_document_face_px=48
@@ -82,7 +83,7 @@ def matcher(
         photo_key=PhotoKey(KEY),
         policies={policy.id: policy},
         models_sha256=MODELS,
-        signer=WORLD.signer_of(Factor.FACE_MATCH),
+        signer=lambda: WORLD.signer_of(Factor.FACE_MATCH),
         now=lambda: now,
     )
 
@@ -183,11 +184,13 @@ def test_takes_faces_by_the_rule_of_the_policy() -> None:
 
 
 def test_passes_at_the_threshold_and_fails_just_below() -> None:
+    counted = [Grown.of(metrics.FACEMATCH_COMPARISONS, outcome=outcome) for outcome in ("MATCH", "FACE_MISMATCH")]
     faces, probes = probes_at(0.425001)
     compare(faces, probes)
     faces, probes = probes_at(0.424999)
     with pytest.raises(errors.FaceMismatchError):
         compare(faces, probes)
+    assert [one.by() for one in counted] == [1, 1]
 
 
 @pytest.mark.parametrize("place", range(3))

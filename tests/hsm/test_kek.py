@@ -68,7 +68,7 @@ def verify(public_key_der: bytes, signature: bytes) -> None:
 
 def test_the_token_itself_refuses_to_unwrap_a_key_that_could_be_read(token: Token) -> None:
     pair = token.generate_wrapped(OLD, KeyAlgorithm.EC_P256)
-    with token._sessions.work() as desk:
+    with token._sessions.work("find") as desk:
         kek = desk.session.get_key(object_class=pkcs11.ObjectClass.SECRET_KEY, label=OLD.token_label)
         with pytest.raises(pkcs11.exceptions.TemplateInconsistent):
             unwrap_ec(kek, pair.private_key.wrapped, extractable=True, sensitive=False)
@@ -80,7 +80,7 @@ def test_without_the_template_it_would_not(token: Token) -> None:
     bare = KekName("bare", 1)
     bare_kek(token, bare)
     pair = token.generate_wrapped(bare, KeyAlgorithm.EC_P256)
-    with token._sessions.work() as desk:
+    with token._sessions.work("find") as desk:
         kek = desk.session.get_key(object_class=pkcs11.ObjectClass.SECRET_KEY, label=bare.token_label)
         opened = unwrap_ec(kek, pair.private_key.wrapped, extractable=True, sensitive=False)
         assert len(opened[pkcs11.Attribute.VALUE]) == 32
@@ -91,7 +91,7 @@ def test_whoever_has_pin_and_token_can_still_have_a_key_wrapped_by_one_of_their_
     """The limit of the template: a key that may be rewrapped may be wrapped by any key that the device lets in."""
     pair = token.generate_wrapped(OLD, KeyAlgorithm.EC_P256)
     brought = bytes(range(32))
-    with token._sessions.work() as desk:
+    with token._sessions.work("find") as desk:
         kek = desk.session.get_key(object_class=pkcs11.ObjectClass.SECRET_KEY, label=OLD.token_label)
         mine: Any = desk.session.create_object(
             {

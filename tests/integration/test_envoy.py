@@ -3,20 +3,26 @@
 import base64
 import hashlib
 import json
+import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
 import grpc
 import httpx
 import pytest
+from cryptography import x509
 from finid.auth.v1 import auth_pb2 as auth
 from finid.auth.v1 import auth_pb2_grpc as auth_rpc
 from google.protobuf import json_format
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from joserfc.jwk import ECKey
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -27,6 +33,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     add_TraceServiceServicer_to_server,
 )
 
+from deploy.local.certificates import replaced_mesh_identity, replaced_web_identity
 from deploy.local.state import CHECKOUT
 from tests.collector import running_collector
 from tests.emitted import span_texts
@@ -225,6 +232,12 @@ class TestReference:
         assert "unsafe" not in policy
 
 
+# Quotes and backslashes more often than others.
+_TEXT = st.text(
+    st.sampled_from('"\\/nu{}[],:') | st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40
+)
+
+
 class TestStrictJson:
     """The transcoder drops unknown fields silently; ours does not."""
 
@@ -240,6 +253,9 @@ class TestStrictJson:
             ('{"\\u0072equestId": "r-12345678"}', "?"),
             ('{"a b": 1}', "?"),
             ('  {"requestId" : "x\\"y{", "sub ject":{}}', "?"),
+            ('{"requestId": "\\\\", "more": 1}', "more"),
+            ('{"requestId": "\\\\\\"", "returnTo": {"state": "\\n"}, "more": 1}', "more"),
+            ('{"requestId": "plain", "returnTo": {"state": "\\\\"}, "more\\u0065": 1}', "?"),
         ],
     )
     def test_a_field_that_is_unknown_or_there_twice_is_refused_by_name(
@@ -264,6 +280,9 @@ class TestStrictJson:
             "[" * 100 + "]" * 100,
             '{"requestId" "r-12345678"}',
             '{"scopes": [1 2]}',
+            '{"requestId": "x\\',
+            '{"requestId": "x\\"}',
+            '{"requestId": "x\\\\\\"}',
             '{"scopes": [["SCOPE_NAME"]]}',
             "nonsense",
         ],
@@ -292,6 +311,23 @@ class TestStrictJson:
         expected = auth.CreateAuthenticationRequest()
         json_format.ParseDict(body, expected)
         assert edge.last_call().request == expected
+
+    @settings(max_examples=100, deadline=None)
+    @given(texts=st.tuples(_TEXT, _TEXT), ensure_ascii=st.booleans())
+    def test_whatever_a_string_holds_it_ends_where_it_ends(
+        self, edge: Harness, texts: tuple[str, str], ensure_ascii: bool
+    ) -> None:
+        body = {"requestId": texts[0], "returnTo": {"state": texts[1]}}
+        unknown = body | {"more": ""}
+        with edge.client(**{"content-type": "application/json"}) as client:
+            taken, refused = (
+                client.post("/v1/authentications", content=json.dumps(sent, ensure_ascii=ensure_ascii).encode())
+                for sent in (body, unknown)
+            )
+        assert taken.status_code == 200
+        reached = edge.last_call().request
+        assert (reached.request_id, reached.return_to.state) == texts
+        assert refused.json()["details"][0]["metadata"] == {"field": "more"}
 
     def test_fields_of_repeated_messages_are_checked_too(self, edge: Harness) -> None:
         body = {"consents": [{"id": "a", "version": "1"}, {"id": "b", "versoin": "1"}]}
@@ -334,7 +370,7 @@ class TestTokens:
         assert len(edge.calls) == before
 
     def test_a_token_of_another_key_is_refused(self, edge: Harness) -> None:
-        stranger = Harness("", "", "", "", "", edge.web_root, edge.log, ECKey.generate_key("P-256", auto_kid=True))
+        stranger = replace(edge, key=ECKey.generate_key("P-256", auto_kid=True))
         with edge.client(token=stranger.token()) as client:
             assert client.get(GET).status_code == 401
 
@@ -577,3 +613,26 @@ def test_spans_hold_a_calls_route_and_nothing_that_the_caller_chose() -> None:
 def _trace_ids(requests: list[ExportTraceServiceRequest]) -> set[str]:
     scopes = (scope for request in requests for resource in request.resource_spans for scope in resource.scope_spans)
     return {span.trace_id.hex() for scope in scopes for span in scope.spans}
+
+
+def _certificate_shown(edge: Harness) -> bytes:
+    return ssl.get_server_certificate(("127.0.0.1", int(edge.https.rpartition(":")[2]))).encode()
+
+
+def test_new_certificates_are_taken_up_without_a_restart_and_no_request_fails(edge: Harness) -> None:
+    before = _certificate_shown(edge)
+    asked = 0
+    with edge.client() as kept:
+        replaced = replaced_web_identity(edge.state, datetime.now(UTC))
+        replaced_mesh_identity(edge.state, "envoy", datetime.now(UTC))
+        deadline = time.monotonic() + 10
+        while _certificate_shown(edge) == before:
+            assert time.monotonic() < deadline, "Envoy still shows the earlier certificate"
+            assert kept.get("/.well-known/jwks.json").status_code == 200
+            with edge.client() as anew:
+                assert anew.get("/.well-known/jwks.json").status_code == 200
+            asked += 1
+    shown = x509.load_pem_x509_certificate(_certificate_shown(edge))
+    assert shown == x509.load_pem_x509_certificate(replaced.certificate.read_bytes())
+    with edge.client() as client:
+        assert client.get("/.well-known/jwks.json").status_code == 200

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from services.liveness.errors import (
     AttemptsExhaustedError,
@@ -21,6 +21,9 @@ from services.liveness.prompts import State
 from services.liveness.quality import Quality
 from services.liveness.session import Change, Evidence, NewSession, Session, from_json, to_json
 from tests.bundles import NOW
+
+if TYPE_CHECKING:
+    from services.liveness.model import FrameModel
 
 
 @dataclass
@@ -148,6 +151,28 @@ class SessionsInMemory:
     def only(self) -> _Kept:
         (kept,) = self.kept.values()
         return kept
+
+
+class Remembering:
+    """The real model, asked once about each picture: it judges each by itself (test_model.py shows that)."""
+
+    def __init__(self, model: "FrameModel") -> None:
+        self._model = model
+        self._answers: dict[tuple[bytes, bool, bool, bool], Any] = {}
+
+    def observe(self, header: Mapping[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+        asked = list(zip(blobs, header["passive"], header["spoof"], strict=True))
+        return {"frames": [self._answer(*one, bool(header["light"])) for one in asked]}, []
+
+    def keyframe(self, header: Mapping[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+        return self._model.keyframe(header, blobs)
+
+    def _answer(self, jpeg: bytes, passive: bool, spoof: bool, light: bool) -> Any:
+        key = (jpeg, passive, spoof, light)
+        if key not in self._answers:
+            header = {"passive": [passive], "spoof": [spoof], "light": light}
+            (self._answers[key],) = self._model.observe(header, [jpeg])[0]["frames"]
+        return self._answers[key]
 
 
 class ModelInProcess:

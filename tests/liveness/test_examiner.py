@@ -8,8 +8,9 @@ from dataclasses import astuple, dataclass, field, replace
 from datetime import timedelta
 
 import pytest
+import structlog
 
-from mesh import receipts
+from mesh import metrics, receipts
 from mesh.errors import FieldViolation
 from mesh.facts import Factor, Liveness
 from mesh.names import new_id
@@ -40,6 +41,7 @@ from services.liveness.quality import Quality
 from tests.bundles import NOW, SentBundle, World, digest_of
 from tests.liveness.faces import FLASHING, NEUTRAL, POLICY, answer, breathing, doing
 from tests.liveness.fakes import Clock, SessionsInMemory
+from tests.measured import Grown
 
 WORLD = World()
 SUBJECT = "an opaque name of her"
@@ -97,7 +99,7 @@ class Place:
             analyser=self.worker,
             scripts=Scripts(digest_of("script key")),
             policies={self.policy.id: self.policy},
-            signer=WORLD.signer_of(Factor.LIVENESS),
+            signer=lambda: WORLD.signer_of(Factor.LIVENESS),
             models_sha256=MODELS,
             max_per_day=self.max_per_day,
             now=self.clock.now,
@@ -303,8 +305,10 @@ async def test_frames_of_an_earlier_attempt_of_the_person_are_known_again_if_the
     place = Place(policy=strict, make_nonce=lambda: bytes(16))
     first, _ = await place.pass_all()
     place.worker.faces.clear()
-    second, step = await place.pass_all()
+    with structlog.testing.capture_logs() as logged:
+        second, step = await place.pass_all()
     assert (step.state, place.sessions.kept[second].failure) == (State.FAILED, "PASSIVE")
+    assert [(line["reason"], line["signals"]) for line in logged] == [("PASSIVE", "SEEN_BEFORE")]
     assert place.sessions.kept[second].signals["SEEN_BEFORE"] == 0
 
 
@@ -346,6 +350,7 @@ async def test_frames_for_an_attempt_that_has_ended_change_nothing() -> None:
 
 
 async def test_prompt_that_is_not_answered_in_its_window_fails_the_attempt() -> None:
+    counted, scored = Grown.of(metrics.LIVENESS_ATTEMPTS, outcome="TIMEOUT"), Grown.of(metrics.LIVENESS_PASSIVE_SCORE)
     place = Place()
     session, _ = await place.start()
     step = await place.show(session, [NEUTRAL] * POLICY.neutral_frames)
@@ -354,6 +359,7 @@ async def test_prompt_that_is_not_answered_in_its_window_fails_the_attempt() -> 
     assert (step.state, step.attempts_left) == (State.FAILED, 2)
     assert place.sessions.only().failure == "TIMEOUT"
     assert place.sessions.only().keyframes == {}
+    assert (counted.by(), scored.by()) == (1, 0)  # it never came to the passive signals
 
 
 async def test_attempt_ends_with_its_transaction() -> None:

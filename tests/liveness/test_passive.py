@@ -30,8 +30,12 @@ def changed(face: Face, **traces: Any) -> Face:
     return replace(face, traces=replace(face.traces, **traces))
 
 
+def frames(faces: Sequence[Face], from_ms: int, every_ms: int = 100) -> list[tuple[int, Observation]]:
+    return [(from_ms + number * every_ms, Observation(1, face)) for number, face in enumerate(faces)]
+
+
 def clip(faces: Sequence[Face], every_ms: int = 100) -> Gathered:
-    return gather(Gathered(), [(number * every_ms, Observation(1, face)) for number, face in enumerate(faces)])
+    return gather(Gathered(), frames(faces, 0, every_ms))
 
 
 def person(count: int = 30) -> list[Face]:
@@ -120,6 +124,18 @@ def test_a_frozen_picture_is_seen_through_noise_that_is_laid_over_it() -> None:
 def test_who_holds_still_for_half_a_second_is_not_frozen() -> None:
     still = [*person(10), *[person()[10]] * 6, *person(30)[16:]]
     assert scores(clip(still))[Signal.FROZEN] == 1.0
+
+
+def test_who_looks_the_same_before_and_after_a_pause_of_the_connection_is_not_frozen() -> None:
+    face = person()[10]
+    before, after = Observation(1, face), Observation(1, noisy(face, 0, 0.005))
+    paused = gather(gather(clip(person(10)), [(1000, before), (4700, after)]), frames(person(30)[11:], 4800))
+    assert scores(paused)[Signal.FROZEN] == 1.0
+
+
+def test_a_frozen_picture_sent_at_the_slowest_rate_that_is_taken_is_frozen() -> None:
+    frozen = [*person(10), *(noisy(person()[10], number, 0.015) for number in range(5))]
+    assert scores(clip(frozen, every_ms=500))[Signal.FROZEN] == 0.0
 
 
 def test_who_drifts_slowly_is_not_frozen_because_motion_adds_up_and_noise_does_not() -> None:

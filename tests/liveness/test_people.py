@@ -27,7 +27,7 @@ from services.liveness.prompts import Prompt, State, Step
 from tests import samples
 from tests.bundles import World, digest_of
 from tests.liveness.faces import FLASHING, POLICY, SIMPLE, STRICT
-from tests.liveness.fakes import Clock, ModelInProcess, SessionsInMemory
+from tests.liveness.fakes import Clock, ModelInProcess, Remembering, SessionsInMemory
 
 pytestmark = pytest.mark.model
 
@@ -36,6 +36,12 @@ SCRIPTS = Scripts(digest_of("script key"))
 SOME = (Prompt.SMILE, Prompt.TURN_RIGHT, Prompt.OPEN_MOUTH)
 OTHER = (Prompt.LOOK_DOWN, Prompt.BLINK, Prompt.TURN_LEFT)
 Camera = Callable[[Clock], Person]
+
+
+@pytest.fixture(scope="module")
+def remembering(frame_model: FrameModel) -> Remembering:
+    """The people of this module are filmed once: most of what each attempt shows, another has shown before."""
+    return Remembering(frame_model)
 
 
 @dataclass
@@ -49,7 +55,7 @@ class Ended:
     concluded: Concluded | None
 
 
-async def attempt(model: FrameModel, prompts: Sequence[Prompt], camera: Camera, policy: Policy = POLICY) -> Ended:
+async def attempt(model: Remembering, prompts: Sequence[Prompt], camera: Camera, policy: Policy = POLICY) -> Ended:
     """Let whoever stands before the camera try these prompts."""
     clock, sessions, sent = Clock(), SessionsInMemory(), WORLD.bundle(Purpose.IDENTIFY)
     nonce = nonce_of(sent.txn, prompts, policy)
@@ -58,7 +64,7 @@ async def attempt(model: FrameModel, prompts: Sequence[Prompt], camera: Camera, 
         analyser=ModelInProcess(model),
         scripts=SCRIPTS,
         policies={policy.id: policy},
-        signer=WORLD.signer_of(Factor.LIVENESS),
+        signer=lambda: WORLD.signer_of(Factor.LIVENESS),
         models_sha256=(digest_of("landmarker"), digest_of("passive")),
         max_per_day=1,
         now=clock.now,
@@ -143,8 +149,8 @@ class Recording:
         (Prompt.TURN_LEFT, Prompt.BLINK, Prompt.OPEN_MOUTH),
     ],
 )
-async def test_sample_woman_passes_whatever_is_asked(frame_model: FrameModel, prompts: tuple[Prompt, ...]) -> None:
-    ended = await attempt(frame_model, prompts, herself)
+async def test_sample_woman_passes_whatever_is_asked(remembering: Remembering, prompts: tuple[Prompt, ...]) -> None:
+    ended = await attempt(remembering, prompts, herself)
     assert (ended.state, ended.failure) == (State.PASSED, "")
     assert ended.took_s < 15
     assert ended.concluded is not None
@@ -157,28 +163,28 @@ async def test_sample_woman_passes_whatever_is_asked(frame_model: FrameModel, pr
 
 @pytest.mark.parametrize("prompts", [SOME, OTHER])
 async def test_her_replay_on_a_screen_is_refused_by_the_passive_model(
-    frame_model: FrameModel, prompts: tuple[Prompt, ...]
+    remembering: Remembering, prompts: tuple[Prompt, ...]
 ) -> None:
     """It answers every prompt, as a replay that is steered does: what it is made of gives it away.
 
     Asked for more than the least, it fails by that already: a filmed screen blurs what she does.
     """
-    ended = await attempt(frame_model, prompts, her_on_a_screen, SIMPLE)
+    ended = await attempt(remembering, prompts, her_on_a_screen, SIMPLE)
     assert (ended.state, ended.failure) == (State.FAILED, "PASSIVE")
 
 
-async def test_her_photo_is_refused_by_the_first_prompt(frame_model: FrameModel) -> None:
-    ended = await attempt(frame_model, SOME, her_photo)
+async def test_her_photo_is_refused_by_the_first_prompt(remembering: Remembering) -> None:
+    ended = await attempt(remembering, SOME, her_photo)
     assert (ended.state, ended.failure) == (State.FAILED, "TIMEOUT")
 
 
 @pytest.mark.parametrize("prompts", [OTHER, SOME[::-1], (SOME[0], SOME[2], SOME[1])])
 async def test_recording_of_one_attempt_does_not_pass_another(
-    frame_model: FrameModel, prompts: tuple[Prompt, ...]
+    remembering: Remembering, prompts: tuple[Prompt, ...]
 ) -> None:
-    filmed = await attempt(frame_model, SOME, herself)
+    filmed = await attempt(remembering, SOME, herself)
     assert filmed.state is State.PASSED
-    replayed = await attempt(frame_model, prompts, lambda clock: Recording(filmed.filmed, clock))
+    replayed = await attempt(remembering, prompts, lambda clock: Recording(filmed.filmed, clock))
     assert replayed.state is State.FAILED
     assert replayed.failure in {"TIMEOUT", "WRONG_GESTURE"}
 
@@ -200,9 +206,9 @@ def flash_of(ended: Ended) -> tuple[str, int, int]:
 
 @pytest.mark.parametrize("prompts", [SOME, OTHER])
 async def test_sample_woman_before_the_screen_passes_and_the_receipt_says_that_she_followed(
-    frame_model: FrameModel, prompts: tuple[Prompt, ...]
+    remembering: Remembering, prompts: tuple[Prompt, ...]
 ) -> None:
-    ended = await attempt(frame_model, prompts, lit(screen.on_her_face), FLASHING)
+    ended = await attempt(remembering, prompts, lit(screen.on_her_face), FLASHING)
     assert (ended.state, ended.failure) == (State.PASSED, "")
     outcome, correlation_ppm, least_ppm = flash_of(ended)
     assert (outcome, least_ppm) == ("FOLLOWED", 750_000)
@@ -215,9 +221,9 @@ async def test_sample_woman_before_the_screen_passes_and_the_receipt_says_that_s
     assert len(set(keyframes)) == len(keyframes)
 
 
-async def test_sample_woman_passes_the_strict_policy(frame_model: FrameModel) -> None:
+async def test_sample_woman_passes_the_strict_policy(remembering: Remembering) -> None:
     as_transactions_name_it = replace(STRICT, id=POLICY.id)
-    ended = await attempt(frame_model, (*SOME, Prompt.LOOK_DOWN), lit(screen.on_her_face), as_transactions_name_it)
+    ended = await attempt(remembering, (*SOME, Prompt.LOOK_DOWN), lit(screen.on_her_face), as_transactions_name_it)
     assert (ended.state, ended.failure) == (State.PASSED, "")
     assert flash_of(ended)[0] == "FOLLOWED"
 
@@ -232,12 +238,12 @@ async def test_sample_woman_passes_the_strict_policy(frame_model: FrameModel) ->
     ids=["a recording lit by other colours", "a recording that nothing lights", "a recording tinted as a whole"],
 )
 async def test_what_the_screen_does_not_light_as_a_face_is_refused(
-    frame_model: FrameModel, how: Lit, failure: str
+    remembering: Remembering, how: Lit, failure: str
 ) -> None:
     """Each does whatever is asked, in the right place and time: only the colours tell it from her."""
-    ended = await attempt(frame_model, SOME, lit(how), FLASHING)
+    ended = await attempt(remembering, SOME, lit(how), FLASHING)
     assert (ended.state, ended.failure) == (State.FAILED, failure)
 
 
-async def test_nothing_is_said_of_colours_where_none_are_shown(frame_model: FrameModel) -> None:
-    assert flash_of(await attempt(frame_model, SOME, herself)) == ("NOT_SHOWN", 0, 0)
+async def test_nothing_is_said_of_colours_where_none_are_shown(remembering: Remembering) -> None:
+    assert flash_of(await attempt(remembering, SOME, herself)) == ("NOT_SHOWN", 0, 0)

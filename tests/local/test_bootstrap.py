@@ -68,3 +68,45 @@ def test_the_installer_is_pinned_by_digest() -> None:
     pin = bootstrap.INSTALLER_PIN.read_text()
     assert "uv==" in pin
     assert "--hash=sha256:" in pin
+
+
+def test_what_would_run_as_a_service_is_unpacked_and_not_installed() -> None:
+    installed, unpacked = (
+        {name for packages in table.values() for name in packages}
+        for table in (bootstrap.OS_PACKAGES, bootstrap.UNPACKED_PACKAGES)
+    )
+    assert unpacked
+    assert not unpacked & installed
+    assert all((bootstrap.UNPACKED / name / "usr").is_dir() for name in unpacked)
+
+
+UNPACKING = """
+import pathlib, sys
+from deploy.local import bootstrap
+bootstrap.CHECKOUT = pathlib.Path(sys.argv[1])
+bootstrap.UNPACKED = bootstrap.CHECKOUT / "var" / "debian"
+print(bootstrap._unpack_os_packages())
+"""
+
+
+@pytest.mark.parametrize("index", ["fresh", "old"])
+def test_a_package_is_downloaded_and_unpacked_after_an_update_where_it_takes_one(tmp_path: Path, index: str) -> None:
+    tools, done = tmp_path / "bin", tmp_path / "done"
+    tools.mkdir()
+    if index == "fresh":
+        (tmp_path / "updated").touch()
+    fake(
+        tools,
+        "apt-get",
+        f'echo "$1" >> {done}; if [ "$1" = update ]; then touch {tmp_path}/updated; '
+        f"else test -e {tmp_path}/updated && touch prometheus_1.deb; fi",
+    )
+    fake(tools, "dpkg-deb", 'mkdir -p "$3/usr"')
+    command = [sys.executable, "-c", UNPACKING, str(tmp_path)]
+    environment = {"PATH": f"{tools}:/usr/bin:/bin"}
+    ran = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.endswith("True\n")
+    assert done.read_text().split() == (["download"] if index == "fresh" else ["download", "update", "download"])
+    assert [path.name for path in (tmp_path / "var" / "debian").iterdir()] == ["prometheus"]
+    again = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True)
+    assert again.stdout == "False\n"

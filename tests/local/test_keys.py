@@ -40,7 +40,11 @@ def test_pins_are_kept_renewed_before_they_run_out_and_remade_for_another_key(ow
     began = [[pin.not_before for pin in pins.parse(file, Env.SANDBOX).pins] for file in (first, renewed)]
     assert began[0] == began[1]
     keys["otp"].unlink()
-    assert pins_file(own_state, receipt_keys(own_state), NOW).read_bytes() not in {first, renewed}
+    remade = pins_file(own_state, receipt_keys(own_state), NOW).read_bytes()
+    assert remade not in {first, renewed}
+    kids = [{pin.kid for pin in pins.parse(file, Env.SANDBOX).pins} for file in (renewed, remade)]
+    assert kids[0] < kids[1], "what the earlier key signed stays verified"
+    assert pins_file(own_state, receipt_keys(own_state), NOW).read_bytes() == remade
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The server that every service runs: who may call, with what, and how an error leaves. Real gRPC over real mTLS."""
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +16,17 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from mesh import deadline
+from mesh import deadline, metrics, telemetry
 from mesh.channel import answers_of, connect
 from mesh.errors import Code, FinIdError
 from mesh.health import Health, Probe
+from mesh.identity import mounted
 from mesh.server import Server, callers
 from mesh.settings import MeshSettings
 from mesh.status import DETAILS_KEY, PeerError
+from tests.measured import Grown
 from tests.mtls import Authority, free_port
 
 APPLICATION = "applications/" + "a" * 26
@@ -37,11 +41,13 @@ class QuotaError(FinIdError):
 class Portal(rpc.PortalServiceServicer):
     calls: int = 0
     remaining_s: list[float | None] = field(default_factory=list)
+    trace_ids: list[int] = field(default_factory=list)
     fails_with: Exception | None = None
 
     async def GetApplication(self, request: pb.GetApplicationRequest, context: Any) -> pb.Application:  # noqa: N802
         self.calls += 1
         self.remaining_s.append(deadline.remaining_s())
+        self.trace_ids.append(trace.get_current_span().get_span_context().trace_id)
         if self.fails_with is not None:
             raise self.fails_with
         return pb.Application(name=request.name)
@@ -58,7 +64,7 @@ class Running:
     channels: list[grpc.aio.Channel] = field(default_factory=list)  # a channel closes when nobody holds it
 
     def stub(self, caller: str = "auth_gateway", service: str = "portal") -> "rpc.PortalServiceAsyncStub":
-        self.channels.append(connect(self.settings(caller), service, self.address))
+        self.channels.append(connect(mounted(self.settings(caller)), service, self.address))
         return rpc.PortalServiceStub(self.channels[-1])
 
 
@@ -116,7 +122,7 @@ async def test_caller_of_another_root_cannot_connect(running: Running, tmp_path:
     foreign = Authority(tmp_path / "foreign").settings("auth_gateway")
     own = running.settings("auth_gateway")
     mixed = foreign.model_copy(update={"tls_ca_file": own.tls_ca_file})
-    channel = connect(mixed, "portal", running.address)
+    channel = connect(mounted(mixed), "portal", running.address)
     stub = rpc.PortalServiceStub(channel)
     refusal = await _refused(stub.GetApplication(pb.GetApplicationRequest(name=APPLICATION), timeout=2))
     assert refusal.code == "UNAVAILABLE"
@@ -169,6 +175,23 @@ async def test_typed_error_leaves_with_reason_metadata_and_retry(running: Runnin
     assert refusal.retry_after_s == 1.5
 
 
+async def test_calls_are_measured_by_both_ends_with_their_outcome(running: Running) -> None:
+    method = "PortalService/GetApplication"
+    answered, failed, refused, asked = (
+        Grown.of(metrics.RPC_SERVER_DURATION, method=method, code="OK"),
+        Grown.of(metrics.RPC_SERVER_DURATION, method=method, code="RESOURCE_EXHAUSTED"),
+        Grown.of(metrics.RPC_SERVER_DURATION, method=method, code="PERMISSION_DENIED"),
+        Grown.of(metrics.RPC_CLIENT_DURATION, peer="portal", method=method, code="RESOURCE_EXHAUSTED"),
+    )
+    request = pb.GetApplicationRequest(name=APPLICATION)
+    await running.stub().GetApplication(request)
+    running.portal.fails_with = QuotaError("Too many.")
+    await _refused(running.stub().GetApplication(request))
+    await _refused(running.stub("otp").GetApplication(request))
+    assert (answered.by(), failed.by(), refused.by(), asked.by()) == (1, 1, 1, 1)
+    assert metrics.RPC_SERVER_IN_FLIGHT.shown() == 0
+
+
 @pytest.mark.parametrize(("retry_after_s", "told"), [(1.5, "2"), (0.2, "1"), (30.0, "30"), (None, None)])
 async def test_waiting_is_told_to_http_too_in_whole_seconds(
     running: Running, retry_after_s: float | None, told: str | None
@@ -208,9 +231,7 @@ class _Kept(SpanExporter):
 @pytest.mark.parametrize("typed", [True, False])
 async def test_what_an_error_came_from_is_in_no_span(running: Running, typed: bool) -> None:
     provider = trace.get_tracer_provider()
-    if not isinstance(provider, TracerProvider):
-        provider = TracerProvider()
-        trace.set_tracer_provider(provider)
+    assert isinstance(provider, TracerProvider)
     kept = _Kept()
     provider.add_span_processor(SimpleSpanProcessor(kept))
     cause = RuntimeError("iin 990101300123 of a person")
@@ -221,6 +242,32 @@ async def test_what_an_error_came_from_is_in_no_span(running: Running, typed: bo
     await _refused(running.stub().GetApplication(pb.GetApplicationRequest(name=APPLICATION)))
     assert "GetApplication" in kept.text
     assert "990101300123" not in kept.text
+
+
+@pytest.fixture
+def nobody_reads_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    unread = TracerProvider(ALWAYS_OFF)
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: unread)
+
+
+async def test_where_nobody_reads_spans_a_call_goes_on_with_its_callers_trace(
+    running: Running, nobody_reads_spans: None
+) -> None:
+    callers_own = trace.SpanContext(trace_id=7 << 100, span_id=9, is_remote=False)
+    with trace.use_span(trace.NonRecordingSpan(callers_own)):
+        await running.stub().GetApplication(pb.GetApplicationRequest(name=APPLICATION))
+    assert running.portal.trace_ids == [callers_own.trace_id]
+
+
+@pytest.mark.parametrize("metadata", [(), (("traceparent", "00-nonsense"),)])
+def test_a_call_without_a_trace_begins_its_own(metadata: tuple[tuple[str, str], ...]) -> None:
+    def begun() -> int:
+        telemetry.join_trace(metadata)
+        return trace.get_current_span().get_span_context().trace_id
+
+    first, second = (contextvars.copy_context().run(begun) for _ in range(2))
+    assert first != 0
+    assert second not in {0, first}
 
 
 async def test_health_follows_a_lost_dependency_within_two_seconds() -> None:
@@ -263,7 +310,7 @@ async def test_failing_background_task_ends_the_service_without_showing_its_text
 async def test_call_to_a_peer_that_is_away_waits_for_it_a_little(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     settings = authority.settings("portal")
-    channel = connect(authority.settings("auth_gateway"), "portal", settings.listen)
+    channel = connect(mounted(authority.settings("auth_gateway")), "portal", settings.listen)
     stub = rpc.PortalServiceStub(channel)
     early = stub.GetApplication(pb.GetApplicationRequest(name=APPLICATION), timeout=10)
     await asyncio.sleep(0.5)
@@ -278,7 +325,7 @@ async def test_call_to_a_peer_that_is_away_waits_for_it_a_little(tmp_path: Path)
 
 
 async def test_call_to_a_peer_that_stays_away_ends_as_unavailable(tmp_path: Path) -> None:
-    channel = connect(Authority(tmp_path).settings("auth_gateway"), "portal", f"127.0.0.1:{free_port()}")
+    channel = connect(mounted(Authority(tmp_path).settings("auth_gateway")), "portal", f"127.0.0.1:{free_port()}")
     stub = rpc.PortalServiceStub(channel)
     refusal = await _refused(stub.GetApplication(pb.GetApplicationRequest(name=APPLICATION), timeout=10))
     assert refusal.code == "UNAVAILABLE"

@@ -196,7 +196,7 @@ class Service:
             challenges=self.challenges,
             sending=self.sending(),
             keyed_hash=self.keyed_hash,
-            signer=WORLD.signer_of(Factor.SMS_OTP),
+            signer=lambda: WORLD.signer_of(Factor.SMS_OTP),
             limits=self.limits,
             allowed_prefixes=("+77",),
             origin=self.origin,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mesh import receipts
+from mesh import metrics, receipts
 from mesh.errors import FinIdError
 from mesh.facts import SmsOtp
 from mesh.transaction import Env, Openings, Purpose
@@ -21,6 +21,7 @@ from services.otp.segments import count_segments
 from services.otp.sends import SendState
 from services.otp.text import Language, render
 from tests.bundles import NOW, PHONE, POLICY, SentBundle, digest_of, sandbox_openings
+from tests.measured import Grown
 from tests.otp.sms import KEYED_HASH, WORLD, FakeProvider, Service, code_in
 
 KZ = replace(sandbox_openings(), phone="+77010000001")
@@ -118,6 +119,23 @@ async def test_a_wrong_code_says_how_many_tries_are_left() -> None:
         assert refused.value.metadata == {"checks_left": left}
         assert code not in str(refused.value)
     assert await service.codes().verify(sent.txn, challenge, code)
+
+
+async def test_codes_are_counted_by_what_became_of_them() -> None:
+    sent_ones = Grown.of(metrics.CODES_SENT, provider="other", outcome="SENT")
+    outcomes = ("right", "wrong", "expired", "too_many", "unknown")
+    checked = [Grown.of(metrics.CODES_CHECKED, outcome=outcome) for outcome in outcomes]
+    service, sent = Service(), bundle()
+    challenge = await send(service, sent)
+    code = service.provider.last_code()
+    await reason_of(service.codes().verify(sent.txn, challenge, wrong(code)))
+    await reason_of(service.codes().verify(sent.txn, "another", code))
+    for _ in range(2):  # the same receipt twice is one code
+        await service.codes().verify(sent.txn, challenge, code)
+    service.clock.at += 300
+    await reason_of(service.codes().verify(sent.txn, challenge, code))
+    assert [one.by() for one in checked] == [1, 1, 1, 0, 1]
+    assert sent_ones.by() == 1  # no provider of this name is in the operator's file
 
 
 async def test_after_five_checks_the_right_code_is_worthless() -> None:

@@ -49,7 +49,7 @@ class Gateway:
             "unreachable": re.compile(r'"error_code"\s*:\s*[78]\b'),
             "reference": ("id",),
         } | template
-        return HttpGateway("smsc_kz", HttpTemplate(**told), self.tls, timeout_s=0.5)
+        return HttpGateway("smsc_kz", HttpTemplate(**told), self.tls, timeout_s=2.0)
 
 
 @pytest.fixture
@@ -157,10 +157,10 @@ async def test_an_answer_that_does_not_come_leaves_delivery_unknown(gateway: Gat
 async def test_a_gateway_that_is_away_or_shows_another_certificate_took_nothing(gateway: Gateway) -> None:
     away = HttpTemplate(url=f"https://127.0.0.1:{free_port()}/send", fields={})
     with pytest.raises(SmsUnavailableError):
-        await sent(HttpGateway("away", away, gateway.tls, 0.5))
+        await sent(HttpGateway("away", away, gateway.tls, 5.0))
     stranger = HttpTemplate(url=f"{gateway.url}/send", fields={})
     with pytest.raises(SmsUnavailableError):
-        await sent(HttpGateway("stranger", stranger, ssl.create_default_context(), 0.5))
+        await sent(HttpGateway("stranger", stranger, ssl.create_default_context(), 5.0))
     assert gateway.requests == []
 
 
@@ -169,7 +169,7 @@ async def test_neither_sms_nor_secret_reaches_a_log_or_a_representation(
 ) -> None:
     template = HttpTemplate(url=f"{gateway.url}/send", fields={"psw": "s3cret"}, headers={"Authorization": "t0ken"})
     with caplog.at_level(logging.DEBUG):
-        await sent(HttpGateway("quiet", template, gateway.tls, 0.5))
+        await sent(HttpGateway("quiet", template, gateway.tls, 5.0))
     for value in (PHONE, "123456", "s3cret", "t0ken"):
         assert value not in caplog.text
         assert value not in repr(template)

@@ -36,7 +36,7 @@ def attestation(source: FakeSource, inquiries: FakeInquiries | None = None, cloc
         env=Env.SANDBOX,
         source=source,
         inquiries=inquiries or FakeInquiries(),
-        signer=WORLD.signer_of(Factor.STATE_RECORD),
+        signer=lambda: WORLD.signer_of(Factor.STATE_RECORD),
         recipient=RECIPIENT,
         now=(clock or Clock()).now,
     )

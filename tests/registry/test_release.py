@@ -31,8 +31,8 @@ class Registry:
         self.release = Release(
             source=self.source,
             releases=self.releases,
-            signer=ReceiptSigner(WORLD.keys["registry"], WORLD.env),
-            pins=WORLD.pins(),
+            signer=lambda: ReceiptSigner(WORLD.keys["registry"], WORLD.env),
+            pins=WORLD.pins,
             floors=WORLD.floors(),
             now=self.clock.now,
         )

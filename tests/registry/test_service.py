@@ -14,7 +14,7 @@ from finid.registry.v1 import registry_pb2_grpc as rpc
 from deploy.local.database import Database
 from mesh import base64url, pins, postgres, receipts
 from mesh.facts import StateRecord
-from mesh.sealing import Seal, derive
+from mesh.sealing import Seal, derive, key_id
 from mesh.status import PeerError
 from mesh.transaction import Env, Purpose
 from services.registry.locator import Locator
@@ -108,3 +108,18 @@ async def test_attests_releases_once_and_notices_the_loss_of_its_database(
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     await registry.becomes(SERVING, 5.0)
     assert (await stub.Attest(ask, timeout=5)).receipt
+
+
+async def test_a_registry_with_another_key_than_the_rows_does_not_start(
+    registry: Deployed, database: Callable[..., Database], tmp_path: Path
+) -> None:
+    of_its_own = {name: value for name, value in registry.environment.items() if not name.endswith("LISTEN")}
+    (tmp_path / "other.key").write_text(base64url.encode(digest_of("another key")))
+    (tmp_path / "other.key").chmod(0o400)
+    for changed in (
+        {"FINID_FIELD_KEY_FILE": str(tmp_path / "other.key")},
+        {"FINID_EARLIER_FIELD_KEY_FILES": json.dumps([str(tmp_path / "other.key")])},
+    ):
+        with pytest.raises(AssertionError, match=f"refused to start: the rows stand under the keys {key_id(KEY)}"):
+            async with deployed("registry", registry.authority, of_its_own | changed):
+                pass

@@ -1,5 +1,6 @@
 """Settings of the registry: what production refuses, and a wrong key refused by name."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,34 @@ def test_a_field_key_that_others_may_read_is_refused(
 ) -> None:
     (tmp_path / "field_key").chmod(0o444)
     assert "FINID_FIELD_KEY_FILE" in refusal(capsys)
+
+
+def test_earlier_field_keys_are_read_in_their_order_before_the_newest(good: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    good.setenv("FINID_EARLIER_FIELD_KEY_FILES", key_files(tmp_path, "C", "B"))
+    keys = RegistrySettings.load().field_keys()
+    assert [key[0] for key in keys.keys] == [0b000010_00, 0b000001_00, 0]
+    assert keys.newest == bytes(32)
+
+
+@pytest.mark.parametrize("earlier", ["A", "BB"])
+def test_a_field_key_that_stands_twice_is_refused(
+    good: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, earlier: str
+) -> None:
+    good.setenv("FINID_EARLIER_FIELD_KEY_FILES", key_files(tmp_path, *earlier))
+    assert "FINID_EARLIER_FIELD_KEY_FILES: a key stands twice" in refusal(capsys)
+
+
+def test_an_earlier_field_key_that_others_may_read_is_refused(
+    good: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    good.setenv("FINID_EARLIER_FIELD_KEY_FILES", key_files(tmp_path, "B", mode=0o444))
+    assert "FINID_EARLIER_FIELD_KEY_FILES" in refusal(capsys)
+
+
+def key_files(folder: Path, *letters: str, mode: int = 0o400) -> str:
+    """A file for each key, its letter over and over in base64url; the setting that names them in this order."""
+    files = [folder / f"earlier-{at}.key" for at in range(len(letters))]
+    for file, letter in zip(files, letters, strict=True):
+        file.write_text(letter * 42 + "A")
+        file.chmod(mode)
+    return json.dumps([str(file) for file in files])

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from mesh.sealing import Seal
+from mesh.sealing import derive
 from services.auth_gateway.access import AccessTokens
 from services.auth_gateway.servicer.capture import CaptureServicer
 from services.auth_gateway.servicer.desk import Desk
@@ -14,7 +14,6 @@ from services.portal import access_token
 from services.portal.access_token import TokenKeys
 from services.portal.application import Service
 from tests.auth_gateway.room import Room
-from tests.bundles import digest_of
 from tests.portal import clients
 
 
@@ -50,12 +49,13 @@ class PublicApi:
             flow=self.room.flow,
             results=self.room.results,
             links=self.room.links,
-            request_key=digest_of("requests"),
+            request_key=derive(self.room.key, "request-digest"),
             consents=self.room.given_consents,
             lists=self.room.lists,
             page_tokens=self.room.page_tokens,
+            earlier_request_keys=tuple(derive(key, "request-digest") for key in self.room.earlier),
         )
-        self.finid = FinIdServicer(desk, WebhookDesk(self.room.webhook_store, Seal(digest_of("pages"))))
+        self.finid = FinIdServicer(desk, WebhookDesk(self.room.webhook_store, self.room.page_tokens))
         self.esign = ESignServicer(desk, self.room.documents, self.room.ca)
         self.capture = CaptureServicer(desk, self.room.documents)
 

@@ -234,7 +234,8 @@ class Scene:
         about = prepared or asked
         made = preparation_of(about, self.room.ca.issued[about.certificate_sha256])
         await records.add(made)
-        vouching = Vouching(records, self.world.signer_of(Factor.PREPARATION), env=Env.SANDBOX, now=lambda: AT)
+        signer = self.world.signer_of(Factor.PREPARATION)
+        vouching = Vouching(records, lambda: signer, env=Env.SANDBOX, now=lambda: AT)
         return {Factor.PREPARATION: await vouching.vouch(made.id, asked.encode())}
 
     def statements(self, asked: Transaction, openings: Openings, keyframes: tuple[bytes, ...]) -> dict[Factor, Facts]:
@@ -307,7 +308,7 @@ class Scene:
             env=Env.SANDBOX,
             source=self.source,
             inquiries=FakeInquiries(),
-            signer=self.world.signer_of(Factor.STATE_RECORD),
+            signer=lambda: self.world.signer_of(Factor.STATE_RECORD),
             recipient=RECIPIENT,
             now=lambda: AT,
         )
@@ -324,7 +325,7 @@ class Scene:
                 )
             },
             models_sha256=(MATCH_MODEL,),
-            signer=self.world.signer_of(Factor.FACE_MATCH),
+            signer=lambda: self.world.signer_of(Factor.FACE_MATCH),
             now=lambda: NOW,
         )
 
@@ -335,7 +336,7 @@ class Scene:
             challenges=challenges or fake,
             sending=Sending(sends=sends or fake, provider=provider, seal=SEAL, now=lambda: AT),
             keyed_hash=KeyedHash(digest_of("otp key")),
-            signer=self.world.signer_of(Factor.SMS_OTP),
+            signer=lambda: self.world.signer_of(Factor.SMS_OTP),
             limits=Limits(),
             allowed_prefixes=("+77",),
             origin=None,
@@ -348,8 +349,8 @@ class Scene:
         registry = Release(
             source=self.source,
             releases=FakeReleases(),
-            signer=self.world.signer_of(Factor.RELEASE),
-            pins=self.pins,
+            signer=lambda: self.world.signer_of(Factor.RELEASE),
+            pins=lambda: self.pins,
             floors=self.floors,
             now=lambda: AT,
         )
@@ -362,7 +363,7 @@ class Scene:
             authority=self.authority.authority,
             practice=PRACTICE,
             ledger=self.ledger,
-            pins=self.pins,
+            pins=lambda: self.pins,
             floors=self.floors_of_the_ca,
             now=lambda: AT,
             random_bytes=secrets.token_bytes,

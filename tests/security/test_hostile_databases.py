@@ -406,7 +406,7 @@ async def test_an_edited_digest_is_vouched_for_in_no_transaction_that_was_fixed_
         store = DocumentStore(own, Seal(digest_of("field key")))
         assert await store.add(made)
         signer = world.signer_of(Factor.PREPARATION)
-        vouching = Vouching(store, signer, env=Env.SANDBOX, now=lambda: datetime.fromtimestamp(NOW, UTC))
+        vouching = Vouching(store, lambda: signer, env=Env.SANDBOX, now=lambda: datetime.fromtimestamp(NOW, UTC))
         assert await vouching.vouch(made.id, asked.encode())
 
         other = digest_of("attributes over another contract")

@@ -246,10 +246,12 @@ class MemorySignings:
         self.rows[txn] = replace(row, phase=Phase.RECORDED, signatures=tuple(signatures))
         return True
 
-    async def abort(self, txn: bytes, at: datetime) -> None:
+    async def abort(self, txn: bytes, at: datetime) -> bool:
         row = self.rows.get(txn)
-        if row is not None and row.phase is Phase.INTENT:
-            self.rows[txn] = replace(row, phase=Phase.ABORTED)
+        if row is None or row.phase is not Phase.INTENT:
+            return False
+        self.rows[txn] = replace(row, phase=Phase.ABORTED)
+        return True
 
     async def abort_expired(self, at: datetime) -> int:
         expired = [txn for txn, row in self.rows.items() if row.phase is Phase.INTENT and row.lease_ends_at <= at]
@@ -308,20 +310,21 @@ class Room:
     clock: Clock = field(default_factory=Clock)
     ca: TestCa = field(default_factory=TestCa)
     world: World = field(default_factory=lambda: WORLD)
+    hmac_keys: Sequence[bytes] = (HMAC_KEY,)
 
     def __post_init__(self) -> None:
         if self.credentials is None:
             assert isinstance(self.signings, MemorySignings)
             self.credentials = MemoryCredentials(self.signings)
-        holders = HolderMac(HMAC_KEY)
+        holders = HolderMac(*self.hmac_keys)
         attester = ReceiptSigner(self.world.keys["signer"], self.world.env)
         # Of a real token `unwraps` are its own count; a fake one's are its calls.
         self.unwraps = Unwraps(self.unwraps_of_the_token)
         self.lifecycle = Lifecycle(
             credentials=self.credentials,
             holders=holders,
-            attester=attester,
-            pins=self.pins,
+            attester=lambda: attester,
+            pins=lambda: self.pins,
             floors=self.floors,
             now=self.clock,
         )
@@ -330,9 +333,9 @@ class Room:
             keys=self.keys,
             unwraps=self.unwraps,
             holders=holders,
-            attester=attester,
+            attester=lambda: attester,
             issuing_ca=IssuingCa.from_pem(self.ca.pem),
-            pins=self.pins,
+            pins=lambda: self.pins,
             floors=self.floors,
             now=self.clock,
         )
@@ -342,7 +345,7 @@ class Room:
             keys=self.keys,
             unwraps=self.unwraps,
             holders=holders,
-            pins=self.pins,
+            pins=lambda: self.pins,
             floors=self.floors,
             now=self.clock,
         )

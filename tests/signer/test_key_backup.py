@@ -1,6 +1,7 @@
 """Backup of wrapped keys, and restoring them: what was lost comes back, and nothing comes back to life."""
 
 import asyncio
+import hashlib
 import io
 import itertools
 from collections.abc import AsyncIterator, Callable
@@ -14,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.local.database import Database as Provisioned
-from mesh import pins
+from mesh import base64url, pins, strict_json
 from mesh.errors import FinIdError
 from mesh.receipts import ReceiptSigner
+from mesh.sealing import FieldKeys, Seal, derive, key_id
 from mesh.transaction import Env, Purpose
 from services.signer import key_backup
 from services.signer.credential import State
@@ -155,12 +157,13 @@ async def listed(*records: KeyRecord) -> AsyncIterator[KeyRecord]:
         yield item
 
 
-def written(*records: KeyRecord, world: World = WORLD, made_at: datetime = AT) -> bytes:
+def written(*records: KeyRecord, world: World = WORLD, made_at: datetime = AT, kids: str = "") -> bytes:
     output = io.BytesIO()
     writing = key_backup.write(
         output,
         listed(*records),
         key=KEY,
+        kids=kids,
         attester=ReceiptSigner(world.keys["signer"], world.env),
         made_at=made_at,
         random_bytes=bytes,
@@ -234,6 +237,65 @@ def test_a_backup_of_another_signer_key_time_or_environment_is_refused(tmp_path:
     ):
         with pytest.raises(BackupRefusedError, match=says):
             read(tmp_path, data, **knobs)
+
+
+def written_before_keys_had_names(*records: KeyRecord) -> bytes:
+    """As `write` did it then: a header without names of keys, lines sealed for their place, a signed last line."""
+    header = {"format": "finid-signer-keys-1", "env": WORLD.env, "backup": base64url.encode(b"b" * 16), "made_at": NOW}
+    seal = Seal(derive(KEY, "signer-keys-backup"))
+    lines = [strict_json.canonical(header)]
+    for number, each in enumerate(records):
+        sealed = seal.seal(key_backup._encode(each), column="signer.credentials", row=f"{(b'b' * 16).hex()}:{number}")
+        lines.append(base64url.encode(sealed).encode())
+    digest = hashlib.sha256(b"".join(line + b"\n" for line in lines)).digest()
+    attester = ReceiptSigner(WORLD.keys["signer"], WORLD.env)
+    signature = attester.key.sign(b"finid-signer-keys-backup-v1\0" + digest)
+    trailer = {
+        "keys": len(records),
+        "sha256": base64url.encode(digest),
+        "kid": pins.key_id(attester.public_key),
+        "signature": base64url.encode(signature),
+    }
+    return b"".join(line + b"\n" for line in [*lines, strict_json.canonical(trailer)])
+
+
+FIRST, SECOND, THIRD = (digest_of(name) for name in ("first key", "second key", "third key"))
+
+
+@pytest.mark.parametrize(
+    ("kids", "keys", "since"),
+    [
+        ("", (FIRST,), 1),
+        ("", (FIRST, SECOND), 1),
+        (key_id(FIRST), (FIRST, SECOND), 1),
+        (f"{key_id(FIRST)} {key_id(SECOND)}", (FIRST, SECOND), 2),
+        (f"{key_id(FIRST)} {key_id(SECOND)}", (FIRST, SECOND, THIRD), 2),
+    ],
+)
+def test_a_backup_says_how_many_of_the_keys_made_its_pseudonyms(
+    tmp_path: Path, kids: str, keys: tuple[bytes, ...], since: int
+) -> None:
+    (tmp_path / "backup").write_bytes(written(*RECORDS, kids=kids))
+    assert Backup(tmp_path / "backup", key=KEY, pins=WORLD.pins()).made_under(FieldKeys(keys)) == since
+
+
+@pytest.mark.parametrize("keys", [(SECOND,), (FIRST,), (SECOND, FIRST), (FIRST, THIRD)])
+def test_a_backup_of_other_keys_is_refused(tmp_path: Path, keys: tuple[bytes, ...]) -> None:
+    (tmp_path / "backup").write_bytes(written(*RECORDS, kids=f"{key_id(FIRST)} {key_id(SECOND)}"))
+    backup = Backup(tmp_path / "backup", key=KEY, pins=WORLD.pins())
+    with pytest.raises(BackupRefusedError, match="the backup is of the keys"):
+        backup.made_under(FieldKeys(keys))
+
+
+def test_a_backup_of_before_keys_had_names_is_of_the_first_one(tmp_path: Path) -> None:
+    data = written_before_keys_had_names(*RECORDS)
+    assert read(tmp_path, data) == RECORDS
+    backup = Backup(tmp_path / "backup", key=KEY, pins=WORLD.pins())
+    assert backup.made_under(FieldKeys((FIRST, SECOND, THIRD))) == 1
+    one, two = b"finid-signer-keys-1", b"finid-signer-keys-2"
+    for other in (written().replace(two, one), data.replace(one, two)):
+        with pytest.raises(BackupRefusedError, match="another format"):
+            read(tmp_path, other)
 
 
 # With the tool, a token and a database

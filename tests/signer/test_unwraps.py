@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from mesh import metrics
 from mesh.errors import FinIdError
 from mesh.hsm import TokenError, TokenUnavailableError
 from services.signer.unwraps import Counts
 from tests.bundles import digest_of
+from tests.measured import Grown
 from tests.signer.room import FakeKeys, Room
 
 
@@ -20,11 +22,15 @@ def alarmed(room: Room, capsys: pytest.CaptureFixture[str]) -> bool:
 
 async def test_keys_made_and_digests_signed_raise_no_alarm(capsys: pytest.CaptureFixture[str]) -> None:
     room = Room()
+    states = ("NEW_KEY", "INTENT", "RECORDED", "ABORTED")
+    counted = [Grown.of(metrics.SIGNING_INTENTS, state=state) for state in states]
     credential = await room.enrol()
     await room.sign(room.bundle(credential))
     await room.sign(room.bundle(credential), "request-2")
+    assert [one.by() for one in counted] == [1, 2, 2, 0]
     assert room.unwraps.counts() == Counts(unwraps=3, reasons=3, unsure=0)
     assert not alarmed(room, capsys)
+    assert metrics.KEY_UNWRAPS_UNEXPLAINED.shown() == 0
 
 
 async def test_an_unwrapping_without_an_intent_raises_the_alarm(capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,6 +39,7 @@ async def test_an_unwrapping_without_an_intent_raises_the_alarm(capsys: pytest.C
     await room.fake_keys.sign(credential.wrapped_key, [digest_of("nobody confirmed this")])
     assert alarmed(room, capsys)
     assert alarmed(room, capsys)
+    assert metrics.KEY_UNWRAPS_UNEXPLAINED.shown() == 1
 
 
 class Idle(FakeKeys):
@@ -48,6 +55,7 @@ async def test_a_signature_without_an_unwrapping_raises_the_alarm(capsys: pytest
     room = Room(keys=Idle())
     await room.sign(room.bundle(await room.enrol()))
     assert alarmed(room, capsys)
+    assert metrics.KEY_UNWRAPS_UNEXPLAINED.shown() == -1
 
 
 class Refusing(FakeKeys):

@@ -6,14 +6,12 @@ import * as server from "./server.js";
 
 // The first batch is small: what it takes on its way says how large the next pictures are.
 const FIRST_BATCH = 2;
-// While colours are shown: 15 a second, each colour (300 ms) four times.
-const FLASH_PERIOD_MS = 66;
 const BATCH = 6;
 const MOST = 12;
 // 1 MiB less some room for what is not pictures.
 const MOST_BYTES = 1_000_000;
-// A last picture at least 100 ms after the last colour: screens and cameras are late.
-const AFTER_MS = 150;
+// The round is judged with a picture at least 100 ms after the last colour: screens and cameras are late.
+const AFTER_MS = 120;
 // WCAG 2.3.1: at most three flashes, six changes, within any second. A faster sequence is not shown.
 const LEAST_COLOUR_MS = 200;
 const MOST_DROPPED = 5;
@@ -51,6 +49,9 @@ export async function attempt(camera, shown) {
   let isFlashing = false;
   /** Pictures taken before this are of an earlier prompt. */
   let sinceMs = performance.now();
+  /** One picture of this time or later is wanted, and none beside it. */
+  let lastMs = Infinity;
+  const isWhole = () => (waiting.at(-1)?.atMs ?? 0) >= lastMs;
   /** @type {unknown} */
   let broken = null;
   const interrupt = (/** @type {"wasHidden" | "cameraLost"} */ why) => { broken ??= new Interrupted(why, step.attemptsLeft); };
@@ -62,7 +63,7 @@ export async function attempt(camera, shown) {
     while (isFilming) {
       const tookMs = performance.now();
       const picture = await camera.take(pace.size);
-      if (picture.atMs >= sinceMs) {
+      if (picture.atMs >= sinceMs && !isWhole()) {
         waiting.push(picture);
         // Back pressure: what the connection does not carry is never sent. Colours are kept whole.
         if (!isFlashing && waiting.length > MOST) waiting.shift();
@@ -111,26 +112,27 @@ export async function attempt(camera, shown) {
       shown.prompt(step);
       if (step.prompt === "PROMPT_WATCH_COLOURS" && step.flash) {
         isFlashing = true;
-        periodMs = FLASH_PERIOD_MS;
+        periodMs = pace.flashPeriodMs;
         waiting = [];
         sinceMs = performance.now();
         let startedAtMs = 0;
-        let isShown = false;
-        const { round } = step.flash;
-        const showing = flash(step.flash, shown.colour, (atMs) => { startedAtMs = atMs; }).finally(() => {
-          isShown = true;
-          sinceMs = Infinity;
-        });
-        // Sent while the next ones are filmed: what waits until all was shown may be too old by the time it arrives.
+        const { round, colours, everyMs } = step.flash;
+        const showing = flash(step.flash, shown.colour, (atMs) => {
+          startedAtMs = atMs;
+          lastMs = atMs + everyMs * colours.length + AFTER_MS;
+        }).catch((error) => { broken ??= error; });
+        // Sent while the next ones are filmed: what waits until all was shown may be too old by the time it arrives. The
+        // colours are shown once: should the last picture not have been taken in, a later one is sent.
         const isOfRound = () => step.state === "LIVENESS_STATE_RUNNING" && step.flash?.round === round;
         try {
-          while (isOfRound() && !broken && (!isShown || waiting.length)) {
-            if (startedAtMs && (isShown || waiting.length >= MOST)) await send(startedAtMs);
+          while (isOfRound() && !broken) {
+            if (isWhole() || (startedAtMs && waiting.length >= MOST)) await send(startedAtMs);
             else await server.sleep(20);
           }
         } finally {
           await showing;
           isFlashing = false;
+          lastMs = Infinity;
         }
       } else {
         while (waiting.length < (pace.isKnown ? BATCH : FIRST_BATCH) && !broken) await server.sleep(20);
@@ -167,5 +169,4 @@ async function flash({ colours, everyMs }, show, started) {
     await nextPaint();
   }
   show(null);
-  await server.sleep(AFTER_MS);
 }

@@ -7,19 +7,23 @@
 
 /** @typedef {import("./camera.js").Size} Size */
 
-// The largest first. `share` is about how many bytes a picture has, of what the first one would have.
+// The largest first. `share` is about how many bytes a picture has, of what the first one would have. None is worse than
+// these: at 400 px and 0.5 the models take faces for pictures of faces (tests/liveness/test_picture_sizes.py).
 const SIZES = [
   { longerPx: 640, quality: 0.8, share: 1 },
   { longerPx: 640, quality: 0.6, share: 0.62 },
   { longerPx: 480, quality: 0.7, share: 0.45 },
   { longerPx: 480, quality: 0.5, share: 0.32 },
-  { longerPx: 400, quality: 0.5, share: 0.24 },
+  { longerPx: 400, quality: 0.6, share: 0.28 },
 ];
-// A picture may take this long on its way: thirty of the colours then arrive in four seconds, while five are waited for
-// and eight are given.
+// A picture may take this long on its way: the colours' then arrive in four seconds, while five are waited for and eight are
+// given.
 const UPLOAD_MS = 130;
 const PERIOD_MS = 100;
 const SLOWEST_PERIOD_MS = 250;
+// Of the colours, each of which is shown for 300 ms, four pictures; three where more would come too late.
+const FLASH_PERIOD_MS = 66;
+const SLOWEST_FLASH_PERIOD_MS = 85;
 // What is uploaded together is on its way while the next ones are taken.
 const TOGETHER = 10;
 // Larger again only when there is room: a size that changes with every batch helps nobody.
@@ -31,6 +35,8 @@ export class Pace {
   /** Bytes of JPEG in a millisecond, 0 while nothing is known. */
   #bytesPerMs = 0;
   periodMs = PERIOD_MS;
+  /** While colours are shown. */
+  flashPeriodMs = FLASH_PERIOD_MS;
 
   /** @returns {Size} */
   get size() { return /** @type {Size} */ (SIZES[this.#at]); }
@@ -51,5 +57,6 @@ export class Pace {
     // As many as get through, evenly: a gap in between would break a gesture that is being held.
     const each = (whole * (SIZES[this.#at]?.share ?? 1)) / this.#bytesPerMs;
     this.periodMs = Math.min(Math.max(PERIOD_MS, (each * (TOGETHER + 2)) / TOGETHER), SLOWEST_PERIOD_MS);
+    this.flashPeriodMs = Math.min(Math.max(FLASH_PERIOD_MS, each), SLOWEST_FLASH_PERIOD_MS);
   }
 }

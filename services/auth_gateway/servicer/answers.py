@@ -1,24 +1,31 @@
 """Domain to public proto, for every public servicer."""
 
 import datetime
+import functools
 from collections.abc import Iterable
 
 from finid.auth.v1 import auth_pb2 as pb
 from finid.auth.v1 import liveness_step_pb2 as step_pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.auth_gateway.authentication import Authentication, Language, ReturnTo, Summary, Verdict
+from services.auth_gateway.authentication import Authentication, ConsentText, Language, ReturnTo, Summary, Verdict, View
 from services.auth_gateway.consent_records import ConsentRecord
 from services.auth_gateway.ports import CaptureDevice, CodeSent, Frame, LivenessStep, ScreenFlash
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_DAY_S = 86_400
+_PURPOSES = {name.removeprefix("PURPOSE_"): value for name, value in pb.Purpose.items()}
+_CHANNELS = {name.removeprefix("CHANNEL_"): value for name, value in pb.Channel.items()}
+_STATES = {name.removeprefix("AUTHENTICATION_STATE_"): value for name, value in pb.AuthenticationState.items()}
+_LANGUAGES = {name.removeprefix("LANGUAGE_"): value for name, value in pb.Language.items()}
 
 
 def timestamp(moment: datetime.datetime | None) -> Timestamp | None:
     """Return the proto's time; None stays unset."""
     if moment is None:
         return None
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
+    since = moment - _EPOCH
+    return Timestamp(seconds=since.days * _DAY_S + since.seconds, nanos=since.microseconds * 1000)
 
 
 def language(value: "pb.Language.ValueType") -> Language:
@@ -41,39 +48,47 @@ def summary(item: Authentication | Summary) -> pb.Authentication:
     transaction = item.transaction
     return pb.Authentication(
         name=item.name,
-        purpose=pb.Purpose.Value(f"PURPOSE_{transaction.purpose}"),
-        channel=pb.Channel.Value(f"CHANNEL_{transaction.channel}"),
-        state=pb.AuthenticationState.Value(f"AUTHENTICATION_STATE_{item.state}"),
+        purpose=_PURPOSES[transaction.purpose],
+        channel=_CHANNELS[transaction.channel],
+        state=_STATES[item.state],
         create_time=timestamp(item.created_at),
         expire_time=timestamp(item.expires_at),
         application_title=transaction.application_title,
-        language=pb.Language.Value(f"LANGUAGE_{item.language.name}"),
+        language=_LANGUAGES[item.language.name],
         etag=item.etag,
     )
 
 
-def authentication(item: Authentication, capture_uri: str = "", match_number: str = "") -> pb.Authentication:
+def authentication(item: Authentication | View, capture_uri: str = "", match_number: str = "") -> pb.Authentication:
     """Return the authentication as its participant and its person see it: never the verdict."""
     shown = summary(item)
     shown.capture_uri = capture_uri
     shown.cross_device = item.number_due
     shown.match_number = match_number
-    shown.consents.extend(
-        pb.ConsentText(
-            id=text.id,
-            version=text.version,
-            text=text.text,
-            text_sha256=text.commitment().text_sha256,
-            controller=pb.ConsentController.Value(f"CONSENT_CONTROLLER_{text.controller}"),
-            controller_title=text.controller_title,
-        )
-        for text in item.consents
-    )
+    shown.consents.extend(map(_consent_text, item.consents))
     shown.documents.extend(
         pb.DocumentToSign(title=document.title, content_sha256=document.content_sha256)
         for document in item.transaction.documents
     )
     return shown
+
+
+@functools.lru_cache(maxsize=1024)
+def seen(item: View) -> pb.Authentication:
+    """Return `authentication` of what a look found; not to be changed, it is kept for the next who asks."""
+    return authentication(item)
+
+
+@functools.lru_cache(maxsize=256)
+def _consent_text(text: ConsentText) -> pb.ConsentText:
+    return pb.ConsentText(
+        id=text.id,
+        version=text.version,
+        text=text.text,
+        text_sha256=text.commitment().text_sha256,
+        controller=pb.ConsentController.Value(f"CONSENT_CONTROLLER_{text.controller}"),
+        controller_title=text.controller_title,
+    )
 
 
 def device(message: step_pb.CaptureDevice) -> CaptureDevice:

@@ -142,7 +142,7 @@ class CaptureServicer(rpc.CaptureServiceServicer):
         """See the proto."""
         async with self._desk.front.person("CaptureService.ConfirmMatch") as call:
             current = await self._current(context, call)
-            shown = self._desk.links.match_number(current.name)
+            shown = self._desk.links.match_number(current.name, current.capture_token_sha256)
             return self._shown(await self._desk.flow.confirm_match(current, request.number, shown))
 
     async def ListMyConsents(self, request: pb.ListMyConsentsRequest, context: Any) -> auth_pb2.ListConsentsResponse:

@@ -38,11 +38,13 @@ class Desk:
     consents: GivenConsents
     lists: Lists
     page_tokens: PageTokens
+    earlier_request_keys: tuple[bytes, ...] = ()
 
     def request(self, call: Call, method: str, request_id: str, message: Message) -> Request:
         """Return what makes a repeat of a create call the same; the digest is keyed, as it covers personal data."""
         body = message.SerializeToString(deterministic=True)
-        return Request(call.application, method, request_id, hmac.digest(self.request_key, body, "sha256"))
+        digest, *earlier = (hmac.digest(key, body, "sha256") for key in (self.request_key, *self.earlier_request_keys))
+        return Request(call.application, method, request_id, digest, tuple(earlier))
 
     async def find(self, call: Call, name: str) -> Authentication:
         """Return an authentication of the calling application. Another's is as good as none."""
@@ -51,6 +53,13 @@ class Desk:
         if current is None or current.application != call.application:
             raise AuthenticationNotFoundError("There is no such authentication.")
         return current
+
+    async def look(self, call: Call, name: str) -> pb.Authentication:
+        """Return the public view of an authentication of the calling application, and journal the call with it."""
+        seen = await self.front.look(call, name)
+        if seen is None:
+            raise AuthenticationNotFoundError("There is no such authentication.")
+        return answers.seen(seen)
 
     async def find_for(self, call: Call, name: str, channel: Channel, etag: str = "") -> Authentication:
         """Return an authentication whose steps may be taken through `channel`, by who knows it as `etag`."""
@@ -68,6 +77,6 @@ class Desk:
         hosted = current.channel is Channel.HOSTED
         return answers.authentication(
             current,
-            self.links.uri(current.name) if hosted else "",
-            self.links.match_number(current.name) if current.cross_device else "",
+            self.links.uri(current.name, current.capture_token_sha256) if hosted else "",
+            self.links.match_number(current.name, current.capture_token_sha256) if current.cross_device else "",
         )

@@ -68,7 +68,7 @@ class FinIdServicer(rpc.FinIdServiceServicer):
     async def GetAuthentication(self, request: pb.GetAuthenticationRequest, context: Any) -> pb.Authentication:
         """See the proto."""
         async with self._desk.front.participant(context, "FinIdService.GetAuthentication") as call:
-            return self._desk.shown(await self._desk.find(call, request.name))
+            return await self._desk.look(call, request.name)
 
     async def GiveConsents(self, request: pb.GiveConsentsRequest, context: Any) -> pb.Authentication:
         """See the proto."""

@@ -15,7 +15,7 @@ from google.api.httpbody_pb2 import HttpBody
 
 from mesh import base64url
 from mesh.errors import Code, FinIdError
-from mesh.pins import Pin, Pins
+from mesh.pins import CurrentPins, Pin
 from mesh.status import PeerError
 from mesh.transaction import Env
 from services.auth_gateway.flow import step_error
@@ -38,11 +38,17 @@ class PkiRequestInvalidError(FinIdError):
 class PkiServicer(rpc.PkiServiceServicer):
     """Proto to domain and back; see proto/finid/pki/v1/pki.proto."""
 
-    def __init__(self, ca: Ca, pins: Pins, own_keys: Sequence[PublishedKey], now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        ca: Ca,
+        pins: CurrentPins,
+        own_keys: Callable[[], Sequence[PublishedKey]],
+        now: Callable[[], datetime],
+    ) -> None:
         self._ca = ca
+        self._pins = pins
+        self._own_keys = own_keys
         self._now = now
-        own = [_own_jwk(key, pins.env) for key in own_keys]
-        self._keys = json.dumps({"keys": [*(_jwk(pin) for pin in pins.pins), *own]}).encode()
 
     async def GetIssuingCrl(self, request: pb.GetIssuingCrlRequest, context: Any) -> HttpBody:
         """See the proto."""
@@ -105,7 +111,10 @@ class PkiServicer(rpc.PkiServiceServicer):
 
     async def GetReceiptKeys(self, request: pb.GetReceiptKeysRequest, context: Any) -> HttpBody:
         """See the proto."""
-        return HttpBody(content_type="application/jwk-set+json", data=self._keys)
+        pins = self._pins()
+        own = [_own_jwk(key, pins.env) for key in self._own_keys()]
+        keys = {"keys": [*(_jwk(pin) for pin in pins.pins), *own]}
+        return HttpBody(content_type="application/jwk-set+json", data=json.dumps(keys).encode())
 
 
 def _body(request: HttpBody, media_type: str) -> bytes:
