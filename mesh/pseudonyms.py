@@ -29,9 +29,13 @@ from mesh import telemetry
 from mesh.errors import DependencyUnavailableError
 from mesh.postgres import Database, Transaction
 from mesh.sealing import FieldKeys
+from mesh.statements import named
 
 _ROOM: Final = re.compile(r"[a-z_]+")
 _AGAIN_S: Final = 1.0
+
+_STAMPED: Final = "SELECT kid FROM {table}"
+_STAMP: Final = "INSERT INTO {table} (kid) VALUES ($1) ON CONFLICT DO NOTHING"
 
 
 class PseudonymKeysError(Exception):
@@ -74,8 +78,7 @@ async def require_stamped(database: Database, room: str, keys: FieldKeys, *, wai
                 stamped = await stamp_in(transaction, room)
                 if stamped is None and len(keys.keys) == 1:
                     await transaction.run(
-                        f"INSERT INTO {table_of(room)} (kid) VALUES ($1) ON CONFLICT DO NOTHING",  # noqa: S608
-                        stamp_of(keys),
+                        named("pseudonyms._STAMP", _STAMP.format(table=table_of(room))), stamp_of(keys)
                     )
                     stamped = await stamp_in(transaction, room)
             break
@@ -100,7 +103,7 @@ async def _require_unmoved(room: str, keys: FieldKeys, transaction: Transaction)
 
 async def stamp_in(transaction: Transaction, room: str) -> str | None:
     """Return what is written of the room's keys, None when nothing is."""
-    row = await transaction.one(f"SELECT kid FROM {table_of(room)}")  # noqa: S608  a name from our own code
+    row = await transaction.one(named("pseudonyms._STAMPED", _STAMPED.format(table=table_of(room))))
     return None if row is None else str(row["kid"])
 
 

@@ -1,7 +1,7 @@
 """The name of an SQL statement in traces: that of the constant which holds it ("store._FIND", "LedgerStore._FIND").
 
-Statements are constants of the services' stores. A text that is no such constant has no name, so that nothing which was
-put together at run time shows.
+Statements are constants of the services' stores, or of a table that every room has its own of: those are given their
+name where they are made. Any other text has no name, so that nothing which was put together at run time shows.
 """
 
 import functools
@@ -10,11 +10,18 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 
 NO_NAME = "statement"
+_given: dict[str, str] = {}
+
+
+def named(name: str, sql: str) -> str:
+    """Return the statement, known by this name from now on: one of few, of nothing but names of ours."""
+    _given[sql] = name
+    return sql
 
 
 def name_of(sql: str) -> str:
-    """Return the name of the constant with this text, "statement" for none."""
-    return _names().get(sql, NO_NAME)
+    """Return the statement's name, "statement" for a text that has none."""
+    return _names().get(sql) or _given.get(sql, NO_NAME)
 
 
 @functools.cache

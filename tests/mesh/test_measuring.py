@@ -20,11 +20,14 @@ from pydantic import ValidationError
 import services
 import services.auth_gateway.list_store
 import services.signer.store
+from deploy.local.database import Database
 from mesh import metrics, postgres, spans, statements, telemetry
 from mesh.errors import DependencyUnavailableError
 from mesh.hsm import Token, TokenPool, TokenUnavailableError
 from mesh.hsm.measuring import measured
 from mesh.instruments import Gauge
+from mesh.pseudonyms import require_stamped
+from mesh.sealing import FieldKeys
 from mesh.settings import MeshSettings
 from mesh.watching import keep_shown
 from tests.measured import Grown
@@ -78,6 +81,25 @@ async def test_a_statement_is_named_by_its_constant_and_shows_no_value(kept: tup
     ]
     assert exporter.spans[1].status.description == "ValueError"
     assert IIN not in json.dumps([span.to_json() for span in exporter.spans])
+
+
+async def test_what_a_new_connection_is_asked_has_a_name_in_the_trace_of_the_call_that_needed_it(
+    kept: tuple[Kept, trace.Tracer], database: Callable[..., Database]
+) -> None:
+    exporter, tracer = kept
+    room = await postgres.Database.open(database("registry").url("registry"), service="test")
+    try:
+        with tracer.start_as_current_span("start"):
+            await require_stamped(room, "registry", FieldKeys((b"k" * 32,)))
+        async with room.transaction():  # holds the one connection there is: the next statement needs another
+            with tracer.start_as_current_span("call"):
+                await room.one("SELECT 1")
+    finally:
+        await room.close()
+    assert [span.name for span in exporter.spans] == [
+        *("sql pseudonyms._STAMPED", "sql pseudonyms._STAMP", "sql pseudonyms._STAMPED", "start"),
+        *("sql pseudonyms._STAMPED", "sql statement", "call"),
+    ]
 
 
 async def test_outside_a_recorded_trace_a_statement_makes_no_span(kept: tuple[Kept, trace.Tracer]) -> None:
