@@ -49,7 +49,7 @@ from services.ca.authority import CHAIN_FILE, TSA_FILE
 from services.ca.ocsp import Responder
 from tests.ca.authorities import MemoryAuthority
 from tests.ca.memory_ledger import MemoryLedger
-from tests.postgres import free_port
+from tests.ports import free_port
 
 CALLERS = (1, 16)
 ROUNDS = 3

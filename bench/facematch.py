@@ -133,7 +133,7 @@ async def _facematch(folder: Path, reference_ttl_s: int) -> AsyncIterator[tuple[
         sys.executable, "-m", "services.facematch", env=environment, stderr=asyncio.subprocess.DEVNULL
     )
     try:
-        await deployed.becomes(health_pb2.HealthCheckResponse.SERVING, 30)
+        await deployed.becomes(health_pb2.HealthCheckResponse.SERVING)
         async with deployed.channel("auth_gateway") as channel:
             yield rpc.FaceMatchServiceStub(channel), process.pid
     finally:

@@ -17,7 +17,7 @@ from deploy.local import envoy
 from deploy.local.ports import HOST
 from deploy.local.readiness import https_get
 from deploy.local.services import Parts
-from tests.postgres import free_port
+from tests.ports import free_port
 
 # The echo is faster than the limit of the mesh's own edge.
 _REQUESTS_PER_SECOND = 100_000

@@ -36,7 +36,7 @@ from deploy.local.envoy import program
 from deploy.local.state import CHECKOUT, State
 from mesh import status
 from mesh.errors import FieldViolation, InvalidArgumentError
-from tests.postgres import free_port
+from tests.ports import free_port
 
 ISSUER = "https://portal.example"
 AUDIENCE = "finid-api"

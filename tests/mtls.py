@@ -1,7 +1,6 @@
 """A mesh root and service certificates for tests, and settings that point to them."""
 
 import datetime
-import socket
 from pathlib import Path
 
 from cryptography import x509
@@ -10,17 +9,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mesh.settings import MeshSettings
+from tests.ports import free_port
 
 _START = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=1)
 _END = _START + datetime.timedelta(days=1)
-
-
-def free_port() -> int:
-    """Return a loopback port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _name(text: str) -> x509.Name:

@@ -4,7 +4,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from deploy.local.database import Database
 from deploy.local.ports import SERVICES
 from deploy.local.state import State
 from mesh.migrate import migrate
+from tests.ports import free_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,3 @@ def running_cluster(*, durable: bool = False) -> Iterator[Cluster]:
             process.send_signal(signal.SIGINT)  # fast shutdown: SIGTERM would wait for clients
             process.wait(timeout=30)
         shutil.rmtree(folder)
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

@@ -25,8 +25,9 @@ from tests.auth_gateway.test_store import AT, add, new
 from tests.auth_gateway.test_webhooks import HANGS, OK, Receiver
 from tests.bundles import digest_of
 from tests.deployed import Deployed, deployed
-from tests.mtls import Authority, free_port
+from tests.mtls import Authority
 from tests.portal import clients
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(180)]
 

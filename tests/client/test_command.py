@@ -26,7 +26,7 @@ from finid_client.loopback import LoopbackReturn
 from mesh.transaction import Purpose
 from tests.client import test_proofs
 from tests.client.fake import CERTIFICATE, CLIENT_ID, DOCUMENT, NAME, ORDER, SECRET, SIGNATURE, FakeFinId, Refuse, body
-from tests.postgres import free_port
+from tests.ports import free_port
 
 PERSON = ("--iin", "930514400420", "--phone", "+77000000001")
 PDF = b"%PDF-1.7 a contract"

@@ -4,8 +4,7 @@ They go through the real, confined worker, whose memory is bounded; the time her
 """
 
 import io
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 from asn1crypto import cms as asn1_cms
@@ -29,10 +28,11 @@ from tests.documents.pdfs import (
 )
 from tests.documents.room import Room, cades, pdf, run_now
 from tests.documents.test_validation import digests_of, evidence
+from tests.processor import since
 
 CPU_BUDGET_S = 1.0
-LONGEST_WAIT_S = 10.0
-"""Ten times the processor time that one may cost: other work shares the machine."""
+MOST_S = 3.0
+"""Of processor time that one may cost in all: what is not watched by the budget is around it."""
 CONTENT = b"what was signed"
 
 
@@ -53,7 +53,7 @@ async def pool(authority: Authority) -> AsyncIterator[WorkerPool]:
     async with WorkerPool(
         "services.documents.confined.worker:serve",
         arguments={"trust_anchors_pem": authority.anchors_pem.decode(), "cpu_budget_s": CPU_BUDGET_S},
-        call_timeout_s=20.0,
+        call_timeout_s=120.0,
         max_address_space_bytes=1024**3,
     ) as running:
         yield running
@@ -109,12 +109,12 @@ BOMBS: dict[str, bytes] = {
 }
 
 
-async def _ends(inspector: Inspector, content: bytes) -> None:
+async def _ends(inspector: Inspector, content: bytes, workers: Sequence[int]) -> None:
     """Validate; it must be refused, or not pass, and in time."""
-    started = time.monotonic()
+    spent_s = since(workers)
     indication = await _indication(inspector, content)
     assert indication in {None, Indication.TOTAL_FAILED}
-    assert time.monotonic() - started < LONGEST_WAIT_S
+    assert spent_s() < MOST_S
 
 
 async def _indication(inspector: Inspector, content: bytes) -> Indication | None:
@@ -126,28 +126,30 @@ async def _indication(inspector: Inspector, content: bytes) -> Indication | None
     return report.indication
 
 
+@pytest.mark.timeout(600)
 async def test_bombs_end_in_time_and_the_worker_lives(pool: WorkerPool, detached: bytes, authority: Authority) -> None:
     inspector = Inspector(pool)
     workers = pool.worker_pids
     for name, bomb in BOMBS.items():
-        await _ends(inspector, bomb)
+        await _ends(inspector, bomb, workers)
         assert pool.worker_pids == workers, name
     report = (await inspector.validate(detached, digests_of(CONTENT), authority.crls(), now=NOW)).report
     assert report.indication is Indication.TOTAL_PASSED
 
 
+@pytest.mark.timeout(600)
 async def test_cms_of_many_signers_certificates_or_attributes_ends_in_time(pool: WorkerPool, detached: bytes) -> None:
     inspector = Inspector(pool)
-    await _ends(inspector, _grown(detached, "signer_infos", 5_000))
-    await _ends(inspector, _grown(detached, "certificates", 5_000))
+    await _ends(inspector, _grown(detached, "signer_infos", 5_000), pool.worker_pids)
+    await _ends(inspector, _grown(detached, "certificates", 5_000), pool.worker_pids)
     envelope = asn1_cms.ContentInfo.load(detached)
     info = envelope["content"]["signer_infos"][0]
     token = info["unsigned_attrs"][0]["values"][0]
     info["unsigned_attrs"] = [{"type": "signature_time_stamp_token", "values": [token.copy() for _ in range(40)]}]
     stamped = envelope.dump()
-    started = time.monotonic()
+    spent_s = since(pool.worker_pids)
     assert await _indication(inspector, stamped) is not Indication.TOTAL_PASSED
-    assert time.monotonic() - started < LONGEST_WAIT_S
+    assert spent_s() < MOST_S
 
 
 def _grown(detached: bytes, part: str, count: int) -> bytes:

@@ -21,6 +21,7 @@ from services.documents.report import Indication
 from tests.documents.authority import NOW, Authority
 from tests.documents.pdfs import encrypted_pdf, fields_without_end, nested_arrays, packed_catalogue
 from tests.documents.room import Room, cades, contract_pdf, pdf
+from tests.processor import since
 
 CPU_BUDGET_S = 1.0
 HEADER = {"now": int(NOW.timestamp()), "crls": 0, "issuers": 0, "ocsp_responses": 0, "asks": True, "contents_then": {}}
@@ -31,7 +32,7 @@ async def pool(authority: Authority) -> AsyncIterator[WorkerPool]:
     async with WorkerPool(
         "services.documents.confined.worker:serve",
         arguments={"trust_anchors_pem": authority.anchors_pem.decode(), "cpu_budget_s": CPU_BUDGET_S},
-        call_timeout_s=20.0,
+        call_timeout_s=120.0,
         max_address_space_bytes=1024**3,
     ) as running:
         yield running
@@ -54,6 +55,7 @@ async def test_whole_way_through_a_confined_process(room: Room, authority: Autho
     assert report.signatures[0].stamped_at == NOW
 
 
+@pytest.mark.timeout(600)
 async def test_uploads_that_cost_too_much_are_refused_in_time_and_the_worker_lives(
     authority: Authority, pool: WorkerPool
 ) -> None:
@@ -61,10 +63,10 @@ async def test_uploads_that_cost_too_much_are_refused_in_time_and_the_worker_liv
     [pid] = pool.worker_pids
     for bomb in (fields_without_end(60), nested_arrays(200_000), packed_catalogue(300_000_000)):
         for inspection in (_reserve(inspector, bomb), inspector.validate(bomb, {}, (), now=NOW)):
-            started = time.monotonic()
+            spent_s = since([pid])
             with pytest.raises(DocumentTooComplexError):
                 await inspection
-            assert time.monotonic() - started < 10 * CPU_BUDGET_S
+            assert spent_s() < 3 * CPU_BUDGET_S
     await _reserve(inspector, contract_pdf())
     assert pool.worker_pids == (pid,)
 

@@ -21,8 +21,8 @@ from deploy.observability.causes import JOBS, NEVER_ABSENT
 from deploy.observability.files import FOLDER, groups
 from deploy.observability.rules import Severity, alerts_of
 from tests.mesh_process import RunningMesh
-from tests.mtls import free_port
 from tests.observability.promtool import PROMETHEUS, promtool
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.mesh, pytest.mark.timeout(300)]
 _READY_WITHIN_S = 20.0

@@ -54,6 +54,14 @@ async def attempt(bank: Participant, name: str, person: Person) -> Step:
     return await show(person, first, submit, lambda _step: None)
 
 
+async def attempts(bank: Participant, name: str, person: Person) -> Step:
+    """As many attempts as she has: a first one fails now and then, as people's do."""
+    step = await attempt(bank, name, person)
+    while step["state"] == "LIVENESS_STATE_FAILED" and step["attemptsLeft"]:
+        step = await attempt(bank, name, person)
+    return step
+
+
 async def refusal(call: Any) -> str:
     with pytest.raises(CallRefusedError) as caught:
         await call
@@ -82,7 +90,7 @@ def test_a_live_person_passes_each_step_in_its_order_only(given: Surroundings) -
         assert await refusal(bank.call("POST", f"/v1/{name}:giveConsents", {"consents": some})) == "CONSENTS_DIFFER"
         every = [{"id": item["id"], "version": item["version"]} for item in created["consents"]]
         await bank.call("POST", f"/v1/{name}:giveConsents", {"consents": every})
-        assert (await attempt(bank, name, given.camera()))["state"] == "LIVENESS_STATE_PASSED"
+        assert (await attempts(bank, name, given.camera()))["state"] == "LIVENESS_STATE_PASSED"
         assert await refusal(bank.call("POST", f"/v1/{name}:verifyCode", {"code": "000000"})) == "WRONG_STATE"
         phone = Phone(given.live.phone, given.outbox)
         await bank.call("POST", f"/v1/{name}:sendCode", {})
@@ -192,9 +200,13 @@ def test_recording_that_the_screens_colours_do_not_light_is_refused_on_the_hoste
         try:
             consents = [{"id": item["id"], "version": item["version"]} for item in page["consents"]]
             await browser.call("POST", "/v1/capture:giveConsents", {"consents": consents})
-            first = await browser.call("POST", "/v1/capture:startLiveness", {})
-            recording = SamplePerson(default_folder(), lit=screen.nowhere)
-            ended = await show(recording, first, lambda *filmed: submit_on_page(browser, *filmed), asked.append)
+            recording, left = SamplePerson(default_folder(), lit=screen.nowhere), 3
+            while not asked or asked[-1]["prompt"] != "PROMPT_WATCH_COLOURS":  # failed before them, as people do
+                assert left
+                first = await browser.call("POST", "/v1/capture:startLiveness", {})
+                asked.clear()
+                ended = await show(recording, first, lambda *filmed: submit_on_page(browser, *filmed), asked.append)
+                left -= 1
             assert await refusal(browser.call("POST", "/v1/capture:sendCode", {})) == "WRONG_STATE"
         finally:
             await browser.close()
@@ -203,7 +215,7 @@ def test_recording_that_the_screens_colours_do_not_light_is_refused_on_the_hoste
         assert (ended["state"], ended["hint"], ended["attemptsLeft"]) == (
             "LIVENESS_STATE_FAILED",
             "HINT_UNSPECIFIED",
-            2,
+            left,
         )
 
     as_bank(given, act)

@@ -28,6 +28,14 @@ def place(softhsm: SoftHsm) -> TokenPlace:
 
 @pytest.fixture
 def pool(place: TokenPlace) -> Iterator[TokenPool]:
+    pool = TokenPool(place.open(), queue_limit=2, call_timeout_s=30.0)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def impatient(place: TokenPlace) -> Iterator[TokenPool]:
+    """A pool that soon gives a call up."""
     pool = TokenPool(place.open(), queue_limit=2, call_timeout_s=0.5)
     yield pool
     pool.close()
@@ -99,7 +107,8 @@ async def test_work_goes_on_while_the_module_is_initialised_anew(pool: TokenPool
         tasks.create_task(reinitialise())
 
 
-async def test_slow_call_is_given_up_and_the_queue_is_bounded(pool: TokenPool) -> None:
+async def test_slow_call_is_given_up_and_the_queue_is_bounded(impatient: TokenPool) -> None:
+    pool = impatient
     release = threading.Event()
     hanging = [asyncio.create_task(pool.call(release.wait, 10.0)) for _ in range(2)]
     waiting = [asyncio.create_task(pool.call(pool.token.random, 1)) for _ in range(2)]

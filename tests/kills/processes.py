@@ -29,7 +29,8 @@ from tests.ca.authorities import PRACTICE, CeremonyPlace
 from tests.ca.orders import orderers_json
 from tests.ca.requests import unix_now
 from tests.deployed import SERVING, Deployed, deployed
-from tests.mtls import Authority, free_port
+from tests.mtls import Authority
+from tests.ports import free_port
 from tests.softhsm import MODULE_PATH, SoftHsm, TokenPlace
 
 _PINNED_S = 86_400

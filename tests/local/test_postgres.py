@@ -12,7 +12,8 @@ from deploy.local import database as rooms_database
 from deploy.local import postgres
 from deploy.local.database import Database
 from deploy.local.state import State
-from tests.postgres import Cluster, free_port
+from tests.ports import free_port
+from tests.postgres import Cluster
 
 pytestmark = pytest.mark.postgres
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from deploy.local.display import Display
 from deploy.local.readiness import Check, NotReady, grpc_health, wait_for_all
-from tests.postgres import free_port
+from tests.ports import free_port
 
 
 def answers(*given: str) -> Check:

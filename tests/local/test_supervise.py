@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -45,6 +45,19 @@ def is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+def command_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+
+
+async def until_runs(pid: int, command: Sequence[str]) -> None:
+    """Return when a process is the command itself: setpriv has told the kernel with whom it ends, and is gone."""
+    for _ in range(600):
+        if command_of(pid) == [*command]:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"process {pid} never became {command[0]}")
 
 
 async def until_gone(pid: int) -> None:
@@ -91,7 +104,7 @@ async def test_an_environment_arrives_as_it_was_given_and_nothing_else_does(supe
     await supervisor.start_programs(["sleeper"])
     spawned = await next_event(events, Spawned)
     assert isinstance(spawned, Spawned)
-    await asyncio.sleep(0.3)
+    await until_runs(spawned.pid, SLEEPER)
     content = environment_of(spawned.pid)
     assert b"FINID_PERCENT=100% sure, 'quoted', a=b" in content
     names = {entry.partition(b"=")[0] for entry in content if not entry.startswith(b"SUPERVISOR_")}
@@ -112,7 +125,7 @@ async def test_a_killed_supervisor_takes_its_processes_with_it(supervisor: Super
     await supervisor.start_programs(["sleeper"])
     spawned = await next_event(events, Spawned)
     assert isinstance(spawned, Spawned)
-    await asyncio.sleep(0.3)  # until setpriv has told the kernel
+    await until_runs(spawned.pid, SLEEPER)
     os.kill(supervisor.pid, signal.SIGKILL)
     assert await supervisor.wait() == -signal.SIGKILL
     await until_gone(spawned.pid)
@@ -141,7 +154,7 @@ async def test_a_killed_runner_takes_the_supervisor_and_its_processes_with_it(ow
     runner = await asyncio.create_subprocess_exec(*command, cwd=CHECKOUT, stdout=asyncio.subprocess.PIPE)
     assert runner.stdout is not None
     pids = [int(word) for word in (await runner.stdout.readline()).split()]
-    await asyncio.sleep(0.3)  # until setpriv has told the kernel
+    await until_runs(pids[1], ("/bin/sleep", "600"))
     assert all(map(is_alive, pids))
     runner.kill()
     await runner.wait()

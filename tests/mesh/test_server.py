@@ -27,7 +27,8 @@ from mesh.server import Server, callers
 from mesh.settings import MeshSettings
 from mesh.status import DETAILS_KEY, PeerError
 from tests.measured import Grown
-from tests.mtls import Authority, free_port
+from tests.mtls import Authority
+from tests.ports import free_port
 
 APPLICATION = "applications/" + "a" * 26
 
@@ -87,7 +88,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 
 async def _until(channel: grpc.aio.Channel, wanted: int) -> None:
     health: Any = health_pb2_grpc.HealthStub(channel)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         while True:
             try:
                 if (await health.Check(health_pb2.HealthCheckRequest())).status == wanted:

@@ -55,7 +55,7 @@ async def outcome(pool: WorkerPool, attempt: str, **header: object) -> str:
     return str(result["outcome"])
 
 
-async def until(condition: Callable[[], bool], within_s: float = 5) -> None:
+async def until(condition: Callable[[], bool], within_s: float = 60) -> None:
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - what it waits for happens in another process
             await asyncio.sleep(0.01)
@@ -256,13 +256,13 @@ async def test_dying_worker_fails_its_call_and_is_replaced(pool: WorkerPool, dea
 async def test_idle_worker_that_is_killed_is_noticed_and_replaced(pool: WorkerPool) -> None:
     (before,) = pool.worker_pids
     os.kill(before, signal.SIGKILL)
-    await until(lambda: before not in pool.worker_pids, within_s=2)
+    await until(lambda: before not in pool.worker_pids)
     await until(lambda: pool.healthy)
     assert (await pool.call("echo", {}))[0]["pid"] != before
 
 
 async def test_slow_call_costs_the_worker_its_life_and_only_that_call() -> None:
-    async with pool_of(call_timeout_s=0.3) as pool:
+    async with pool_of(call_timeout_s=3.0) as pool:  # the next call is one that has to be in time
         before = pool.worker_pids
         slow = asyncio.create_task(pool.call("sleep", {"seconds": 60}))
         await asyncio.sleep(0)
@@ -276,7 +276,7 @@ async def test_one_of_two_workers_keeps_the_pool_healthy() -> None:
     async with pool_of(processes=2) as pool:
         doomed, other = pool.worker_pids
         os.kill(doomed, signal.SIGKILL)
-        await until(lambda: doomed not in pool.worker_pids, within_s=2)
+        await until(lambda: doomed not in pool.worker_pids)
         assert pool.healthy
         assert other in pool.worker_pids
 

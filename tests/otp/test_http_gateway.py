@@ -16,7 +16,8 @@ from aiohttp import web
 
 from services.otp.delivery import DeliveryUnknownError, PhoneUnreachableError, SmsUnavailableError
 from services.otp.http_gateway import HttpGateway, HttpTemplate
-from tests.mtls import Authority, free_port
+from tests.mtls import Authority
+from tests.ports import free_port
 
 PHONE, TEXT = "+77010000001", "FinID: ҚОЛ ҚОЮ {text} & «x». Код: 123456"
 

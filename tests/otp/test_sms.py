@@ -14,7 +14,7 @@ from aiohttp import encode_basic_auth, web
 
 from services.otp.delivery import DeliveryUnknownError, PhoneUnreachableError, SmsUnavailableError
 from services.otp.sms import TwilioSms
-from tests.mtls import free_port
+from tests.ports import free_port
 
 ACCOUNT, KEY, SECRET, SERVICE = "AC" + "1" * 32, "SK" + "2" * 32, "a secret of the api key", "MG" + "3" * 32
 PHONE, TEXT = "+77010000001", "FinID: ПОДТВЕРЖДЕНИЕ ЛИЧНОСТИ. Код: 123456"
@@ -104,14 +104,14 @@ async def sms(twilio: FakeTwilio) -> AsyncIterator[TwilioSms]:
     await provider.close()
 
 
-def provider_at(url: str) -> TwilioSms:
+def provider_at(url: str, timeout_s: float = 30.0) -> TwilioSms:
     return TwilioSms(
         account_sid=ACCOUNT,
         api_key_sid=KEY,
         api_key_secret=SECRET,
         messaging_service_sid=SERVICE,
         base_url=url,
-        timeout_s=0.5,
+        timeout_s=timeout_s,
     )
 
 
@@ -173,14 +173,16 @@ async def test_after_a_server_error_the_sms_may_be_on_its_way(
         await sms.send(PHONE, TEXT, 300)
 
 
-async def test_an_answer_that_does_not_come_leaves_delivery_unknown(twilio: FakeTwilio, sms: TwilioSms) -> None:
+async def test_an_answer_that_does_not_come_leaves_delivery_unknown(twilio: FakeTwilio) -> None:
     async def never() -> web.Response:
         await asyncio.sleep(30)
         return web.Response()
 
     twilio.answer = never
+    sms = provider_at(twilio.url, timeout_s=2.0)
     with pytest.raises(DeliveryUnknownError):
         await sms.send(PHONE, TEXT, 300)
+    await sms.close()
 
 
 @pytest.mark.parametrize("body", ["", "<html>", "{}", "[]", '{"sid": null}'])

@@ -171,11 +171,11 @@ async def test_a_certificate_that_has_run_out_is_refused_on_its_open_connection_
 ) -> None:
     async with deployed("signer", own_place.authority, own_place.environment) as signer:
         settings = own_place.authority.settings("auth_gateway")
-        own_place.authority.issue("auth_gateway", ends=datetime.now(UTC) + timedelta(seconds=4))
+        own_place.authority.issue("auth_gateway", ends=datetime.now(UTC) + timedelta(seconds=8))
         held = rpc.SignerServiceStub(connect(identity.mounted(settings), "signer", signer.environment["FINID_LISTEN"]))
         asked = pb.GetCredentialRequest(credential="credentials/" + "a" * 26)
         assert await _code(held.GetCredential(asked, timeout=5)) is grpc.StatusCode.NOT_FOUND
-        await asyncio.sleep(4.5)
+        await asyncio.sleep(8.1)
         assert await _code(held.GetCredential(asked, timeout=5)) is grpc.StatusCode.PERMISSION_DENIED
         anew = rpc.SignerServiceStub(connect(identity.mounted(settings), "signer", signer.environment["FINID_LISTEN"]))
         assert await _code(anew.GetCredential(asked, timeout=5)) is grpc.StatusCode.UNAVAILABLE
