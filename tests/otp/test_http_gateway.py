@@ -41,7 +41,7 @@ class Gateway:
 
         self.answer = answer
 
-    def provider(self, **template: Any) -> HttpGateway:
+    def provider(self, timeout_s: float = 20.0, **template: Any) -> HttpGateway:
         told: dict[str, Any] = {
             "url": f"{self.url}/send",
             "fields": {"login": "finid", "psw": "s3cret", "phones": "{phone_digits}", "mes": "{text}", "id": "{name}"},
@@ -50,7 +50,7 @@ class Gateway:
             "unreachable": re.compile(r'"error_code"\s*:\s*[78]\b'),
             "reference": ("id",),
         } | template
-        return HttpGateway("smsc_kz", HttpTemplate(**told), self.tls, timeout_s=2.0)
+        return HttpGateway("smsc_kz", HttpTemplate(**told), self.tls, timeout_s=timeout_s)
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ async def test_an_answer_that_does_not_come_leaves_delivery_unknown(gateway: Gat
 
     gateway.answer = never
     with pytest.raises(DeliveryUnknownError):
-        await sent(gateway.provider())
+        await sent(gateway.provider(timeout_s=2.0))
 
 
 async def test_a_gateway_that_is_away_or_shows_another_certificate_took_nothing(gateway: Gateway) -> None:
