@@ -22,7 +22,8 @@ class LivenessServicer(rpc.LivenessServiceServicer):
         self, request: pb.StartSessionRequest, context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> pb.StartSessionResponse:
         """Start an attempt."""
-        session, step = await self._examiner.start(request.transaction, request.subject, _declared(request.device))
+        asked = (request.transaction, request.subject, _declared(request.device), request.known_session)
+        session, step = await self._examiner.start(*asked)
         return pb.StartSessionResponse(session=session, step=_step(step))
 
     async def SubmitFrames(

@@ -13,6 +13,7 @@ from services.auth_gateway.authentication import (
     Authentication,
     AuthenticationExpiredError,
     ConsentsDifferError,
+    EtagMismatchError,
     Language,
     Receipts,
     Scores,
@@ -195,7 +196,7 @@ async def test_what_the_client_says_of_its_camera_goes_to_liveness_alone(room: R
     item = await at(room, State.AWAITING_LIVENESS)
     said = CaptureDevice("FaceTime HD Camera", 1280, 720, 30)
     await room.flow.start_liveness(item, said)
-    await room.flow.start_liveness(item)
+    await room.flow.start_liveness(await room.get(item.name))
     assert room.liveness.devices == [said, CaptureDevice()]
     assert "FaceTime" not in repr(said)
 
@@ -204,7 +205,7 @@ async def test_three_failed_attempts_are_the_end(room: Room) -> None:
     room.liveness.is_live = False
     item = await at(room, State.AWAITING_LIVENESS)
     for left in reversed(range(MAX_ATTEMPTS)):
-        assert (await room.flow.start_liveness(item)).attempts_left == left
+        assert (await room.flow.start_liveness(await room.get(item.name))).attempts_left == left
         step = await room.flow.submit_frames(await room.get(item.name), FRAMES)
         assert (step.state, step.attempts_left) == (LivenessState.FAILED, left)
     item = await room.get(item.name)
@@ -215,11 +216,68 @@ async def test_three_failed_attempts_are_the_end(room: Room) -> None:
 async def test_attempts_begun_and_abandoned_are_the_end_too(room: Room) -> None:
     item = await at(room, State.AWAITING_LIVENESS)
     for _ in range(MAX_ATTEMPTS):
-        await room.flow.start_liveness(item)
-    error = await refused(room.flow.start_liveness(item))
+        await room.flow.start_liveness(await room.get(item.name))
+    error = await refused(room.flow.start_liveness(await room.get(item.name)))
     assert error.reason == "LIVENESS_ATTEMPTS_EXHAUSTED"
     item = await room.get(item.name)
     assert (item.state, item.reason) == (State.FINISHED, "LIVENESS_FAILED")
+
+
+@pytest.mark.parametrize("earlier", range(MAX_ATTEMPTS))
+async def test_starts_at_once_are_told_of_one_attempt_which_goes_on(room: Room, earlier: int) -> None:
+    item = await at(room, State.AWAITING_LIVENESS)
+    for _ in range(earlier):
+        await room.flow.start_liveness(await room.get(item.name))
+    item = await room.get(item.name)
+    steps = await asyncio.gather(*(room.flow.start_liveness(item) for _ in range(5)))
+    (step,) = set(steps)
+    assert step.attempt == room.liveness.attempts[item.txn] == earlier + 1
+    for _ in range(2):
+        await room.flow.submit_frames(await room.get(item.name), FRAMES)
+    assert (await room.get(item.name)).state is State.AWAITING_CODE
+
+
+async def test_starts_at_once_on_one_etag_begin_the_attempt_that_is_remembered(room: Room) -> None:
+    item = await at(room, State.AWAITING_LIVENESS)
+    pinned = item.pinned_to(item.etag)
+    results = await asyncio.gather(*(room.flow.start_liveness(pinned) for _ in range(5)), return_exceptions=True)
+    assert [type(result) for result in results].count(EtagMismatchError) == 4
+    assert room.liveness.attempts[item.txn] == 1
+    assert (await room.get(item.name)).liveness_session == room.liveness.latest[item.txn]
+
+
+async def test_a_start_whose_process_died_before_it_was_remembered_is_found_by_the_next(room: Room) -> None:
+    item = await at(room, State.AWAITING_LIVENESS)
+    begun, step = await room.liveness.start(item.transaction_bytes, item.subject, CaptureDevice(), "")
+    assert await room.flow.start_liveness(item) == step
+    assert (await room.get(item.name)).liveness_session == begun
+    assert room.liveness.attempts[item.txn] == 1
+
+
+async def test_a_start_that_comes_late_ends_no_attempt_that_frames_were_submitted_to(room: Room) -> None:
+    item = await at(room, State.AWAITING_LIVENESS)
+    await room.flow.start_liveness(item)
+    running = await room.get(item.name)
+    await room.flow.submit_frames(running, FRAMES)
+    error = await refused(room.flow.start_liveness(item))
+    assert (error.code, error.reason) == (Code.ABORTED, "LIVENESS_STARTED_MEANWHILE")
+    await refused(room.flow.start_liveness(item.pinned_to(item.etag)), EtagMismatchError)
+    assert await room.get(item.name) == running
+    assert room.liveness.attempts[item.txn] == 1
+
+
+async def test_a_start_that_comes_late_fails_no_authentication_whose_last_attempt_has_passed(room: Room) -> None:
+    item = await at(room, State.AWAITING_LIVENESS)
+    for _ in range(MAX_ATTEMPTS):
+        late = await room.get(item.name)
+        await room.flow.start_liveness(late)
+    room.facematch.fails("compare", unavailable("facematch"))
+    running = await room.get(item.name)
+    await room.flow.submit_frames(running, FRAMES)
+    await refused(room.flow.submit_frames(running, FRAMES), DependencyUnavailableError)
+    assert (await refused(room.flow.start_liveness(late))).reason == "LIVENESS_STARTED_MEANWHILE"
+    await room.flow.submit_frames(running, FRAMES)
+    assert (await room.get(item.name)).state is State.AWAITING_CODE
 
 
 async def test_a_persons_limit_is_no_verdict(room: Room) -> None:

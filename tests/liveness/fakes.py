@@ -13,6 +13,7 @@ from services.liveness.errors import (
     PersonLimitError,
     SessionBusyError,
     SessionUnknownError,
+    StartedMeanwhileError,
 )
 from services.liveness.flash import Verdict
 from services.liveness.observation import Observation, from_worker
@@ -63,10 +64,14 @@ class SessionsInMemory:
     def __init__(self) -> None:
         self.kept: dict[str, _Kept] = {}
 
-    async def begin(self, new: NewSession, *, max_attempts: int, max_per_day: int) -> int:
+    async def begin(self, new: NewSession, *, first_window: timedelta, max_attempts: int, max_per_day: int) -> Session:
         of_transaction = [kept for kept in self.kept.values() if kept.session.txn == new.txn]
         for kept in of_transaction:
             if kept.session.state is State.RUNNING:
+                if kept.session.id != new.known and kept.session.version:
+                    raise StartedMeanwhileError("")
+                if kept.session.id != new.known and kept.session.started_at + first_window > new.started_at:
+                    return kept.session
                 kept.session = replace(kept.session, state=State.ABANDONED, progress=None)
         if len(of_transaction) >= max_attempts:
             raise AttemptsExhaustedError("")
@@ -94,7 +99,7 @@ class SessionsInMemory:
             declared=new.declared,
         )
         self.kept[new.id] = _Kept(session, new.subject)
-        return session.attempt
+        return session
 
     async def load(self, session: str) -> Session:
         if session not in self.kept:

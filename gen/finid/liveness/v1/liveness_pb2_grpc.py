@@ -55,7 +55,10 @@ class LivenessServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def StartSession(self, request, context):
-        """Starts an attempt with a fresh script for a transaction; an attempt that was running is abandoned and counts.
+        """Starts an attempt with a fresh script for a transaction; one that the caller knows to be running is abandoned and counts.
+        Of calls that come at once, or of one that is repeated because its answer got lost, the first starts the attempt and the
+        others are answered with it, which counts nothing, until frames were submitted to it: then they are ABORTED as
+        LIVENESS_STARTED_MEANWHILE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
