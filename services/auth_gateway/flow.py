@@ -191,6 +191,9 @@ class Flow:
             return await self._judged_by_another(current, step)
         match = await self._compare(current, photo_jwe or _NO_PHOTO, evidence)
         if match is None:
+            # Counted before anything else is done about it: until then a repeat judges the same attempt again, and from
+            # then on whoever hangs up or cancels has had it.
+            await self._reject(current)
             await self._pace.until(started + _REFUSAL_S)
             if not await self._records.drop_liveness(current.name, current.liveness_session):
                 return await self._judged_by_another(current, step)
@@ -225,6 +228,12 @@ class Flow:
                 "face match refused", authentication=current.name, reason=error.reason or "NONE", code=error.code
             )
             return None
+
+    async def _reject(self, current: Authentication) -> None:
+        try:
+            await self._spokes.liveness.reject(current.liveness_session)
+        except PeerError as error:
+            raise step_error(error) from error
 
     async def _judged_by_another(self, current: Authentication, step: LivenessStep) -> LivenessStep:
         """Answer frames that came twice as the call that was first did; raise if the authentication has moved on."""

@@ -160,6 +160,11 @@ class LivenessPeer:
             answer.receipt, tuple(answer.keyframes), answer.score_passive_ppm, answer.score_prompts_ppm
         )
 
+    async def reject(self, session: str) -> None:
+        """See ports.Liveness."""
+        async with answers_of("liveness"):
+            await self._stub.RejectSession(liveness_pb2.RejectSessionRequest(session=session))
+
 
 class FaceMatchPeer:
     """facematch."""

@@ -125,6 +125,10 @@ class Liveness(Protocol):
         """Return the evidence of an attempt that passed. Idempotent."""
         ...
 
+    async def reject(self, session: str) -> None:
+        """Say that the face of an attempt that passed is not the record's, so that it counts as failed. Idempotent."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class FaceMatch:

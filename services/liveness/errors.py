@@ -25,7 +25,10 @@ class StartedMeanwhileError(FinIdError):
 
 
 class PersonLimitError(FinIdError):
-    """Too many attempts to be this person failed or were abandoned within a day, over all applications."""
+    """Too many attempts to be this person failed, were abandoned or showed another's face within a day.
+
+    Over all applications.
+    """
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "LIVENESS_PERSON_LIMIT"

@@ -53,7 +53,8 @@ class Examiner:
     """Examines liveness.
 
     `models_sha256` are the digests of the landmarker and of passive models A and B; `max_per_day` is how many attempts
-    to be one person may fail or be abandoned; `pick(n)` is a number below n that nobody can foretell.
+    to be one person may fail, be abandoned or show another's face; `pick(n)` is a number below n that nobody can
+    foretell.
     """
 
     sessions: Sessions
@@ -170,6 +171,13 @@ class Examiner:
             signed = self.signer().sign(stated, txn=session.txn, policy=session.policy, now=int(now.timestamp()))
             receipt = await self.sessions.keep_receipt(name, signed, now)
         return Concluded(receipt, evidence.keyframes, evidence.passive_ppm, evidence.prompts_ppm)
+
+    async def reject(self, name: str) -> None:
+        """Count an attempt that passed as one that failed: its face is not the record's. Repeats change nothing.
+
+        Raises SessionUnknownError and NotPassedError.
+        """
+        await self.sessions.reject(name, self.now())
 
     def _policy(self, policy_id: str) -> Policy:
         policy = self.policies.get(policy_id)

@@ -46,6 +46,13 @@ class LivenessServicer(rpc.LivenessServiceServicer):
             score_prompts_ppm=concluded.prompts_ppm,
         )
 
+    async def RejectSession(
+        self, request: pb.RejectSessionRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> pb.RejectSessionResponse:
+        """Count an attempt whose face was refused."""
+        await self._examiner.reject(request.session)
+        return pb.RejectSessionResponse()
+
 
 def _declared(device: step_pb.CaptureDevice) -> Declared:
     return Declared(label_of(device.label), device.width_px, device.height_px, device.frames_per_s)

@@ -130,6 +130,13 @@ class Sessions(Protocol):
         """Keep a receipt unless there is one, and return the one kept. Keyframes are erased a while later."""
         ...
 
+    async def reject(self, session: str, now: datetime) -> None:
+        """Count an attempt that passed against the person, as one that failed; in all else it stays as it was.
+
+        Raises SessionUnknownError and NotPassedError.
+        """
+        ...
+
     async def erase_expired(self, now: datetime) -> int:
         """Erase what is not needed any more; return how many keyframes were."""
         ...

@@ -75,7 +75,8 @@ class SessionStore:
         SELECT $1, $2, 1 + count(*), $3, $4, $5, $6, $7::jsonb, $8, $9, $13::jsonb
         FROM liveness.sessions WHERE txn = $2
         HAVING count(*) < $10 AND (
-            SELECT count(*) FROM liveness.sessions WHERE subject = $3 AND started_at > $11 AND state <> 'PASSED'
+            SELECT count(*) FROM liveness.sessions
+            WHERE subject = $3 AND started_at > $11 AND (state <> 'PASSED' OR rejected_at IS NOT NULL)
         ) < $12
         RETURNING session"""
 
@@ -113,7 +114,8 @@ class SessionStore:
     _COUNT = """
         SELECT (SELECT count(*) FROM liveness.sessions WHERE txn = $1) AS of_transaction,
                (SELECT min(started_at) FROM liveness.sessions
-                WHERE subject = $2 AND started_at > $3 AND state <> 'PASSED') AS earliest"""
+                WHERE subject = $2 AND started_at > $3 AND (state <> 'PASSED' OR rejected_at IS NOT NULL)
+               ) AS earliest"""
 
     async def _refuse(self, transaction: Transaction, new: NewSession, max_attempts: int) -> Never:
         row = await transaction.one(self._COUNT, new.txn, new.subject, new.started_at - _DAY)
@@ -257,6 +259,15 @@ class SessionStore:
             raise NotPassedError("This liveness session has not passed.")
         kept: str = row["receipt"]
         return kept
+
+    _REJECT = """
+        UPDATE liveness.sessions SET rejected_at = coalesce(rejected_at, $2) WHERE session = $1 AND state = 'PASSED'"""
+
+    async def reject(self, session: str, now: datetime) -> None:
+        """Count an attempt that passed as one that failed."""
+        if await self._database.run(self._REJECT, session, now) == 0:
+            await self.load(session)
+            raise NotPassedError("This liveness session has not passed.")
 
     _ABANDON_EXPIRED = """
         UPDATE liveness.sessions SET state = 'ABANDONED', progress = NULL, ended_at = $1

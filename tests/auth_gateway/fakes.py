@@ -167,6 +167,7 @@ class FakeLiveness(Fake):
         self.is_live = True
         self.attempts: Counter[bytes] = Counter()
         self.latest: dict[bytes, str] = {}
+        self.rejected: list[str] = []
         self.sessions: dict[str, LivenessStep] = {}
         self.subjects: list[str] = []
         self.devices: list[CaptureDevice] = []
@@ -217,6 +218,10 @@ class FakeLiveness(Fake):
     async def conclude(self, session: str) -> LivenessEvidence:
         await self._called("conclude")
         return LivenessEvidence("liveness.receipt", KEYFRAMES, 910_000, 1_000_000)
+
+    async def reject(self, session: str) -> None:
+        await self._called("reject")
+        self.rejected.append(session)
 
 
 class FakeFaceMatch(Fake):

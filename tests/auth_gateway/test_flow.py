@@ -304,6 +304,63 @@ async def test_a_face_that_does_not_match_takes_another_attempt_and_the_last_one
     assert item.scores == Scores()
 
 
+async def shown(room: Room) -> Authentication:
+    """An authentication whose attempt passes with the next frames."""
+    item = await at(room, State.AWAITING_LIVENESS)
+    await room.flow.start_liveness(item)
+    await room.flow.submit_frames(await room.get(item.name), FRAMES)
+    return await room.get(item.name)
+
+
+async def test_liveness_is_told_of_a_face_that_does_not_match_and_of_no_other(room: Room) -> None:
+    room.facematch.is_her = False
+    other = await shown(room)
+    await room.flow.submit_frames(other, FRAMES)
+    assert room.liveness.rejected == [other.liveness_session]
+    room.facematch.is_her = True
+    await room.show_face(await room.get(other.name))
+    assert room.liveness.rejected == [other.liveness_session]
+
+
+async def test_a_mismatch_that_liveness_could_not_be_told_of_is_judged_again(room: Room) -> None:
+    """An attempt is not forgotten before it is counted, whatever dies in between."""
+    room.facematch.is_her = False
+    room.liveness.fails("reject", unavailable("liveness"))
+    running = await shown(room)
+    await refused(room.flow.submit_frames(running, FRAMES), DependencyUnavailableError)
+    assert await room.get(running.name) == running
+    assert (await room.flow.submit_frames(running, FRAMES)).state is LivenessState.FAILED
+    assert room.liveness.rejected == [running.liveness_session]
+    assert (await room.get(running.name)).liveness_session == ""
+
+
+async def test_who_hangs_up_before_a_refusal_is_told_has_had_the_attempt(room: Room) -> None:
+    """A refusal takes longer than a match: who waits no longer than a match takes would try for nothing."""
+    room.facematch.is_her = False
+    running = await shown(room)
+    waits = len(room.clock.slept_s)
+    trying = asyncio.create_task(room.flow.submit_frames(running, FRAMES))
+    while len(room.clock.slept_s) == waits:  # noqa: ASYNC110  nothing tells us
+        await asyncio.sleep(0)
+    trying.cancel()
+    await asyncio.gather(trying, return_exceptions=True)
+    assert await room.get(running.name) == running
+    assert room.liveness.rejected == [running.liveness_session]
+
+
+async def test_an_authentication_that_is_cancelled_during_the_comparison_has_had_the_attempt(room: Room) -> None:
+    room.facematch.is_her = False
+    room.facematch.waits = asyncio.Event()
+    running = await shown(room)
+    trying = asyncio.create_task(room.flow.submit_frames(running, FRAMES))
+    while not room.facematch.calls:  # noqa: ASYNC110  nothing tells us
+        await asyncio.sleep(0)
+    await room.flow.cancel(running)
+    room.facematch.waits.set()
+    await refused(trying, WrongStateError)
+    assert room.liveness.rejected == [running.liveness_session]
+
+
 async def test_keyframes_that_did_not_match_are_not_compared_again(room: Room) -> None:
     room.facematch.is_her = False
     item = await at(room, State.AWAITING_LIVENESS)

@@ -209,6 +209,17 @@ async def test_liveness_judges(spokes: Spokes, wire: liveness_step_pb2.LivenessS
     assert answers.liveness_step(step) == wire
 
 
+async def test_liveness_is_told_of_a_refused_face(spokes: Spokes) -> None:
+    asked, found = await exchanged(
+        spokes,
+        "RejectSession",
+        liveness_pb2.RejectSessionResponse(),
+        lambda channel: peers.LivenessPeer(channel).reject(ID),
+    )
+    assert asked == liveness_pb2.RejectSessionRequest(session=ID)
+    assert found is None
+
+
 async def test_liveness_concludes(spokes: Spokes) -> None:
     asked, found = await exchanged(
         spokes,

@@ -52,6 +52,7 @@ class _Kept:
     scores: tuple[int, int] = (0, 0)
     signals: dict[str, int] = field(default_factory=dict)
     flash: Verdict | None = None
+    rejected: bool = False
     receipt: str | None = None
     failure: str = ""
     injection: Mapping[str, int] | None = None
@@ -79,7 +80,7 @@ class SessionsInMemory:
             kept
             for kept in self.kept.values()
             if kept.subject == new.subject
-            and kept.session.state is not State.PASSED
+            and (kept.session.state is not State.PASSED or kept.rejected)
             and kept.session.started_at > new.started_at - timedelta(days=1)
         ]
         if len(counted) >= max_per_day:
@@ -149,6 +150,11 @@ class SessionsInMemory:
     async def keep_receipt(self, session: str, receipt: str, now: datetime) -> str:
         self.kept[session].receipt = self.kept[session].receipt or receipt
         return str(self.kept[session].receipt)
+
+    async def reject(self, session: str, now: datetime) -> None:
+        if (await self.load(session)).state is not State.PASSED:
+            raise NotPassedError("")
+        self.kept[session].rejected = True
 
     async def erase_expired(self, now: datetime) -> int:
         return 0

@@ -433,6 +433,19 @@ async def test_attempts_that_passed_do_not_count_against_a_person() -> None:
         await place.pass_all()
 
 
+async def test_attempts_that_passed_with_another_persons_face_count_against_the_person() -> None:
+    """Somebody shows a live face of their own, over and over, and hopes to be taken for her."""
+    place = Place(max_per_day=2)
+    for _ in range(2):
+        place.sent = WORLD.bundle(Purpose.IDENTIFY)
+        session, _ = await place.pass_all()
+        await place.examiner.conclude(session)
+        await place.examiner.reject(session)
+    place.sent = WORLD.bundle(Purpose.IDENTIFY)
+    with pytest.raises(PersonLimitError):
+        await place.start()
+
+
 async def test_each_attempt_has_a_script_of_its_own() -> None:
     place = Place()
     nonces = set()

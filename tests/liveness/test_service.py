@@ -144,6 +144,11 @@ async def test_whole_attempt_over_mtls_survives_its_worker_and_notices_its_losse
     assert proven.facts.flash == "FOLLOWED"
     assert await stub.Conclude(pb.ConcludeRequest(session=started.session), timeout=5) == concluded
 
+    # Its face may be refused elsewhere, which is told as often as it takes; the attempt can still be judged again.
+    for _ in range(2):
+        await stub.RejectSession(pb.RejectSessionRequest(session=started.session), timeout=5)
+    assert await stub.Conclude(pb.ConcludeRequest(session=started.session), timeout=5) == concluded
+
     # A database that is away: health says so within 2 s, calls may be retried, and it comes back.
     async with lost(database("liveness")):
         assert await running.becomes(NOT_SERVING, 2.0) < 2.0

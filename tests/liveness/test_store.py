@@ -142,6 +142,35 @@ async def test_unknown_attempt_is_refused(store: SessionStore) -> None:
         await store.keep_receipt(new_id(), "receipt", START)
 
 
+async def test_attempt_whose_face_was_refused_counts_against_the_person(store: SessionStore) -> None:
+    subject = new_id()
+    session = await passed(store, new(subject=subject))
+    for _ in range(2):
+        await store.reject(session.id, START + timedelta(seconds=2))
+    with pytest.raises(PersonLimitError) as refusal:
+        await begun(store, new(START + timedelta(hours=23), subject=subject), max_per_day=1)
+    assert refusal.value.retry_after_s == 3600
+    await begun(store, new(START + timedelta(hours=25), subject=subject), max_per_day=1)
+
+
+async def test_attempt_whose_face_was_refused_stays_as_it_passed(store: SessionStore) -> None:
+    """Who refused it and died before acting on that can judge it again."""
+    session = await passed(store)
+    await store.keep_receipt(session.id, "receipt", START)
+    before = await store.evidence(session.id)
+    await store.reject(session.id, START)
+    assert await store.evidence(session.id) == before
+    assert await store.load(session.id) == session
+
+
+async def test_attempt_that_has_not_passed_has_no_face_to_refuse(store: SessionStore) -> None:
+    running = await begun(store)
+    with pytest.raises(NotPassedError):
+        await store.reject(running.id, START)
+    with pytest.raises(SessionUnknownError):
+        await store.reject(new_id(), START)
+
+
 async def test_change_is_remembered_for_whatever_replica_judges_the_next_batch(store: SessionStore) -> None:
     running = await begun(store)
     await store.change(running, Change(State.RUNNING, PROGRESS), START)

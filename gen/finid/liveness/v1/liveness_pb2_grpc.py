@@ -49,6 +49,11 @@ class LivenessServiceStub:
                 request_serializer=finid_dot_liveness_dot_v1_dot_liveness__pb2.ConcludeRequest.SerializeToString,
                 response_deserializer=finid_dot_liveness_dot_v1_dot_liveness__pb2.ConcludeResponse.FromString,
                 _registered_method=True)
+        self.RejectSession = channel.unary_unary(
+                '/finid.liveness.v1.LivenessService/RejectSession',
+                request_serializer=finid_dot_liveness_dot_v1_dot_liveness__pb2.RejectSessionRequest.SerializeToString,
+                response_deserializer=finid_dot_liveness_dot_v1_dot_liveness__pb2.RejectSessionResponse.FromString,
+                _registered_method=True)
 
 
 class LivenessServiceServicer:
@@ -77,6 +82,14 @@ class LivenessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RejectSession(self, request, context):
+        """Says that an attempt that passed showed another face than the record's: from then on it counts against the person as one
+        that failed. Idempotent; what Conclude answers stays as it was, so that the caller may judge it again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LivenessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +107,11 @@ def add_LivenessServiceServicer_to_server(servicer, server):
                     servicer.Conclude,
                     request_deserializer=finid_dot_liveness_dot_v1_dot_liveness__pb2.ConcludeRequest.FromString,
                     response_serializer=finid_dot_liveness_dot_v1_dot_liveness__pb2.ConcludeResponse.SerializeToString,
+            ),
+            'RejectSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.RejectSession,
+                    request_deserializer=finid_dot_liveness_dot_v1_dot_liveness__pb2.RejectSessionRequest.FromString,
+                    response_serializer=finid_dot_liveness_dot_v1_dot_liveness__pb2.RejectSessionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -177,6 +195,33 @@ class LivenessService:
             '/finid.liveness.v1.LivenessService/Conclude',
             finid_dot_liveness_dot_v1_dot_liveness__pb2.ConcludeRequest.SerializeToString,
             finid_dot_liveness_dot_v1_dot_liveness__pb2.ConcludeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RejectSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.liveness.v1.LivenessService/RejectSession',
+            finid_dot_liveness_dot_v1_dot_liveness__pb2.RejectSessionRequest.SerializeToString,
+            finid_dot_liveness_dot_v1_dot_liveness__pb2.RejectSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,10 @@ class LivenessServiceStub:
     SubmitFrames: _grpc.UnaryUnaryMultiCallable[_liveness_pb2.SubmitFramesRequest, _liveness_pb2.SubmitFramesResponse]
     Conclude: _grpc.UnaryUnaryMultiCallable[_liveness_pb2.ConcludeRequest, _liveness_pb2.ConcludeResponse]
     """The receipt and the keyframes of an attempt that passed. Idempotent."""
+    RejectSession: _grpc.UnaryUnaryMultiCallable[_liveness_pb2.RejectSessionRequest, _liveness_pb2.RejectSessionResponse]
+    """Says that an attempt that passed showed another face than the record's: from then on it counts against the person as one
+    that failed. Idempotent; what Conclude answers stays as it was, so that the caller may judge it again.
+    """
 
 @_typing.type_check_only
 class LivenessServiceAsyncStub(LivenessServiceStub):
@@ -53,6 +57,10 @@ class LivenessServiceAsyncStub(LivenessServiceStub):
     SubmitFrames: _aio.UnaryUnaryMultiCallable[_liveness_pb2.SubmitFramesRequest, _liveness_pb2.SubmitFramesResponse]  # type: ignore[assignment]
     Conclude: _aio.UnaryUnaryMultiCallable[_liveness_pb2.ConcludeRequest, _liveness_pb2.ConcludeResponse]  # type: ignore[assignment]
     """The receipt and the keyframes of an attempt that passed. Idempotent."""
+    RejectSession: _aio.UnaryUnaryMultiCallable[_liveness_pb2.RejectSessionRequest, _liveness_pb2.RejectSessionResponse]  # type: ignore[assignment]
+    """Says that an attempt that passed showed another face than the record's: from then on it counts against the person as one
+    that failed. Idempotent; what Conclude answers stays as it was, so that the caller may judge it again.
+    """
 
 class LivenessServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -81,5 +89,15 @@ class LivenessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_liveness_pb2.ConcludeResponse, _abc.Awaitable[_liveness_pb2.ConcludeResponse]]:
         """The receipt and the keyframes of an attempt that passed. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def RejectSession(
+        self,
+        request: _liveness_pb2.RejectSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_liveness_pb2.RejectSessionResponse, _abc.Awaitable[_liveness_pb2.RejectSessionResponse]]:
+        """Says that an attempt that passed showed another face than the record's: from then on it counts against the person as one
+        that failed. Idempotent; what Conclude answers stays as it was, so that the caller may judge it again.
+        """
 
 def add_LivenessServiceServicer_to_server(servicer: LivenessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
