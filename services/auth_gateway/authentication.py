@@ -290,6 +290,7 @@ class WrongStateError(FinIdError):
 
     def __init__(self, state: State) -> None:
         super().__init__("The authentication is not at this step.", metadata={"state": state})
+        self.state = state
 
 
 class EtagMismatchError(FinIdError):

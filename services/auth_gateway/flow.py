@@ -58,6 +58,8 @@ _UNSAID = CaptureDevice()
 # liveness: this transaction has had all its attempts. otp: it has had all its checks.
 _ATTEMPTS_EXHAUSTED = "LIVENESS_ATTEMPTS_EXHAUSTED"
 _CHECKS_EXHAUSTED = "CHECK_LIMIT"
+# liveness: the attempt that runs is another call's, and has been shown frames.
+_STARTED_MEANWHILE = "LIVENESS_STARTED_MEANWHILE"
 # Where biometrics lead; at once to the end where no code is needed.
 _AFTER_BIOMETRICS = frozenset({State.AWAITING_CODE, State.COMPLETING, State.FINISHED})
 _VERDICT_POLL_S = 0.25
@@ -138,16 +140,29 @@ class Flow:
         return replace(current, number_due=False)
 
     async def start_liveness(self, current: Authentication, device: CaptureDevice = _UNSAID) -> LivenessStep:
-        """Start an attempt with a fresh script; one that was running is abandoned and counts."""
+        """Start an attempt with a fresh script; one that was running is abandoned and counts.
+
+        Calls that come at once are told of the same attempt, and so is one that comes again because its answer got
+        lost before the attempt was remembered here.
+        """
         self._require(current, State.AWAITING_LIVENESS)
+        known = current.liveness_session
         try:
-            session, step = await self._spokes.liveness.start(current.transaction_bytes, current.subject, device)
+            asked = (current.transaction_bytes, current.subject, device, known)
+            session, step = await self._spokes.liveness.start(*asked)
         except PeerError as error:
-            if error.reason == _ATTEMPTS_EXHAUSTED:
-                await self._fail(current, FailureReason.LIVENESS_FAILED)
+            if error.reason == _STARTED_MEANWHILE:
+                raise await self._started_meanwhile(current) from error
+            # Another call's last attempt may have passed since this one looked: it is not failed for having come late.
+            if error.reason == _ATTEMPTS_EXHAUSTED and not await self._fail(
+                current, FailureReason.LIVENESS_FAILED, known
+            ):
+                raise await self._started_meanwhile(current) from error
             raise step_error(error) from error
-        if not await self._records.start_liveness(current.name, session, self._now(), current.only_version):
-            raise await self._moved_on(current)
+        if not await self._records.start_liveness(
+            current.name, session, self._now(), known=known, version=current.only_version
+        ):
+            raise await self._started_meanwhile(current)
         return step
 
     async def submit_frames(
@@ -176,6 +191,9 @@ class Flow:
             return await self._judged_by_another(current, step)
         match = await self._compare(current, photo_jwe or _NO_PHOTO, evidence)
         if match is None:
+            # Counted before anything else is done about it: until then a repeat judges the same attempt again, and from
+            # then on whoever hangs up or cancels has had it.
+            await self._reject(current)
             await self._pace.until(started + _REFUSAL_S)
             if not await self._records.drop_liveness(current.name, current.liveness_session):
                 return await self._judged_by_another(current, step)
@@ -210,6 +228,12 @@ class Flow:
                 "face match refused", authentication=current.name, reason=error.reason or "NONE", code=error.code
             )
             return None
+
+    async def _reject(self, current: Authentication) -> None:
+        try:
+            await self._spokes.liveness.reject(current.liveness_session)
+        except PeerError as error:
+            raise step_error(error) from error
 
     async def _judged_by_another(self, current: Authentication, step: LivenessStep) -> LivenessStep:
         """Answer frames that came twice as the call that was first did; raise if the authentication has moved on."""
@@ -296,6 +320,13 @@ class Flow:
             return EtagMismatchError()
         return self._refusal(reloaded)
 
+    async def _started_meanwhile(self, current: Authentication) -> FinIdError:
+        """What to say to a start that lost against another call: of an attempt, unless the authentication moved on."""
+        refusal = await self._moved_on(current)
+        if isinstance(refusal, WrongStateError) and refusal.state is State.AWAITING_LIVENESS:
+            return StepRefusedError(Code.ABORTED, _STARTED_MEANWHILE, "Another call started an attempt meanwhile.")
+        return refusal
+
     def _refusal(self, current: Authentication) -> FinIdError:
         if current.state is State.EXPIRED or (current.state in OPEN and current.expires_at <= self._now()):
             return AuthenticationExpiredError("The time for this authentication is over.")
@@ -307,9 +338,12 @@ class Flow:
             raise AuthenticationNotFoundError("There is no such authentication.")
         return reloaded
 
-    async def _fail(self, current: Authentication, reason: FailureReason) -> None:
-        if await self._records.fail(current.name, current.state, reason, self._now()):
+    async def _fail(self, current: Authentication, reason: FailureReason, session: str | None = None) -> bool:
+        """End it; with a session only while that is the last attempt. Return whether this call did."""
+        failed = await self._records.fail(current.name, current.state, reason, self._now(), session)
+        if failed:
             metrics.AUTHENTICATIONS_FINISHED.add(purpose=current.purpose, verdict=Verdict.FAILURE, reason=reason)
             telemetry.logger().info(
                 "authentication finished", authentication=current.name, state=Verdict.FAILURE, reason=reason
             )
+        return failed

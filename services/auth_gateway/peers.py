@@ -128,9 +128,13 @@ class LivenessPeer:
     def __init__(self, channel: GrpcChannel) -> None:
         self._stub = liveness_pb2_grpc.LivenessServiceStub(channel)
 
-    async def start(self, transaction_bytes: bytes, subject: str, device: CaptureDevice) -> tuple[str, LivenessStep]:
+    async def start(
+        self, transaction_bytes: bytes, subject: str, device: CaptureDevice, known_session: str
+    ) -> tuple[str, LivenessStep]:
         """See ports.Liveness."""
-        request = liveness_pb2.StartSessionRequest(transaction=transaction_bytes, subject=subject)
+        request = liveness_pb2.StartSessionRequest(
+            transaction=transaction_bytes, subject=subject, known_session=known_session
+        )
         if device != CaptureDevice():
             request.device.CopyFrom(liveness_step_pb2.CaptureDevice(**asdict(device)))
         async with answers_of("liveness"):
@@ -155,6 +159,11 @@ class LivenessPeer:
         return LivenessEvidence(
             answer.receipt, tuple(answer.keyframes), answer.score_passive_ppm, answer.score_prompts_ppm
         )
+
+    async def reject(self, session: str) -> None:
+        """See ports.Liveness."""
+        async with answers_of("liveness"):
+            await self._stub.RejectSession(liveness_pb2.RejectSessionRequest(session=session))
 
 
 class FaceMatchPeer:

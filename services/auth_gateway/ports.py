@@ -108,8 +108,13 @@ class CaptureDevice:
 class Liveness(Protocol):
     """Is a live person before the camera now?"""
 
-    async def start(self, transaction_bytes: bytes, subject: str, device: CaptureDevice) -> tuple[str, LivenessStep]:
-        """Start an attempt; return its session and the first step."""
+    async def start(
+        self, transaction_bytes: bytes, subject: str, device: CaptureDevice, known_session: str
+    ) -> tuple[str, LivenessStep]:
+        """Start an attempt; return its session and the first step.
+
+        When another call has started one since `known_session` ("" for none), return that one.
+        """
         ...
 
     async def submit(self, session: str, frames: Sequence[Frame], flash_started_at_ms: int) -> LivenessStep:
@@ -118,6 +123,10 @@ class Liveness(Protocol):
 
     async def conclude(self, session: str) -> LivenessEvidence:
         """Return the evidence of an attempt that passed. Idempotent."""
+        ...
+
+    async def reject(self, session: str) -> None:
+        """Say that the face of an attempt that passed is not the record's, so that it counts as failed. Idempotent."""
         ...
 
 

@@ -127,8 +127,10 @@ class Records(Protocol):
         """AWAITING_CONSENTS to AWAITING_LIVENESS."""
         ...
 
-    async def start_liveness(self, name: str, session: str, at: datetime.datetime, version: int | None = None) -> bool:
-        """Remember the running attempt; stays AWAITING_LIVENESS."""
+    async def start_liveness(
+        self, name: str, session: str, at: datetime.datetime, *, known: str, version: int | None = None
+    ) -> bool:
+        """Remember the running attempt after `known`, the one before; stays AWAITING_LIVENESS."""
         ...
 
     async def drop_liveness(self, name: str, session: str) -> bool:
@@ -164,10 +166,12 @@ class Records(Protocol):
         """Remember the challenge; stays AWAITING_CODE."""
         ...
 
-    async def fail(self, name: str, state: State, reason: str, at: datetime.datetime) -> bool:
+    async def fail(
+        self, name: str, state: State, reason: str, at: datetime.datetime, session: str | None = None
+    ) -> bool:
         """From AWAITING_LIVENESS or AWAITING_CODE, whichever `state` is, to FINISHED with FAILURE.
 
-        From AWAITING_CONSENTS as well while a number is due.
+        From AWAITING_CONSENTS as well while a number is due. With a session only while that is the last attempt.
         """
         ...
 

@@ -131,10 +131,11 @@ _CONFIRM_MATCH = """
 UPDATE auth_gateway.authentication SET number_due = false, consents_shown_at = $2
 WHERE name = $1 AND state = 'AWAITING_CONSENTS' AND number_due AND expires_at > $2
 """
+# Calls that come at once are told of one attempt; a late one of them does not put it in the place of a later attempt.
 _START_LIVENESS = """
 UPDATE auth_gateway.authentication SET liveness_session = $2
-WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND expires_at > $3
-    AND ($4::bigint IS NULL OR version = $4)
+WHERE name = $1 AND state = 'AWAITING_LIVENESS' AND expires_at > $3 AND liveness_session IN ($2, $4)
+    AND ($5::bigint IS NULL OR version = $5)
 """
 _DROP_LIVENESS = """
 UPDATE auth_gateway.authentication SET liveness_session = ''
@@ -161,6 +162,7 @@ UPDATE auth_gateway.authentication
 SET state = 'FINISHED', verdict = 'FAILURE', reason = $3, finished_at = $4, photo_jwe = ''
 WHERE name = $1 AND state = $2
     AND (state IN ('AWAITING_LIVENESS', 'AWAITING_CODE') OR state = 'AWAITING_CONSENTS' AND number_due)
+    AND ($5::text IS NULL OR liveness_session = $5)
 """)
 _ACCEPT_CODE = _told("""
 UPDATE auth_gateway.authentication SET state = 'COMPLETING', sms_otp = $3, lease_ends_at = $5
@@ -499,9 +501,11 @@ class Store:
         """See records.Records."""
         return await self._database.one(_GIVE_CONSENTS, name, at, version) is not None
 
-    async def start_liveness(self, name: str, session: str, at: datetime.datetime, version: int | None = None) -> bool:
+    async def start_liveness(
+        self, name: str, session: str, at: datetime.datetime, *, known: str, version: int | None = None
+    ) -> bool:
         """See records.Records."""
-        return await self._database.run(_START_LIVENESS, name, session, at, version) == 1
+        return await self._database.run(_START_LIVENESS, name, session, at, known, version) == 1
 
     async def drop_liveness(self, name: str, session: str) -> bool:
         """See records.Records."""
@@ -538,9 +542,11 @@ class Store:
         """See records.Records."""
         return await self._database.run(_SEND_CODE, name, challenge, at, version) == 1
 
-    async def fail(self, name: str, state: State, reason: str, at: datetime.datetime) -> bool:
+    async def fail(
+        self, name: str, state: State, reason: str, at: datetime.datetime, session: str | None = None
+    ) -> bool:
         """See records.Records."""
-        return await self._database.run(_FAIL, name, state.value, reason, at) == 1
+        return await self._database.run(_FAIL, name, state.value, reason, at, session) == 1
 
     async def pass_code(
         self,

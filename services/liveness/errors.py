@@ -17,8 +17,18 @@ class AttemptsExhaustedError(FinIdError):
     reason = "LIVENESS_ATTEMPTS_EXHAUSTED"
 
 
+class StartedMeanwhileError(FinIdError):
+    """Another call started the attempt that runs, and frames were submitted to it: only who knows it ends it."""
+
+    code = Code.ABORTED
+    reason = "LIVENESS_STARTED_MEANWHILE"
+
+
 class PersonLimitError(FinIdError):
-    """Too many attempts to be this person failed or were abandoned within a day, over all applications."""
+    """Too many attempts to be this person failed, were abandoned or showed another's face within a day.
+
+    Over all applications.
+    """
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "LIVENESS_PERSON_LIMIT"

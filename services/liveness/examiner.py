@@ -53,7 +53,8 @@ class Examiner:
     """Examines liveness.
 
     `models_sha256` are the digests of the landmarker and of passive models A and B; `max_per_day` is how many attempts
-    to be one person may fail or be abandoned; `pick(n)` is a number below n that nobody can foretell.
+    to be one person may fail, be abandoned or show another's face; `pick(n)` is a number below n that nobody can
+    foretell.
     """
 
     sessions: Sessions
@@ -68,11 +69,16 @@ class Examiner:
     make_nonce: Callable[[], bytes] = new_nonce
     pick: Callable[[int], int] = secrets.randbelow
 
-    async def start(self, transaction_bytes: bytes, subject: str, declared: Declared | None = None) -> tuple[str, Step]:
+    async def start(
+        self, transaction_bytes: bytes, subject: str, declared: Declared | None = None, known: str = ""
+    ) -> tuple[str, Step]:
         """Start an attempt with a fresh script; return its name and the first step. `declared` is the client's word.
 
+        `known` is the attempt that the caller knew, as `NewSession` has it: of calls that come at once the first starts
+        the attempt, and all are told of that one.
+
         Raises PreconditionError for a transaction that is not one, not of this environment or not current;
-        PolicyUnknownError; AttemptsExhaustedError; PersonLimitError.
+        PolicyUnknownError; StartedMeanwhileError; AttemptsExhaustedError; PersonLimitError.
         """
         now = self.now()
         admitted = admit(transaction_bytes, self.signer().env, int(now.timestamp()))
@@ -87,10 +93,17 @@ class Examiner:
             started_at=now,
             expires_at=datetime.fromtimestamp(admitted.transaction.expires_at, UTC),
             declared=declared or Declared(),
+            known=known,
         )
-        number = await self.sessions.begin(new, max_attempts=policy.attempts, max_per_day=self.max_per_day)
-        script = self.scripts.write(new.txn, new.nonce, policy, new.channel)
-        return new.id, _step(number, Advance(Progress(), State.RUNNING), script, policy, 0)
+        begun = await self.sessions.begin(
+            new,
+            first_window=policy.neutral_window_ms * _MILLISECOND,
+            max_attempts=policy.attempts,
+            max_per_day=self.max_per_day,
+        )
+        script = self.scripts.write(begun.txn, begun.nonce, policy, begun.channel)
+        begun_ms = (now - begun.started_at) // _MILLISECOND
+        return begun.id, _step(begun.attempt, Advance(Progress(), State.RUNNING), script, policy, begun_ms)
 
     async def submit(self, name: str, frames: Sequence[Frame], flash_started_at_ms: int = 0) -> Step:
         """Judge a batch of frames and say what comes next; an attempt that has ended stays as it ended.
@@ -158,6 +171,13 @@ class Examiner:
             signed = self.signer().sign(stated, txn=session.txn, policy=session.policy, now=int(now.timestamp()))
             receipt = await self.sessions.keep_receipt(name, signed, now)
         return Concluded(receipt, evidence.keyframes, evidence.passive_ppm, evidence.prompts_ppm)
+
+    async def reject(self, name: str) -> None:
+        """Count an attempt that passed as one that failed: its face is not the record's. Repeats change nothing.
+
+        Raises SessionUnknownError and NotPassedError.
+        """
+        await self.sessions.reject(name, self.now())
 
     def _policy(self, policy_id: str) -> Policy:
         policy = self.policies.get(policy_id)

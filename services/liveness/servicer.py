@@ -22,7 +22,8 @@ class LivenessServicer(rpc.LivenessServiceServicer):
         self, request: pb.StartSessionRequest, context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> pb.StartSessionResponse:
         """Start an attempt."""
-        session, step = await self._examiner.start(request.transaction, request.subject, _declared(request.device))
+        asked = (request.transaction, request.subject, _declared(request.device), request.known_session)
+        session, step = await self._examiner.start(*asked)
         return pb.StartSessionResponse(session=session, step=_step(step))
 
     async def SubmitFrames(
@@ -44,6 +45,13 @@ class LivenessServicer(rpc.LivenessServiceServicer):
             score_passive_ppm=concluded.passive_ppm,
             score_prompts_ppm=concluded.prompts_ppm,
         )
+
+    async def RejectSession(
+        self, request: pb.RejectSessionRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> pb.RejectSessionResponse:
+        """Count an attempt whose face was refused."""
+        await self._examiner.reject(request.session)
+        return pb.RejectSessionResponse()
 
 
 def _declared(device: step_pb.CaptureDevice) -> Declared:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from mesh.transaction import Channel
@@ -21,7 +21,10 @@ from services.liveness.quality import UNRATED, Quality
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """An attempt about to begin. `subject` is the caller's opaque name of the person, for all applications the same."""
+    """An attempt about to begin. `subject` is the caller's opaque name of the person, for all applications the same.
+
+    `known` is the attempt that the caller knew when it decided to begin one, "" for none.
+    """
 
     id: str
     txn: bytes
@@ -33,6 +36,7 @@ class NewSession:
     expires_at: datetime
     progress: Progress = field(default_factory=Progress)
     declared: Declared = field(default_factory=Declared)
+    known: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +100,13 @@ class Evidence:
 class Sessions(Protocol):
     """Remembers attempts, for all replicas of the service."""
 
-    async def begin(self, new: NewSession, *, max_attempts: int, max_per_day: int) -> int:
-        """Record an attempt and return its number, from 1; the transaction's running one is abandoned.
+    async def begin(self, new: NewSession, *, first_window: timedelta, max_attempts: int, max_per_day: int) -> Session:
+        """Record an attempt and return it, numbered from 1; the transaction's running one is abandoned.
 
-        Raises AttemptsExhaustedError and PersonLimitError.
+        Unless the running one is not the known one: then another call began it, and it is returned instead while it
+        waits for its first frames, for `first_window`. Of one to which frames were submitted there is no telling.
+
+        Raises StartedMeanwhileError, AttemptsExhaustedError and PersonLimitError.
         """
         ...
 
@@ -121,6 +128,13 @@ class Sessions(Protocol):
 
     async def keep_receipt(self, session: str, receipt: str, now: datetime) -> str:
         """Keep a receipt unless there is one, and return the one kept. Keyframes are erased a while later."""
+        ...
+
+    async def reject(self, session: str, now: datetime) -> None:
+        """Count an attempt that passed against the person, as one that failed; in all else it stays as it was.
+
+        Raises SessionUnknownError and NotPassedError.
+        """
         ...
 
     async def erase_expired(self, now: datetime) -> int:

@@ -18,6 +18,7 @@ from services.liveness.errors import (
     PersonLimitError,
     SessionBusyError,
     SessionUnknownError,
+    StartedMeanwhileError,
 )
 from services.liveness.injection import Declared, Label
 from services.liveness.passive import Fingerprint, Verdict
@@ -65,6 +66,8 @@ class SessionStore:
     _ABANDON = """
         UPDATE liveness.sessions SET state = 'ABANDONED', progress = NULL, ended_at = $2
         WHERE txn = $1 AND state = 'RUNNING'"""
+    # Under the person's lock: of calls that come at once, all but the first find what that one began.
+    _RUNNING = "SELECT session, version, started_at FROM liveness.sessions WHERE txn = $1 AND state = 'RUNNING'"
     _BEGIN = """
         INSERT INTO liveness.sessions (
             session, txn, attempt, subject, policy, channel, nonce, progress, started_at, expires_at, declared
@@ -72,16 +75,23 @@ class SessionStore:
         SELECT $1, $2, 1 + count(*), $3, $4, $5, $6, $7::jsonb, $8, $9, $13::jsonb
         FROM liveness.sessions WHERE txn = $2
         HAVING count(*) < $10 AND (
-            SELECT count(*) FROM liveness.sessions WHERE subject = $3 AND started_at > $11 AND state <> 'PASSED'
+            SELECT count(*) FROM liveness.sessions
+            WHERE subject = $3 AND started_at > $11 AND (state <> 'PASSED' OR rejected_at IS NOT NULL)
         ) < $12
-        RETURNING attempt"""
+        RETURNING session"""
 
-    async def begin(self, new: NewSession, *, max_attempts: int, max_per_day: int) -> int:
-        """Record an attempt and return its number; the transaction's running one is abandoned."""
+    async def begin(self, new: NewSession, *, first_window: timedelta, max_attempts: int, max_per_day: int) -> Session:
+        """Record an attempt and return it, or the one that another call began; the known one is abandoned."""
         async with self._database.transaction() as transaction:
             await transaction.run(self._LOCK_PERSON, new.subject, new.started_at)
+            running = await transaction.one(self._RUNNING, new.txn)
+            if running is not None and running["session"] != new.known:
+                if running["version"] > 0:
+                    raise StartedMeanwhileError("Another call started an attempt meanwhile.")
+                if running["started_at"] + first_window > new.started_at:
+                    return await self._load(transaction, running["session"])
             await transaction.run(self._ABANDON, new.txn, new.started_at)
-            row = await transaction.one(
+            begun = await transaction.one(
                 self._BEGIN,
                 new.id,
                 new.txn,
@@ -97,15 +107,15 @@ class SessionStore:
                 max_per_day,
                 json.dumps(asdict(new.declared)),
             )
-            if row is None:
+            if begun is None:
                 await self._refuse(transaction, new, max_attempts)
-            number: int = row["attempt"]
-            return number
+            return await self._load(transaction, begun["session"])
 
     _COUNT = """
         SELECT (SELECT count(*) FROM liveness.sessions WHERE txn = $1) AS of_transaction,
                (SELECT min(started_at) FROM liveness.sessions
-                WHERE subject = $2 AND started_at > $3 AND state <> 'PASSED') AS earliest"""
+                WHERE subject = $2 AND started_at > $3 AND (state <> 'PASSED' OR rejected_at IS NOT NULL)
+               ) AS earliest"""
 
     async def _refuse(self, transaction: Transaction, new: NewSession, max_attempts: int) -> Never:
         row = await transaction.one(self._COUNT, new.txn, new.subject, new.started_at - _DAY)
@@ -122,7 +132,10 @@ class SessionStore:
 
     async def load(self, session: str) -> Session:
         """Return an attempt."""
-        row = await self._database.one(self._LOAD, session)
+        return await self._load(self._database, session)
+
+    async def _load(self, database: Database | Transaction, session: str) -> Session:
+        row = await database.one(self._LOAD, session)
         if row is None:
             raise SessionUnknownError("There is no such liveness session.")
         return Session(
@@ -246,6 +259,15 @@ class SessionStore:
             raise NotPassedError("This liveness session has not passed.")
         kept: str = row["receipt"]
         return kept
+
+    _REJECT = """
+        UPDATE liveness.sessions SET rejected_at = coalesce(rejected_at, $2) WHERE session = $1 AND state = 'PASSED'"""
+
+    async def reject(self, session: str, now: datetime) -> None:
+        """Count an attempt that passed as one that failed."""
+        if await self._database.run(self._REJECT, session, now) == 0:
+            await self.load(session)
+            raise NotPassedError("This liveness session has not passed.")
 
     _ABANDON_EXPIRED = """
         UPDATE liveness.sessions SET state = 'ABANDONED', progress = NULL, ended_at = $1

@@ -166,20 +166,30 @@ class FakeLiveness(Fake):
         super().__init__()
         self.is_live = True
         self.attempts: Counter[bytes] = Counter()
+        self.latest: dict[bytes, str] = {}
+        self.rejected: list[str] = []
         self.sessions: dict[str, LivenessStep] = {}
         self.subjects: list[str] = []
         self.devices: list[CaptureDevice] = []
         self.flash_starts_ms: list[int] = []
 
-    async def start(self, transaction_bytes: bytes, subject: str, device: CaptureDevice) -> tuple[str, LivenessStep]:
+    async def start(
+        self, transaction_bytes: bytes, subject: str, device: CaptureDevice, known_session: str
+    ) -> tuple[str, LivenessStep]:
         await self._called("start")
         txn = transaction.txn_of(transaction_bytes)
+        latest = self.latest.get(txn, "")
+        if latest != known_session and self.sessions[latest].state is LivenessState.RUNNING:
+            if self.sessions[latest].prompt_index:
+                raise refusal("liveness", Code.ABORTED, "LIVENESS_STARTED_MEANWHILE")
+            return latest, self.sessions[latest]
         if self.attempts[txn] == MAX_ATTEMPTS:
             raise refusal("liveness", Code.FAILED_PRECONDITION, "LIVENESS_ATTEMPTS_EXHAUSTED")
         self.attempts[txn] += 1
         self.subjects.append(subject)
         self.devices.append(device)
         session, attempt = new_id(), self.attempts[txn]
+        self.latest[txn] = session
         self.sessions[session] = LivenessStep(
             LivenessState.RUNNING,
             "PROMPT_NEUTRAL",
@@ -208,6 +218,10 @@ class FakeLiveness(Fake):
     async def conclude(self, session: str) -> LivenessEvidence:
         await self._called("conclude")
         return LivenessEvidence("liveness.receipt", KEYFRAMES, 910_000, 1_000_000)
+
+    async def reject(self, session: str) -> None:
+        await self._called("reject")
+        self.rejected.append(session)
 
 
 class FakeFaceMatch(Fake):

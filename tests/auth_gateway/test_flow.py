@@ -13,6 +13,7 @@ from services.auth_gateway.authentication import (
     Authentication,
     AuthenticationExpiredError,
     ConsentsDifferError,
+    EtagMismatchError,
     Language,
     Receipts,
     Scores,
@@ -195,7 +196,7 @@ async def test_what_the_client_says_of_its_camera_goes_to_liveness_alone(room: R
     item = await at(room, State.AWAITING_LIVENESS)
     said = CaptureDevice("FaceTime HD Camera", 1280, 720, 30)
     await room.flow.start_liveness(item, said)
-    await room.flow.start_liveness(item)
+    await room.flow.start_liveness(await room.get(item.name))
     assert room.liveness.devices == [said, CaptureDevice()]
     assert "FaceTime" not in repr(said)
 
@@ -204,7 +205,7 @@ async def test_three_failed_attempts_are_the_end(room: Room) -> None:
     room.liveness.is_live = False
     item = await at(room, State.AWAITING_LIVENESS)
     for left in reversed(range(MAX_ATTEMPTS)):
-        assert (await room.flow.start_liveness(item)).attempts_left == left
+        assert (await room.flow.start_liveness(await room.get(item.name))).attempts_left == left
         step = await room.flow.submit_frames(await room.get(item.name), FRAMES)
         assert (step.state, step.attempts_left) == (LivenessState.FAILED, left)
     item = await room.get(item.name)
@@ -215,11 +216,68 @@ async def test_three_failed_attempts_are_the_end(room: Room) -> None:
 async def test_attempts_begun_and_abandoned_are_the_end_too(room: Room) -> None:
     item = await at(room, State.AWAITING_LIVENESS)
     for _ in range(MAX_ATTEMPTS):
-        await room.flow.start_liveness(item)
-    error = await refused(room.flow.start_liveness(item))
+        await room.flow.start_liveness(await room.get(item.name))
+    error = await refused(room.flow.start_liveness(await room.get(item.name)))
     assert error.reason == "LIVENESS_ATTEMPTS_EXHAUSTED"
     item = await room.get(item.name)
     assert (item.state, item.reason) == (State.FINISHED, "LIVENESS_FAILED")
+
+
+@pytest.mark.parametrize("earlier", range(MAX_ATTEMPTS))
+async def test_starts_at_once_are_told_of_one_attempt_which_goes_on(room: Room, earlier: int) -> None:
+    item = await at(room, State.AWAITING_LIVENESS)
+    for _ in range(earlier):
+        await room.flow.start_liveness(await room.get(item.name))
+    item = await room.get(item.name)
+    steps = await asyncio.gather(*(room.flow.start_liveness(item) for _ in range(5)))
+    (step,) = set(steps)
+    assert step.attempt == room.liveness.attempts[item.txn] == earlier + 1
+    for _ in range(2):
+        await room.flow.submit_frames(await room.get(item.name), FRAMES)
+    assert (await room.get(item.name)).state is State.AWAITING_CODE
+
+
+async def test_starts_at_once_on_one_etag_begin_the_attempt_that_is_remembered(room: Room) -> None:
+    item = await at(room, State.AWAITING_LIVENESS)
+    pinned = item.pinned_to(item.etag)
+    results = await asyncio.gather(*(room.flow.start_liveness(pinned) for _ in range(5)), return_exceptions=True)
+    assert [type(result) for result in results].count(EtagMismatchError) == 4
+    assert room.liveness.attempts[item.txn] == 1
+    assert (await room.get(item.name)).liveness_session == room.liveness.latest[item.txn]
+
+
+async def test_a_start_whose_process_died_before_it_was_remembered_is_found_by_the_next(room: Room) -> None:
+    item = await at(room, State.AWAITING_LIVENESS)
+    begun, step = await room.liveness.start(item.transaction_bytes, item.subject, CaptureDevice(), "")
+    assert await room.flow.start_liveness(item) == step
+    assert (await room.get(item.name)).liveness_session == begun
+    assert room.liveness.attempts[item.txn] == 1
+
+
+async def test_a_start_that_comes_late_ends_no_attempt_that_frames_were_submitted_to(room: Room) -> None:
+    item = await at(room, State.AWAITING_LIVENESS)
+    await room.flow.start_liveness(item)
+    running = await room.get(item.name)
+    await room.flow.submit_frames(running, FRAMES)
+    error = await refused(room.flow.start_liveness(item))
+    assert (error.code, error.reason) == (Code.ABORTED, "LIVENESS_STARTED_MEANWHILE")
+    await refused(room.flow.start_liveness(item.pinned_to(item.etag)), EtagMismatchError)
+    assert await room.get(item.name) == running
+    assert room.liveness.attempts[item.txn] == 1
+
+
+async def test_a_start_that_comes_late_fails_no_authentication_whose_last_attempt_has_passed(room: Room) -> None:
+    item = await at(room, State.AWAITING_LIVENESS)
+    for _ in range(MAX_ATTEMPTS):
+        late = await room.get(item.name)
+        await room.flow.start_liveness(late)
+    room.facematch.fails("compare", unavailable("facematch"))
+    running = await room.get(item.name)
+    await room.flow.submit_frames(running, FRAMES)
+    await refused(room.flow.submit_frames(running, FRAMES), DependencyUnavailableError)
+    assert (await refused(room.flow.start_liveness(late))).reason == "LIVENESS_STARTED_MEANWHILE"
+    await room.flow.submit_frames(running, FRAMES)
+    assert (await room.get(item.name)).state is State.AWAITING_CODE
 
 
 async def test_a_persons_limit_is_no_verdict(room: Room) -> None:
@@ -244,6 +302,63 @@ async def test_a_face_that_does_not_match_takes_another_attempt_and_the_last_one
         assert len(room.facematch.calls) == attempt
     assert (item.state, item.verdict, item.reason) == (State.FINISHED, Verdict.FAILURE, "IDENTITY_NOT_CONFIRMED")
     assert item.scores == Scores()
+
+
+async def shown(room: Room) -> Authentication:
+    """An authentication whose attempt passes with the next frames."""
+    item = await at(room, State.AWAITING_LIVENESS)
+    await room.flow.start_liveness(item)
+    await room.flow.submit_frames(await room.get(item.name), FRAMES)
+    return await room.get(item.name)
+
+
+async def test_liveness_is_told_of_a_face_that_does_not_match_and_of_no_other(room: Room) -> None:
+    room.facematch.is_her = False
+    other = await shown(room)
+    await room.flow.submit_frames(other, FRAMES)
+    assert room.liveness.rejected == [other.liveness_session]
+    room.facematch.is_her = True
+    await room.show_face(await room.get(other.name))
+    assert room.liveness.rejected == [other.liveness_session]
+
+
+async def test_a_mismatch_that_liveness_could_not_be_told_of_is_judged_again(room: Room) -> None:
+    """An attempt is not forgotten before it is counted, whatever dies in between."""
+    room.facematch.is_her = False
+    room.liveness.fails("reject", unavailable("liveness"))
+    running = await shown(room)
+    await refused(room.flow.submit_frames(running, FRAMES), DependencyUnavailableError)
+    assert await room.get(running.name) == running
+    assert (await room.flow.submit_frames(running, FRAMES)).state is LivenessState.FAILED
+    assert room.liveness.rejected == [running.liveness_session]
+    assert (await room.get(running.name)).liveness_session == ""
+
+
+async def test_who_hangs_up_before_a_refusal_is_told_has_had_the_attempt(room: Room) -> None:
+    """A refusal takes longer than a match: who waits no longer than a match takes would try for nothing."""
+    room.facematch.is_her = False
+    running = await shown(room)
+    waits = len(room.clock.slept_s)
+    trying = asyncio.create_task(room.flow.submit_frames(running, FRAMES))
+    while len(room.clock.slept_s) == waits:  # noqa: ASYNC110  nothing tells us
+        await asyncio.sleep(0)
+    trying.cancel()
+    await asyncio.gather(trying, return_exceptions=True)
+    assert await room.get(running.name) == running
+    assert room.liveness.rejected == [running.liveness_session]
+
+
+async def test_an_authentication_that_is_cancelled_during_the_comparison_has_had_the_attempt(room: Room) -> None:
+    room.facematch.is_her = False
+    room.facematch.waits = asyncio.Event()
+    running = await shown(room)
+    trying = asyncio.create_task(room.flow.submit_frames(running, FRAMES))
+    while not room.facematch.calls:  # noqa: ASYNC110  nothing tells us
+        await asyncio.sleep(0)
+    await room.flow.cancel(running)
+    room.facematch.waits.set()
+    await refused(trying, WrongStateError)
+    assert room.liveness.rejected == [running.liveness_session]
 
 
 async def test_keyframes_that_did_not_match_are_not_compared_again(room: Room) -> None:

@@ -51,6 +51,7 @@ AT = datetime.datetime(2026, 1, 5, 9, 30, tzinfo=datetime.UTC)
 STAMP = Timestamp(seconds=int(AT.timestamp()))
 TOMORROW = Timestamp(seconds=STAMP.seconds + 86_400)
 ID = "a" * 26
+OTHER_ID = "b" * 26
 
 
 class Spokes:
@@ -182,13 +183,14 @@ async def test_liveness_starts(spokes: Spokes) -> None:
         "StartSession",
         liveness_pb2.StartSessionResponse(session=ID, step=WIRE_STEP),
         lambda channel: peers.LivenessPeer(channel).start(
-            b"transaction", "subject", ports.CaptureDevice("camera", 1280, 720, 30)
+            b"transaction", "subject", ports.CaptureDevice("camera", 1280, 720, 30), OTHER_ID
         ),
     )
     assert asked == liveness_pb2.StartSessionRequest(
         transaction=b"transaction",
         subject="subject",
         device=liveness_step_pb2.CaptureDevice(label="camera", width_px=1280, height_px=720, frames_per_s=30),
+        known_session=OTHER_ID,
     )
     assert found == (ID, STEP)
 
@@ -205,6 +207,17 @@ async def test_liveness_judges(spokes: Spokes, wire: liveness_step_pb2.LivenessS
     assert asked == liveness_pb2.SubmitFramesRequest(session=ID, frames=[frame], flash_started_at_ms=30)
     assert found == step
     assert answers.liveness_step(step) == wire
+
+
+async def test_liveness_is_told_of_a_refused_face(spokes: Spokes) -> None:
+    asked, found = await exchanged(
+        spokes,
+        "RejectSession",
+        liveness_pb2.RejectSessionResponse(),
+        lambda channel: peers.LivenessPeer(channel).reject(ID),
+    )
+    assert asked == liveness_pb2.RejectSessionRequest(session=ID)
+    assert found is None
 
 
 async def test_liveness_concludes(spokes: Spokes) -> None:

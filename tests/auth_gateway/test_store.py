@@ -96,7 +96,7 @@ async def at(store: Store, state: State, lease: datetime.datetime = LEASE, *, cr
         if cross_device:
             assert await store.confirm_match(name, AT)
         assert await store.give_consents(name, AT)
-        assert await store.start_liveness(name, SESSION, AT)
+        assert await store.start_liveness(name, SESSION, AT, known="")
     if state in {State.AWAITING_CODE, State.COMPLETING, State.FINISHED}:
         assert await store.pass_biometrics(name, SESSION, ("live", "match"), SCORES, AT)
         assert await store.send_code(name, CHALLENGE, AT)
@@ -141,7 +141,8 @@ STATEMENTS = {
         cross_device=True,
     ),
     "start_liveness": Statement(
-        lambda store, name: store.start_liveness(name, new_id(), AT), frozenset({State.AWAITING_LIVENESS})
+        lambda store, name: store.start_liveness(name, new_id(), AT, known=SESSION),
+        frozenset({State.AWAITING_LIVENESS}),
     ),
     "drop_liveness": Statement(
         lambda store, name: store.drop_liveness(name, SESSION), frozenset({State.AWAITING_LIVENESS})
@@ -227,7 +228,10 @@ def test_the_statements_together_are_the_transitions() -> None:
 TOO_LATE: dict[str, tuple[State, Callable[[Store, str], Awaitable[bool]]]] = {
     "give_consents": (State.AWAITING_CONSENTS, lambda store, name: store.give_consents(name, EXPIRES_AT)),
     "confirm_match": (State.AWAITING_CONSENTS, lambda store, name: store.confirm_match(name, EXPIRES_AT)),
-    "start_liveness": (State.AWAITING_LIVENESS, lambda store, name: store.start_liveness(name, SESSION, EXPIRES_AT)),
+    "start_liveness": (
+        State.AWAITING_LIVENESS,
+        lambda store, name: store.start_liveness(name, SESSION, EXPIRES_AT, known=SESSION),
+    ),
     "pass_biometrics": (
         State.AWAITING_LIVENESS,
         lambda store, name: store.pass_biometrics(name, SESSION, ("live", "match"), SCORES, EXPIRES_AT),
@@ -252,6 +256,14 @@ ANOTHERS: dict[str, tuple[State, Callable[[Store, str], Awaitable[bool]]]] = {
     "failure before the face where no number is due": (
         State.AWAITING_CONSENTS,
         lambda store, name: store.fail(name, State.AWAITING_CONSENTS, "NUMBER_NOT_MATCHED", AT),
+    ),
+    "an attempt after one that was not the last": (
+        State.AWAITING_LIVENESS,
+        lambda store, name: store.start_liveness(name, new_id(), AT, known=""),
+    ),
+    "failure of an attempt that is not the last": (
+        State.AWAITING_LIVENESS,
+        lambda store, name: store.fail(name, State.AWAITING_LIVENESS, "LIVENESS_FAILED", AT, ""),
     ),
     "an abandoned attempt": (State.AWAITING_LIVENESS, lambda store, name: store.drop_liveness(name, "t" * 26)),
     "a code of an earlier challenge": (

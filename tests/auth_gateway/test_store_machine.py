@@ -28,6 +28,7 @@ pytestmark = pytest.mark.postgres
 
 LEASE_S = 20
 NAMES = st.sampled_from(["a" * 26, "b" * 26])
+LAST = st.just("") | NAMES
 SECRETS = st.sampled_from([digest_of("one"), digest_of("two")])
 
 
@@ -70,7 +71,7 @@ class Machine(RuleBasedStateMachine):
         one = "a" * 26
         way: tuple[Callable[[], None], ...] = (
             self.consents,
-            lambda: self.starts_liveness(one),
+            lambda: self.starts_liveness(one, self.session),
             lambda: self.passes_biometrics(one),
             lambda: self.sends_code(one),
             lambda: self.passes_code(one),
@@ -101,10 +102,11 @@ class Machine(RuleBasedStateMachine):
             if self.state in OPEN | {State.COMPLETING}:
                 self.state = State.FINISHED
 
-    @rule(session=NAMES)
-    def starts_liveness(self, session: str) -> None:
-        happened = self.runner.run(self.store.start_liveness(self.name, session, self.now))
-        if self.happens(happened, self.state is State.AWAITING_LIVENESS and self.in_time):
+    @rule(session=NAMES, known=LAST)
+    def starts_liveness(self, session: str, known: str) -> None:
+        happened = self.runner.run(self.store.start_liveness(self.name, session, self.now, known=known))
+        follows = self.session in {session, known}
+        if self.happens(happened, self.state is State.AWAITING_LIVENESS and self.in_time and follows):
             self.session = session
 
     @rule(session=NAMES)
@@ -138,10 +140,11 @@ class Machine(RuleBasedStateMachine):
         if self.happens(happened, self.state is State.AWAITING_CODE and self.in_time):
             self.challenge = challenge
 
-    @rule(state=st.sampled_from(State))
-    def fails(self, state: State) -> None:
-        happened = self.runner.run(self.store.fail(self.name, state, "LIVENESS_FAILED", self.now))
+    @rule(state=st.sampled_from(State), session=st.none() | LAST)
+    def fails(self, state: State, session: str | None) -> None:
+        happened = self.runner.run(self.store.fail(self.name, state, "LIVENESS_FAILED", self.now, session))
         fits = self.state is state and state in {State.AWAITING_LIVENESS, State.AWAITING_CODE}
+        fits = fits and session in {None, self.session}
         self.happens(happened, fits, State.FINISHED)
 
     @rule(challenge=NAMES)

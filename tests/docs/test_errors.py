@@ -158,5 +158,11 @@ def test_reasons_are_words() -> None:
 
 def test_the_hub_reacts_to_reasons_that_exist() -> None:
     said = {reason for reason, _ in errors_of(("services",))} | {refusal.name for refusal in Refusal}
-    named = {flow._ATTEMPTS_EXHAUSTED, flow._CHECKS_EXHAUSTED, flow._FACE_MISMATCH, creation._TOO_MANY_INQUIRIES}
+    named = {
+        flow._ATTEMPTS_EXHAUSTED,
+        flow._CHECKS_EXHAUSTED,
+        flow._STARTED_MEANWHILE,
+        flow._FACE_MISMATCH,
+        creation._TOO_MANY_INQUIRIES,
+    }
     assert named | set(completion._TOO_LATE) <= said

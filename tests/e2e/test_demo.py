@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from deploy.demo.__main__ import surroundings
@@ -57,6 +58,17 @@ def accepted(command: str, folder: Path) -> tuple[bool, str]:
     said = done.stdout + done.stderr
     refused = any(word in said for word in ("Digest Mismatch", "Signature is Invalid", "Verification: FAILED"))
     return done.returncode == 0 and not refused and "Verify error" not in said, said
+
+
+def test_live_attempts_to_be_somebody_else_count_against_that_person(
+    demonstration: Demonstration, mesh: RunningMesh
+) -> None:
+    with psycopg.connect((mesh.folder / "secrets" / "owner.url").read_text()) as database:
+        attempts = database.execute(
+            "SELECT sessions.state, rejected_at IS NOT NULL FROM liveness.sessions"
+            " JOIN auth_gateway.authentication USING (txn) WHERE reason = 'IDENTITY_NOT_CONFIRMED'"
+        ).fetchall()
+    assert {rejected for state, rejected in attempts if state == "PASSED"} == {True}
 
 
 def test_every_promised_file_is_there(demonstration: Demonstration) -> None:

@@ -13,6 +13,7 @@ from services.liveness.errors import (
     PersonLimitError,
     SessionBusyError,
     SessionUnknownError,
+    StartedMeanwhileError,
 )
 from services.liveness.flash import Verdict
 from services.liveness.observation import Observation, from_worker
@@ -51,6 +52,7 @@ class _Kept:
     scores: tuple[int, int] = (0, 0)
     signals: dict[str, int] = field(default_factory=dict)
     flash: Verdict | None = None
+    rejected: bool = False
     receipt: str | None = None
     failure: str = ""
     injection: Mapping[str, int] | None = None
@@ -63,10 +65,14 @@ class SessionsInMemory:
     def __init__(self) -> None:
         self.kept: dict[str, _Kept] = {}
 
-    async def begin(self, new: NewSession, *, max_attempts: int, max_per_day: int) -> int:
+    async def begin(self, new: NewSession, *, first_window: timedelta, max_attempts: int, max_per_day: int) -> Session:
         of_transaction = [kept for kept in self.kept.values() if kept.session.txn == new.txn]
         for kept in of_transaction:
             if kept.session.state is State.RUNNING:
+                if kept.session.id != new.known and kept.session.version:
+                    raise StartedMeanwhileError("")
+                if kept.session.id != new.known and kept.session.started_at + first_window > new.started_at:
+                    return kept.session
                 kept.session = replace(kept.session, state=State.ABANDONED, progress=None)
         if len(of_transaction) >= max_attempts:
             raise AttemptsExhaustedError("")
@@ -74,7 +80,7 @@ class SessionsInMemory:
             kept
             for kept in self.kept.values()
             if kept.subject == new.subject
-            and kept.session.state is not State.PASSED
+            and (kept.session.state is not State.PASSED or kept.rejected)
             and kept.session.started_at > new.started_at - timedelta(days=1)
         ]
         if len(counted) >= max_per_day:
@@ -94,7 +100,7 @@ class SessionsInMemory:
             declared=new.declared,
         )
         self.kept[new.id] = _Kept(session, new.subject)
-        return session.attempt
+        return session
 
     async def load(self, session: str) -> Session:
         if session not in self.kept:
@@ -144,6 +150,11 @@ class SessionsInMemory:
     async def keep_receipt(self, session: str, receipt: str, now: datetime) -> str:
         self.kept[session].receipt = self.kept[session].receipt or receipt
         return str(self.kept[session].receipt)
+
+    async def reject(self, session: str, now: datetime) -> None:
+        if (await self.load(session)).state is not State.PASSED:
+            raise NotPassedError("")
+        self.kept[session].rejected = True
 
     async def erase_expired(self, now: datetime) -> int:
         return 0

@@ -29,6 +29,7 @@ from services.liveness.errors import (
     PolicyUnknownError,
     SessionBusyError,
     SessionUnknownError,
+    StartedMeanwhileError,
 )
 from services.liveness.examiner import MAX_BATCH_BYTES, Examiner, Frame
 from services.liveness.flash import RGB_OF, Colour
@@ -90,6 +91,7 @@ class Place:
     policy: Policy = POLICY
     make_nonce: Callable[[], bytes] = new_nonce
     captured_at_ms: int = 0
+    known: str = ""
     picks: Iterator[int] = field(default_factory=lambda: itertools.cycle([0, 1]))
 
     @property
@@ -109,7 +111,8 @@ class Place:
 
     async def start(self, subject: str = SUBJECT) -> tuple[str, Step]:
         self.captured_at_ms = 0
-        return await self.examiner.start(self.sent.transaction_bytes, subject)
+        self.known, step = await self.examiner.start(self.sent.transaction_bytes, subject, known=self.known)
+        return self.known, step
 
     def frames(self, faces: Sequence[Face | Observation | None]) -> list[Frame]:
         made = []
@@ -393,6 +396,25 @@ async def test_abandoned_attempts_count_and_cannot_go_on() -> None:
     assert (await place.show(second, [NEUTRAL])).state is State.RUNNING
 
 
+async def test_start_that_comes_again_is_told_of_the_same_attempt_and_what_is_left_of_its_window() -> None:
+    place = Place()
+    session, step = await place.start()
+    place.clock.at += timedelta(seconds=2)
+    place.known = ""
+    assert await place.start() == (session, replace(step, prompt_window_ms=step.prompt_window_ms - 2000))
+    assert place.sessions.only().session.state is State.RUNNING
+    assert (await place.show(session, [NEUTRAL])).state is State.RUNNING
+
+
+async def test_start_that_comes_late_does_not_end_an_attempt_that_shows_a_face() -> None:
+    place = Place()
+    session, _ = await place.start()
+    await place.show(session, [NEUTRAL])
+    with pytest.raises(StartedMeanwhileError):
+        await place.examiner.start(place.sent.transaction_bytes, SUBJECT)
+    assert (await place.show(session, [NEUTRAL])).state is State.RUNNING
+
+
 async def test_attempts_to_be_one_person_are_limited_over_all_transactions() -> None:
     place = Place(max_per_day=2)
     await place.start()
@@ -409,6 +431,19 @@ async def test_attempts_that_passed_do_not_count_against_a_person() -> None:
     for _ in range(3):
         place.sent = WORLD.bundle(Purpose.IDENTIFY)
         await place.pass_all()
+
+
+async def test_attempts_that_passed_with_another_persons_face_count_against_the_person() -> None:
+    """Somebody shows a live face of their own, over and over, and hopes to be taken for her."""
+    place = Place(max_per_day=2)
+    for _ in range(2):
+        place.sent = WORLD.bundle(Purpose.IDENTIFY)
+        session, _ = await place.pass_all()
+        await place.examiner.conclude(session)
+        await place.examiner.reject(session)
+    place.sent = WORLD.bundle(Purpose.IDENTIFY)
+    with pytest.raises(PersonLimitError):
+        await place.start()
 
 
 async def test_each_attempt_has_a_script_of_its_own() -> None:

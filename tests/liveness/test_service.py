@@ -88,10 +88,9 @@ def worker_of(service: Deployed) -> int:
     return int(child)
 
 
-async def start(stub: Any, sent: SentBundle) -> Any:
-    return await stub.StartSession(
-        pb.StartSessionRequest(transaction=sent.transaction_bytes, subject=SUBJECT), timeout=5
-    )
+async def start(stub: Any, sent: SentBundle, known: str = "") -> Any:
+    asked = pb.StartSessionRequest(transaction=sent.transaction_bytes, subject=SUBJECT, known_session=known)
+    return await stub.StartSession(asked, timeout=5)
 
 
 async def show(stub: Any, session: str, person: SamplePerson, step: step_pb.LivenessStep) -> step_pb.LivenessStep:
@@ -141,7 +140,7 @@ async def test_whole_attempt_over_mtls_survives_its_worker_and_notices_its_losse
             break
         # As people have, she has more than one attempt: these limits pass all but one of forty.
         person.new_attempt()
-        started = await start(stub, sent)
+        started = await start(stub, sent, started.session)
         step, asked = started.step, [started.step]
     assert step_pb.PROMPT_WATCH_COLOURS in {each.prompt for each in asked}
     assert all((each.prompt == step_pb.PROMPT_WATCH_COLOURS) == each.HasField("flash") for each in asked)
@@ -152,6 +151,11 @@ async def test_whole_attempt_over_mtls_survives_its_worker_and_notices_its_losse
     assert proven.facts.keyframes_sha256 == tuple(hashlib.sha256(frame).digest() for frame in concluded.keyframes)
     assert 4 < len(concluded.keyframes) <= 7  # one for each prompt and the colours, and some at random moments
     assert proven.facts.flash == "FOLLOWED"
+    assert await stub.Conclude(pb.ConcludeRequest(session=started.session), timeout=5) == concluded
+
+    # Its face may be refused elsewhere, which is told as often as it takes; the attempt can still be judged again.
+    for _ in range(2):
+        await stub.RejectSession(pb.RejectSessionRequest(session=started.session), timeout=5)
     assert await stub.Conclude(pb.ConcludeRequest(session=started.session), timeout=5) == concluded
 
     # A database that is away: health says so, calls may be retried, and it comes back.

@@ -22,6 +22,7 @@ from services.liveness.errors import (
     PersonLimitError,
     SessionBusyError,
     SessionUnknownError,
+    StartedMeanwhileError,
 )
 from services.liveness.flash import Outcome, Sample
 from services.liveness.frame_times import DeviceClock
@@ -39,6 +40,7 @@ from tests.liveness.faces import NEUTRAL
 pytestmark = pytest.mark.postgres
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+FIRST_WINDOW = timedelta(seconds=20)
 JPEG = b"\xff\xd8\xff keyframe "
 VERDICT = Verdict(True, 970_000, {Signal.MODEL_A: 970_000, Signal.GRID: 1_000_000}, ())
 FLASHED = flash.Verdict(Outcome.TOO_BRIGHT, 120_000, -40_000)
@@ -76,7 +78,7 @@ def store(database_of_room: Database) -> SessionStore:
     return SessionStore(database_of_room, Seal(digest_of("field key")))
 
 
-def new(at: datetime = START, *, txn: str | None = None, subject: str | None = None) -> NewSession:
+def new(at: datetime = START, *, txn: str | None = None, subject: str | None = None, known: str = "") -> NewSession:
     return NewSession(
         id=new_id(),
         txn=digest_of(txn or new_id()),
@@ -86,13 +88,16 @@ def new(at: datetime = START, *, txn: str | None = None, subject: str | None = N
         nonce=b"n" * 16,
         started_at=at,
         expires_at=at + timedelta(minutes=15),
+        known=known,
     )
 
 
-async def begun(store: SessionStore, session: NewSession | None = None) -> Session:
-    wanted = session or new()
-    await store.begin(wanted, max_attempts=3, max_per_day=10)
-    return await store.load(wanted.id)
+async def begun(
+    store: SessionStore, session: NewSession | None = None, *, max_attempts: int = 3, max_per_day: int = 10
+) -> Session:
+    return await store.begin(
+        session or new(), first_window=FIRST_WINDOW, max_attempts=max_attempts, max_per_day=max_per_day
+    )
 
 
 async def passed(store: SessionStore, session: NewSession | None = None) -> Session:
@@ -112,7 +117,7 @@ async def passed(store: SessionStore, session: NewSession | None = None) -> Sess
 
 async def test_attempt_is_remembered_as_it_was(store: SessionStore) -> None:
     wanted = new()
-    assert await store.begin(wanted, max_attempts=3, max_per_day=10) == 1
+    assert await begun(store, wanted) == await store.load(wanted.id)
     assert await store.load(wanted.id) == Session(
         id=wanted.id,
         txn=wanted.txn,
@@ -135,6 +140,35 @@ async def test_unknown_attempt_is_refused(store: SessionStore) -> None:
         await store.evidence(new_id())
     with pytest.raises(NotPassedError):
         await store.keep_receipt(new_id(), "receipt", START)
+
+
+async def test_attempt_whose_face_was_refused_counts_against_the_person(store: SessionStore) -> None:
+    subject = new_id()
+    session = await passed(store, new(subject=subject))
+    for _ in range(2):
+        await store.reject(session.id, START + timedelta(seconds=2))
+    with pytest.raises(PersonLimitError) as refusal:
+        await begun(store, new(START + timedelta(hours=23), subject=subject), max_per_day=1)
+    assert refusal.value.retry_after_s == 3600
+    await begun(store, new(START + timedelta(hours=25), subject=subject), max_per_day=1)
+
+
+async def test_attempt_whose_face_was_refused_stays_as_it_passed(store: SessionStore) -> None:
+    """Who refused it and died before acting on that can judge it again."""
+    session = await passed(store)
+    await store.keep_receipt(session.id, "receipt", START)
+    before = await store.evidence(session.id)
+    await store.reject(session.id, START)
+    assert await store.evidence(session.id) == before
+    assert await store.load(session.id) == session
+
+
+async def test_attempt_that_has_not_passed_has_no_face_to_refuse(store: SessionStore) -> None:
+    running = await begun(store)
+    with pytest.raises(NotPassedError):
+        await store.reject(running.id, START)
+    with pytest.raises(SessionUnknownError):
+        await store.reject(new_id(), START)
 
 
 async def test_change_is_remembered_for_whatever_replica_judges_the_next_batch(store: SessionStore) -> None:
@@ -165,27 +199,79 @@ async def test_ended_attempt_keeps_no_progress_and_does_not_change(store: Sessio
 async def test_second_attempt_abandons_the_first_and_the_fourth_is_refused(store: SessionStore) -> None:
     txn = new_id()
     first = await begun(store, new(txn=txn))
-    numbers = [await store.begin(new(txn=txn), max_attempts=3, max_per_day=10) for _ in range(2)]
-    assert numbers == [2, 3]
+    second = await begun(store, new(txn=txn, known=first.id))
+    third = await begun(store, new(txn=txn, known=second.id))
+    assert [second.attempt, third.attempt] == [2, 3]
     assert (await store.load(first.id)).state is State.ABANDONED
     with pytest.raises(AttemptsExhaustedError):
-        await store.begin(new(txn=txn), max_attempts=3, max_per_day=10)
+        await begun(store, new(txn=txn, known=third.id))
+
+
+async def attempts_of(database: Database, txn: bytes) -> list[tuple[str, str]]:
+    rows = await database.all("SELECT session, state FROM liveness.sessions WHERE txn = $1 ORDER BY attempt", txn)
+    return [(row["session"], row["state"]) for row in rows]
+
+
+@pytest.mark.parametrize("times", [2, 4, 12])
+async def test_starts_of_one_transaction_at_once_begin_one_attempt_and_all_are_told_of_it(
+    store: SessionStore, database_of_room: Database, times: int
+) -> None:
+    txn, subject = new_id(), new_id()
+    wanted = [new(txn=txn, subject=subject) for _ in range(times)]
+    results = await asyncio.gather(*(begun(store, one, max_per_day=1) for one in wanted))
+    (running,) = {result.id for result in results}
+    assert {result.attempt for result in results} == {1}
+    assert await attempts_of(database_of_room, digest_of(txn)) == [(running, "RUNNING")]
+
+
+async def test_start_that_comes_twice_on_the_last_attempt_is_told_of_it(store: SessionStore) -> None:
+    txn = new_id()
+    first = await begun(store, new(txn=txn))
+    second = await begun(store, new(txn=txn, known=first.id))
+    last = await begun(store, new(txn=txn, known=second.id))
+    assert await begun(store, new(txn=txn, known=second.id)) == last
+
+
+async def test_start_at_once_with_another_after_frames_were_submitted_ends_nothing(
+    store: SessionStore, database_of_room: Database
+) -> None:
+    txn, subject = new_id(), new_id()
+    running = await begun(store, new(txn=txn, subject=subject))
+    await store.change(running, Change(State.RUNNING, PROGRESS), START)
+    with pytest.raises(StartedMeanwhileError):
+        await begun(store, new(txn=txn, subject=subject))
+    assert await attempts_of(database_of_room, digest_of(txn)) == [(running.id, "RUNNING")]
+
+
+async def test_attempt_that_nobody_knows_and_whose_first_window_is_over_is_abandoned(store: SessionStore) -> None:
+    txn = new_id()
+    lost = await begun(store, new(txn=txn))
+    assert (await begun(store, new(START + FIRST_WINDOW - timedelta(seconds=1), txn=txn))).id == lost.id
+    again = await begun(store, new(START + FIRST_WINDOW, txn=txn))
+    assert (again.attempt, (await store.load(lost.id)).state) == (2, State.ABANDONED)
+
+
+async def test_attempt_of_another_transaction_is_nobodys_repeat(store: SessionStore) -> None:
+    subject = new_id()
+    first, second = [await begun(store, new(subject=subject)) for _ in range(2)]
+    assert first.id != second.id
+    assert (await store.load(first.id)).state is State.RUNNING
 
 
 async def test_refused_attempt_does_not_abandon_the_one_that_runs(store: SessionStore) -> None:
     txn, subject = new_id(), new_id()
     running = await begun(store, new(txn=txn, subject=subject))
     with pytest.raises(PersonLimitError):
-        await store.begin(new(txn=txn, subject=subject), max_attempts=3, max_per_day=1)
+        await begun(store, new(txn=txn, subject=subject, known=running.id), max_per_day=1)
     assert (await store.load(running.id)).state is State.RUNNING
 
 
 async def test_attempts_begun_at_once_are_counted_one_after_the_other(store: SessionStore) -> None:
     subject = new_id()
     results = await asyncio.gather(
-        *(store.begin(new(subject=subject), max_attempts=3, max_per_day=4) for _ in range(12)), return_exceptions=True
+        *(begun(store, new(subject=subject), max_per_day=4) for _ in range(12)), return_exceptions=True
     )
-    assert results.count(1) == 4
+    assert [type(result) for result in results].count(Session) == 4
     assert [type(result) for result in results].count(PersonLimitError) == 8
 
 
@@ -193,15 +279,15 @@ async def test_persons_limit_ends_a_day_later_and_says_when(store: SessionStore)
     subject = new_id()
     await begun(store, new(subject=subject))
     with pytest.raises(PersonLimitError) as refusal:
-        await store.begin(new(START + timedelta(hours=23), subject=subject), max_attempts=3, max_per_day=1)
+        await begun(store, new(START + timedelta(hours=23), subject=subject), max_per_day=1)
     assert refusal.value.retry_after_s == 3600
-    assert await store.begin(new(START + timedelta(hours=25), subject=subject), max_attempts=3, max_per_day=1) == 1
+    await begun(store, new(START + timedelta(hours=25), subject=subject), max_per_day=1)
 
 
 async def test_attempts_that_passed_do_not_count_against_a_person(store: SessionStore) -> None:
     subject = new_id()
     await passed(store, new(subject=subject))
-    assert await store.begin(new(subject=subject), max_attempts=3, max_per_day=1) == 1
+    await begun(store, new(subject=subject), max_per_day=1)
 
 
 async def test_evidence_of_an_attempt_that_passed(store: SessionStore) -> None:

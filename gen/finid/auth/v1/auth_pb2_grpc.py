@@ -161,7 +161,8 @@ class FinIdServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StartLiveness(self, request, context):
-        """Starts a liveness attempt with a fresh script (CHANNEL_STEPS).
+        """Starts a liveness attempt with a fresh script (CHANNEL_STEPS); one that was running is abandoned and counts. Calls that come
+        at once start one attempt; a call that is repeated with its `etag` does not abandon what it started.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

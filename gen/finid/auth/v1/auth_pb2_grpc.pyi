@@ -47,7 +47,9 @@ class FinIdServiceStub:
     GiveConsents: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GiveConsentsRequest, _auth_pb2.Authentication]
     """Records the person's consents (CHANNEL_STEPS)."""
     StartLiveness: _grpc.UnaryUnaryMultiCallable[_auth_pb2.StartLivenessRequest, _liveness_step_pb2.LivenessStep]
-    """Starts a liveness attempt with a fresh script (CHANNEL_STEPS)."""
+    """Starts a liveness attempt with a fresh script (CHANNEL_STEPS); one that was running is abandoned and counts. Calls that come
+    at once start one attempt; a call that is repeated with its `etag` does not abandon what it started.
+    """
     SubmitFrames: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SubmitFramesRequest, _liveness_step_pb2.LivenessStep]
     """Sends camera frames and learns what to do next (CHANNEL_STEPS). When the attempt passes, the face is compared with the
     state's reference photo in the same call.
@@ -110,7 +112,9 @@ class FinIdServiceAsyncStub(FinIdServiceStub):
     GiveConsents: _aio.UnaryUnaryMultiCallable[_auth_pb2.GiveConsentsRequest, _auth_pb2.Authentication]  # type: ignore[assignment]
     """Records the person's consents (CHANNEL_STEPS)."""
     StartLiveness: _aio.UnaryUnaryMultiCallable[_auth_pb2.StartLivenessRequest, _liveness_step_pb2.LivenessStep]  # type: ignore[assignment]
-    """Starts a liveness attempt with a fresh script (CHANNEL_STEPS)."""
+    """Starts a liveness attempt with a fresh script (CHANNEL_STEPS); one that was running is abandoned and counts. Calls that come
+    at once start one attempt; a call that is repeated with its `etag` does not abandon what it started.
+    """
     SubmitFrames: _aio.UnaryUnaryMultiCallable[_auth_pb2.SubmitFramesRequest, _liveness_step_pb2.LivenessStep]  # type: ignore[assignment]
     """Sends camera frames and learns what to do next (CHANNEL_STEPS). When the attempt passes, the face is compared with the
     state's reference photo in the same call.
@@ -194,7 +198,9 @@ class FinIdServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.StartLivenessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_liveness_step_pb2.LivenessStep, _abc.Awaitable[_liveness_step_pb2.LivenessStep]]:
-        """Starts a liveness attempt with a fresh script (CHANNEL_STEPS)."""
+        """Starts a liveness attempt with a fresh script (CHANNEL_STEPS); one that was running is abandoned and counts. Calls that come
+        at once start one attempt; a call that is repeated with its `etag` does not abandon what it started.
+        """
 
     @_abc_1.abstractmethod
     def SubmitFrames(

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from finid.auth.v1 import liveness_step_pb2 as finid_dot_auth_dot_v1_dot_liveness__step__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n finid/liveness/v1/liveness.proto\x12\x11\x66inid.liveness.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!finid/auth/v1/liveness_step.proto\"\x81\x01\n\x13StartSessionRequest\x12 \n\x0btransaction\x18\x01 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x02\x18\x80\x80\x04\x12\x1a\n\x07subject\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x10\x18@\x12,\n\x06\x64\x65vice\x18\x03 \x01(\x0b\x32\x1c.finid.auth.v1.CaptureDevice\"R\n\x14StartSessionResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12)\n\x04step\x18\x02 \x01(\x0b\x32\x1b.finid.auth.v1.LivenessStep\"\x99\x01\n\x13SubmitFramesRequest\x12&\n\x07session\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[a-z2-7]{26}$\x12\x30\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x14.finid.auth.v1.FrameB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x0c\x12(\n\x13\x66lash_started_at_ms\x18\x03 \x01(\x03\x42\x0b\xbaH\x08\"\x06\x10\xc0\xcf$(\x00\"A\n\x14SubmitFramesResponse\x12)\n\x04step\x18\x01 \x01(\x0b\x32\x1b.finid.auth.v1.LivenessStep\"9\n\x0f\x43oncludeRequest\x12&\n\x07session\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[a-z2-7]{26}$\"l\n\x10\x43oncludeResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\t\x12\x11\n\tkeyframes\x18\x02 \x03(\x0c\x12\x19\n\x11score_passive_ppm\x18\x03 \x01(\x05\x12\x19\n\x11score_prompts_ppm\x18\x04 \x01(\x05\x32\xa8\x02\n\x0fLivenessService\x12_\n\x0cStartSession\x12&.finid.liveness.v1.StartSessionRequest\x1a\'.finid.liveness.v1.StartSessionResponse\x12_\n\x0cSubmitFrames\x12&.finid.liveness.v1.SubmitFramesRequest\x1a\'.finid.liveness.v1.SubmitFramesResponse\x12S\n\x08\x43onclude\x12\".finid.liveness.v1.ConcludeRequest\x1a#.finid.liveness.v1.ConcludeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n finid/liveness/v1/liveness.proto\x12\x11\x66inid.liveness.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!finid/auth/v1/liveness_step.proto\"\xb2\x01\n\x13StartSessionRequest\x12 \n\x0btransaction\x18\x01 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x02\x18\x80\x80\x04\x12\x1a\n\x07subject\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x10\x18@\x12,\n\x06\x64\x65vice\x18\x03 \x01(\x0b\x32\x1c.finid.auth.v1.CaptureDevice\x12/\n\rknown_session\x18\x04 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^([a-z2-7]{26})?$\"R\n\x14StartSessionResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12)\n\x04step\x18\x02 \x01(\x0b\x32\x1b.finid.auth.v1.LivenessStep\"\x99\x01\n\x13SubmitFramesRequest\x12&\n\x07session\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[a-z2-7]{26}$\x12\x30\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x14.finid.auth.v1.FrameB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x0c\x12(\n\x13\x66lash_started_at_ms\x18\x03 \x01(\x03\x42\x0b\xbaH\x08\"\x06\x10\xc0\xcf$(\x00\"A\n\x14SubmitFramesResponse\x12)\n\x04step\x18\x01 \x01(\x0b\x32\x1b.finid.auth.v1.LivenessStep\"9\n\x0f\x43oncludeRequest\x12&\n\x07session\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[a-z2-7]{26}$\"l\n\x10\x43oncludeResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\t\x12\x11\n\tkeyframes\x18\x02 \x03(\x0c\x12\x19\n\x11score_passive_ppm\x18\x03 \x01(\x05\x12\x19\n\x11score_prompts_ppm\x18\x04 \x01(\x05\">\n\x14RejectSessionRequest\x12&\n\x07session\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[a-z2-7]{26}$\"\x17\n\x15RejectSessionResponse2\x8c\x03\n\x0fLivenessService\x12_\n\x0cStartSession\x12&.finid.liveness.v1.StartSessionRequest\x1a\'.finid.liveness.v1.StartSessionResponse\x12_\n\x0cSubmitFrames\x12&.finid.liveness.v1.SubmitFramesRequest\x1a\'.finid.liveness.v1.SubmitFramesResponse\x12S\n\x08\x43onclude\x12\".finid.liveness.v1.ConcludeRequest\x1a#.finid.liveness.v1.ConcludeResponse\x12\x62\n\rRejectSession\x12\'.finid.liveness.v1.RejectSessionRequest\x1a(.finid.liveness.v1.RejectSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STARTSESSIONREQUEST'].fields_by_name['transaction']._serialized_options = b'\272H\010z\006\020\002\030\200\200\004'
   _globals['_STARTSESSIONREQUEST'].fields_by_name['subject']._loaded_options = None
   _globals['_STARTSESSIONREQUEST'].fields_by_name['subject']._serialized_options = b'\272H\006r\004\020\020\030@'
+  _globals['_STARTSESSIONREQUEST'].fields_by_name['known_session']._loaded_options = None
+  _globals['_STARTSESSIONREQUEST'].fields_by_name['known_session']._serialized_options = b'\272H\025r\0232\021^([a-z2-7]{26})?$'
   _globals['_SUBMITFRAMESREQUEST'].fields_by_name['session']._loaded_options = None
   _globals['_SUBMITFRAMESREQUEST'].fields_by_name['session']._serialized_options = b'\272H\022r\0202\016^[a-z2-7]{26}$'
   _globals['_SUBMITFRAMESREQUEST'].fields_by_name['frames']._loaded_options = None
@@ -45,18 +47,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBMITFRAMESREQUEST'].fields_by_name['flash_started_at_ms']._serialized_options = b'\272H\010\"\006\020\300\317$(\000'
   _globals['_CONCLUDEREQUEST'].fields_by_name['session']._loaded_options = None
   _globals['_CONCLUDEREQUEST'].fields_by_name['session']._serialized_options = b'\272H\022r\0202\016^[a-z2-7]{26}$'
+  _globals['_REJECTSESSIONREQUEST'].fields_by_name['session']._loaded_options = None
+  _globals['_REJECTSESSIONREQUEST'].fields_by_name['session']._serialized_options = b'\272H\022r\0202\016^[a-z2-7]{26}$'
   _globals['_STARTSESSIONREQUEST']._serialized_start=120
-  _globals['_STARTSESSIONREQUEST']._serialized_end=249
-  _globals['_STARTSESSIONRESPONSE']._serialized_start=251
-  _globals['_STARTSESSIONRESPONSE']._serialized_end=333
-  _globals['_SUBMITFRAMESREQUEST']._serialized_start=336
-  _globals['_SUBMITFRAMESREQUEST']._serialized_end=489
-  _globals['_SUBMITFRAMESRESPONSE']._serialized_start=491
-  _globals['_SUBMITFRAMESRESPONSE']._serialized_end=556
-  _globals['_CONCLUDEREQUEST']._serialized_start=558
-  _globals['_CONCLUDEREQUEST']._serialized_end=615
-  _globals['_CONCLUDERESPONSE']._serialized_start=617
-  _globals['_CONCLUDERESPONSE']._serialized_end=725
-  _globals['_LIVENESSSERVICE']._serialized_start=728
-  _globals['_LIVENESSSERVICE']._serialized_end=1024
+  _globals['_STARTSESSIONREQUEST']._serialized_end=298
+  _globals['_STARTSESSIONRESPONSE']._serialized_start=300
+  _globals['_STARTSESSIONRESPONSE']._serialized_end=382
+  _globals['_SUBMITFRAMESREQUEST']._serialized_start=385
+  _globals['_SUBMITFRAMESREQUEST']._serialized_end=538
+  _globals['_SUBMITFRAMESRESPONSE']._serialized_start=540
+  _globals['_SUBMITFRAMESRESPONSE']._serialized_end=605
+  _globals['_CONCLUDEREQUEST']._serialized_start=607
+  _globals['_CONCLUDEREQUEST']._serialized_end=664
+  _globals['_CONCLUDERESPONSE']._serialized_start=666
+  _globals['_CONCLUDERESPONSE']._serialized_end=774
+  _globals['_REJECTSESSIONREQUEST']._serialized_start=776
+  _globals['_REJECTSESSIONREQUEST']._serialized_end=838
+  _globals['_REJECTSESSIONRESPONSE']._serialized_start=840
+  _globals['_REJECTSESSIONRESPONSE']._serialized_end=863
+  _globals['_LIVENESSSERVICE']._serialized_start=866
+  _globals['_LIVENESSSERVICE']._serialized_end=1262
 # @@protoc_insertion_point(module_scope)

@@ -26,9 +26,12 @@ class StartSessionRequest(_message.Message):
     TRANSACTION_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
+    KNOWN_SESSION_FIELD_NUMBER: _builtins.int
     transaction: _builtins.bytes
     subject: _builtins.str
     """Opaque name of the person, the same over all applications, for limits."""
+    known_session: _builtins.str
+    """The attempt that the caller knew when it decided to start one, "" for none: if another one runs, another call started it."""
     @_builtins.property
     def device(self) -> _liveness_step_pb2.CaptureDevice: ...
     def __init__(
@@ -37,10 +40,11 @@ class StartSessionRequest(_message.Message):
         transaction: _builtins.bytes = ...,
         subject: _builtins.str = ...,
         device: _liveness_step_pb2.CaptureDevice | None = ...,
+        known_session: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["device", b"device"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "subject", b"subject", "transaction", b"transaction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "known_session", b"known_session", "subject", b"subject", "transaction", b"transaction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -168,3 +172,37 @@ class ConcludeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConcludeResponse: _TypeAlias = ConcludeResponse  # noqa: Y015
+
+@_typing.final
+class RejectSessionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    session: _builtins.str
+    def __init__(
+        self,
+        *,
+        session: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectSessionRequest: _TypeAlias = RejectSessionRequest  # noqa: Y015
+
+@_typing.final
+class RejectSessionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectSessionResponse: _TypeAlias = RejectSessionResponse  # noqa: Y015

@@ -49,13 +49,21 @@ class LivenessServiceStub:
                 request_serializer=finid_dot_liveness_dot_v1_dot_liveness__pb2.ConcludeRequest.SerializeToString,
                 response_deserializer=finid_dot_liveness_dot_v1_dot_liveness__pb2.ConcludeResponse.FromString,
                 _registered_method=True)
+        self.RejectSession = channel.unary_unary(
+                '/finid.liveness.v1.LivenessService/RejectSession',
+                request_serializer=finid_dot_liveness_dot_v1_dot_liveness__pb2.RejectSessionRequest.SerializeToString,
+                response_deserializer=finid_dot_liveness_dot_v1_dot_liveness__pb2.RejectSessionResponse.FromString,
+                _registered_method=True)
 
 
 class LivenessServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def StartSession(self, request, context):
-        """Starts an attempt with a fresh script for a transaction; an attempt that was running is abandoned and counts.
+        """Starts an attempt with a fresh script for a transaction; one that the caller knows to be running is abandoned and counts.
+        Of calls that come at once, or of one that is repeated because its answer got lost, the first starts the attempt and the
+        others are answered with it, which counts nothing, until frames were submitted to it: then they are ABORTED as
+        LIVENESS_STARTED_MEANWHILE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -69,6 +77,14 @@ class LivenessServiceServicer:
 
     def Conclude(self, request, context):
         """The receipt and the keyframes of an attempt that passed. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RejectSession(self, request, context):
+        """Says that an attempt that passed showed another face than the record's: from then on it counts against the person as one
+        that failed. Idempotent; what Conclude answers stays as it was, so that the caller may judge it again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,6 +107,11 @@ def add_LivenessServiceServicer_to_server(servicer, server):
                     servicer.Conclude,
                     request_deserializer=finid_dot_liveness_dot_v1_dot_liveness__pb2.ConcludeRequest.FromString,
                     response_serializer=finid_dot_liveness_dot_v1_dot_liveness__pb2.ConcludeResponse.SerializeToString,
+            ),
+            'RejectSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.RejectSession,
+                    request_deserializer=finid_dot_liveness_dot_v1_dot_liveness__pb2.RejectSessionRequest.FromString,
+                    response_serializer=finid_dot_liveness_dot_v1_dot_liveness__pb2.RejectSessionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -174,6 +195,33 @@ class LivenessService:
             '/finid.liveness.v1.LivenessService/Conclude',
             finid_dot_liveness_dot_v1_dot_liveness__pb2.ConcludeRequest.SerializeToString,
             finid_dot_liveness_dot_v1_dot_liveness__pb2.ConcludeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RejectSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finid.liveness.v1.LivenessService/RejectSession',
+            finid_dot_liveness_dot_v1_dot_liveness__pb2.RejectSessionRequest.SerializeToString,
+            finid_dot_liveness_dot_v1_dot_liveness__pb2.RejectSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

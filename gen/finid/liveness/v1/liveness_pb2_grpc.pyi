@@ -32,19 +32,35 @@ class LivenessServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> LivenessServiceAsyncStub: ...
     StartSession: _grpc.UnaryUnaryMultiCallable[_liveness_pb2.StartSessionRequest, _liveness_pb2.StartSessionResponse]
-    """Starts an attempt with a fresh script for a transaction; an attempt that was running is abandoned and counts."""
+    """Starts an attempt with a fresh script for a transaction; one that the caller knows to be running is abandoned and counts.
+    Of calls that come at once, or of one that is repeated because its answer got lost, the first starts the attempt and the
+    others are answered with it, which counts nothing, until frames were submitted to it: then they are ABORTED as
+    LIVENESS_STARTED_MEANWHILE.
+    """
     SubmitFrames: _grpc.UnaryUnaryMultiCallable[_liveness_pb2.SubmitFramesRequest, _liveness_pb2.SubmitFramesResponse]
     Conclude: _grpc.UnaryUnaryMultiCallable[_liveness_pb2.ConcludeRequest, _liveness_pb2.ConcludeResponse]
     """The receipt and the keyframes of an attempt that passed. Idempotent."""
+    RejectSession: _grpc.UnaryUnaryMultiCallable[_liveness_pb2.RejectSessionRequest, _liveness_pb2.RejectSessionResponse]
+    """Says that an attempt that passed showed another face than the record's: from then on it counts against the person as one
+    that failed. Idempotent; what Conclude answers stays as it was, so that the caller may judge it again.
+    """
 
 @_typing.type_check_only
 class LivenessServiceAsyncStub(LivenessServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartSession: _aio.UnaryUnaryMultiCallable[_liveness_pb2.StartSessionRequest, _liveness_pb2.StartSessionResponse]  # type: ignore[assignment]
-    """Starts an attempt with a fresh script for a transaction; an attempt that was running is abandoned and counts."""
+    """Starts an attempt with a fresh script for a transaction; one that the caller knows to be running is abandoned and counts.
+    Of calls that come at once, or of one that is repeated because its answer got lost, the first starts the attempt and the
+    others are answered with it, which counts nothing, until frames were submitted to it: then they are ABORTED as
+    LIVENESS_STARTED_MEANWHILE.
+    """
     SubmitFrames: _aio.UnaryUnaryMultiCallable[_liveness_pb2.SubmitFramesRequest, _liveness_pb2.SubmitFramesResponse]  # type: ignore[assignment]
     Conclude: _aio.UnaryUnaryMultiCallable[_liveness_pb2.ConcludeRequest, _liveness_pb2.ConcludeResponse]  # type: ignore[assignment]
     """The receipt and the keyframes of an attempt that passed. Idempotent."""
+    RejectSession: _aio.UnaryUnaryMultiCallable[_liveness_pb2.RejectSessionRequest, _liveness_pb2.RejectSessionResponse]  # type: ignore[assignment]
+    """Says that an attempt that passed showed another face than the record's: from then on it counts against the person as one
+    that failed. Idempotent; what Conclude answers stays as it was, so that the caller may judge it again.
+    """
 
 class LivenessServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -53,7 +69,11 @@ class LivenessServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _liveness_pb2.StartSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_liveness_pb2.StartSessionResponse, _abc.Awaitable[_liveness_pb2.StartSessionResponse]]:
-        """Starts an attempt with a fresh script for a transaction; an attempt that was running is abandoned and counts."""
+        """Starts an attempt with a fresh script for a transaction; one that the caller knows to be running is abandoned and counts.
+        Of calls that come at once, or of one that is repeated because its answer got lost, the first starts the attempt and the
+        others are answered with it, which counts nothing, until frames were submitted to it: then they are ABORTED as
+        LIVENESS_STARTED_MEANWHILE.
+        """
 
     @_abc_1.abstractmethod
     def SubmitFrames(
@@ -69,5 +89,15 @@ class LivenessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_liveness_pb2.ConcludeResponse, _abc.Awaitable[_liveness_pb2.ConcludeResponse]]:
         """The receipt and the keyframes of an attempt that passed. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def RejectSession(
+        self,
+        request: _liveness_pb2.RejectSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_liveness_pb2.RejectSessionResponse, _abc.Awaitable[_liveness_pb2.RejectSessionResponse]]:
+        """Says that an attempt that passed showed another face than the record's: from then on it counts against the person as one
+        that failed. Idempotent; what Conclude answers stays as it was, so that the caller may judge it again.
+        """
 
 def add_LivenessServiceServicer_to_server(servicer: LivenessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
