@@ -10,12 +10,14 @@ import asyncpg
 from mesh import metrics, spans, statements
 from mesh.errors import DependencyUnavailableError
 
-# SQLSTATE classes 08, 53, 55 and 57: the connection is gone, the server is full, the database takes no connections, an
-# operator or the statement timeout intervened. InternalClientError: asyncpg has met what it did not expect, such as the
-# farewell of a dying server on a connection that waits in the pool and is used again before its end is seen.
+# SQLSTATE classes 08, 40, 53, 55 and 57: the connection is gone, the server rolled back because of others (of those
+# that wait for each other in a ring it ends one), it is full, the database takes no connections, an operator or the
+# statement timeout intervened. Each may be run again. InternalClientError: asyncpg has met what it did not expect, such
+# as the farewell of a dying server on a connection that waits in the pool and is used again before its end is seen.
 _LOST = (
     asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
+    asyncpg.TransactionRollbackError,
     asyncpg.InsufficientResourcesError,
     asyncpg.ObjectNotInPrerequisiteStateError,
     asyncpg.OperatorInterventionError,

@@ -295,7 +295,7 @@ class Completion:
         try:
             await self._consumers.otp.notify(current.transaction_bytes, phone, current.language)
         except PeerError as error:
-            if error.may_be_retried:
+            if error.may_be_retried or error.code in _UNEXPLAINED:
                 raise
             telemetry.logger().warning(
                 "the earlier phone is not told", authentication=current.name, reason=error.reason or "NONE"

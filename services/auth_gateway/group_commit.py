@@ -38,7 +38,7 @@ class GroupCommit(Generic[_Item, _Answer]):
         """Return the item's answer when it is written; raise what its statement raised.
 
         One that is cancelled still waits for its statement, which ends within the store's own time: what was handed in
-        is written, and once.
+        is written, and once. When it is not, that is what is raised: to be cancelled means that it was.
         """
         batch = self._next
         place = len(batch.items)
@@ -51,10 +51,10 @@ class GroupCommit(Generic[_Item, _Answer]):
                 await batch.over.wait()
             except asyncio.CancelledError as error:
                 cancelled = error
-        if cancelled is not None:
-            raise cancelled
         if batch.error is not None:
             raise batch.error
+        if cancelled is not None:
+            raise cancelled
         return batch.answers[place]
 
     async def _send(self) -> None:

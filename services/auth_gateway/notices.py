@@ -3,8 +3,8 @@
 Each is a row that waits to be told. One for a signature is written in the statement that makes it a success, one for a
 certificate's end by `expiry_notices`. A process takes some rows for a while and asks otp to tell them; when it dies,
 whatever it had done, the rows are due again and another process asks once more. otp sends one SMS for each, however
-often it is asked (services/otp/notices.py). When otp is away, a row is tried again, less and less often, until what it
-says is worth nothing any more.
+often it is asked, and another only when it cannot know of the first (services/otp/notices.py). When otp is away or does
+not know, a row is tried again, less and less often, until what it says is worth nothing any more.
 
 The phone is read when it is needed, and is kept nowhere but where it was.
 """
@@ -111,7 +111,7 @@ class People(Protocol):
 
 
 class Teller(Protocol):
-    """otp. Each method may raise mesh.status.PeerError; a repeat tells nothing twice."""
+    """otp. Each method may raise mesh.status.PeerError; a repeat tells nothing twice that is known to be told."""
 
     async def notify_signed(self, transaction_bytes: bytes, openings: Openings, language: Language) -> None:
         """Tell the committed phone that what the transaction says was signed."""

@@ -405,9 +405,15 @@ _PAGE_OF_CERTIFICATES = """
     SELECT encode(serial, 'hex') AS key, sealed_certificate AS sealed FROM ca.certificates
     WHERE serial > decode($1, 'hex') AND sealed_certificate IS NOT NULL ORDER BY serial LIMIT $2"""
 _REPLACE_CERTIFICATES = """
-    UPDATE ca.certificates SET sealed_certificate = new.sealed
+    WITH free AS (
+        SELECT serial FROM ca.certificates
+        WHERE serial IN (SELECT decode(key, 'hex') FROM unnest($1::text[]) AS key)
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE ca.certificates AS c SET sealed_certificate = new.sealed
     FROM unnest($1::text[], $2::bytea[], $3::bytea[]) AS new (key, was, sealed)
-    WHERE serial = decode(new.key, 'hex') AND sealed_certificate = new.was"""
+    JOIN free ON free.serial = decode(new.key, 'hex')
+    WHERE c.serial = free.serial AND c.sealed_certificate = new.was"""
 SEALED_COLUMNS = (
     SealedColumn(
         name="ca.certificates.sealed_certificate",

@@ -131,8 +131,11 @@ WHERE preparation > $1 AND sealed_content_key IS NOT NULL ORDER BY preparation L
 """
 
 _REPLACE_CONTENT_KEYS = """
+WITH free AS (
+    SELECT preparation FROM documents.preparations WHERE preparation = ANY($1::text[]) FOR UPDATE SKIP LOCKED
+)
 UPDATE documents.preparations AS p SET sealed_content_key = new.sealed
-FROM unnest($1::text[], $2::bytea[], $3::bytea[]) AS new (key, was, sealed)
+FROM unnest($1::text[], $2::bytea[], $3::bytea[]) AS new (key, was, sealed) JOIN free ON free.preparation = new.key
 WHERE p.preparation = new.key AND p.sealed_content_key = new.was
 """
 

@@ -316,15 +316,23 @@ _PAGE_OF_KEYFRAMES = """
     WHERE (session, position) > (split_part($1, '/', 1), coalesce(nullif(split_part($1, '/', 2), '')::smallint, -1))
     ORDER BY session, position LIMIT $2"""
 _REPLACE_KEYFRAMES = """
+    WITH free AS (
+        SELECT session, position FROM liveness.keyframes
+        WHERE (session, position) IN (
+            SELECT split_part(key, '/', 1), split_part(key, '/', 2)::smallint FROM unnest($1::text[]) AS key
+        )
+        FOR UPDATE SKIP LOCKED
+    )
     UPDATE liveness.keyframes AS k SET sealed = new.sealed
     FROM unnest($1::text[], $2::bytea[], $3::bytea[]) AS new (key, was, sealed)
-    WHERE k.session = split_part(new.key, '/', 1) AND k.position = split_part(new.key, '/', 2)::smallint
-    AND k.sealed = new.was"""
+    JOIN free ON free.session || '/' || free.position = new.key
+    WHERE k.session = free.session AND k.position = free.position AND k.sealed = new.was"""
 _PAGE_OF_FINGERPRINTS = """
     SELECT session AS key, sealed FROM liveness.fingerprints WHERE session > $1 ORDER BY session LIMIT $2"""
 _REPLACE_FINGERPRINTS = """
+    WITH free AS (SELECT session FROM liveness.fingerprints WHERE session = ANY($1::text[]) FOR UPDATE SKIP LOCKED)
     UPDATE liveness.fingerprints AS f SET sealed = new.sealed
-    FROM unnest($1::text[], $2::bytea[], $3::bytea[]) AS new (key, was, sealed)
+    FROM unnest($1::text[], $2::bytea[], $3::bytea[]) AS new (key, was, sealed) JOIN free ON free.session = new.key
     WHERE f.session = new.key AND f.sealed = new.was"""
 SEALED_COLUMNS = (
     SealedColumn(

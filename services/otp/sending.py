@@ -65,7 +65,7 @@ class Sending:
     async def _hand_over(self, sms: Sms) -> None:
         valid_s = max(1, int((sms.expires_at - self._now()).total_seconds()))
         try:
-            async with asyncio.timeout(_answer_within_s()):
+            async with asyncio.timeout(answer_within_s()):
                 accepted = await self._provider.send(sms.phone, sms.text, valid_s, sms.challenge)
         except (PhoneUnreachableError, SmsUnavailableError):
             await self._answered(sms, SendState.FAILED)
@@ -130,7 +130,7 @@ class Sending:
             await self._sleep(_LOOK_EVERY_S)
 
 
-def _answer_within_s() -> float:
+def answer_within_s() -> float:
     """How long a provider may take: a caller learns of its code before it stops waiting, whatever became of the SMS."""
     remaining_s = deadline.remaining_s()
     if remaining_s is None:

@@ -25,7 +25,7 @@ from services.otp.challenge import (
     SendLimitError,
     SendRefusedError,
 )
-from services.otp.notices import NewNotice, NoticeLimitError
+from services.otp.notices import LOST_AFTER, MAX_ASKED, NewNotice, NoticeLimitError, pending
 from services.otp.pumping import Pause, PumpingLimits
 from services.otp.sends import ANSWERED, REPORTED, LeftBehind, SendState
 
@@ -362,32 +362,51 @@ class NoticeStore:
     # Notices to one phone are counted one after the other.
     _LOCK_PHONE = "SELECT pg_advisory_xact_lock(hashtextextended(encode($1, 'hex'), 0))"
     _LATELY = """
-        SELECT count(*) AS sent FROM otp.notices
-        WHERE phone_hmac = $1 AND kind = $2 AND sent_at > $3 AND txn <> $4"""
+        SELECT coalesce(sum(asked), 0) AS sent FROM otp.notices
+        WHERE phone_hmac = $1 AND kind = $2 AND sent_at > $3"""
+    # `asked` counts the SMS that a provider took or may have taken; those of one phone are never counted as another's.
     _RECORD = """
         INSERT INTO otp.notices AS earlier (txn, phone_hmac, text_sha256, provider, sent_at, kind)
         VALUES ($1, $2, $3, $4, $5, $6)
         ON CONFLICT (txn) DO UPDATE
         SET phone_hmac = EXCLUDED.phone_hmac, text_sha256 = EXCLUDED.text_sha256, provider = EXCLUDED.provider,
-            provider_reference = '', delivery = 'RECORDED', sent_at = EXCLUDED.sent_at
-        WHERE earlier.delivery = 'FAILED'"""
+            provider_reference = '', delivery = 'RECORDED', sent_at = EXCLUDED.sent_at,
+            asked = earlier.asked + CASE earlier.delivery WHEN 'RECORDED' THEN 1 ELSE 0 END
+        WHERE (earlier.delivery = 'FAILED' AND (earlier.asked = 1 OR earlier.phone_hmac = EXCLUDED.phone_hmac))
+           OR (earlier.delivery = 'RECORDED' AND earlier.sent_at <= $7 AND earlier.asked < $8
+               AND earlier.phone_hmac = EXCLUDED.phone_hmac)"""
+    _DELIVERY = "SELECT delivery FROM otp.notices WHERE txn = $1"
 
     async def record(self, new: NewNotice, max_per_phone_day: int) -> bool:
-        """Record a notice before it is sent; False when there is one of this name."""
+        """Record a notice just before a provider is asked; False when a provider has taken it before."""
         async with self._database.transaction() as transaction:
             await transaction.one(self._LOCK_PHONE, new.phone_hmac)
             recorded = await transaction.run(
-                self._RECORD, new.id, new.phone_hmac, new.text_sha256, new.provider, new.sent_at, new.kind.value
+                self._RECORD,
+                new.id,
+                new.phone_hmac,
+                new.text_sha256,
+                new.provider,
+                new.sent_at,
+                new.kind.value,
+                new.sent_at - LOST_AFTER,
+                MAX_ASKED,
             )
-            lately = await transaction.one(self._LATELY, new.phone_hmac, new.kind.value, new.sent_at - _DAY, new.id)
+            if not recorded:
+                row = await transaction.one(self._DELIVERY, new.id)
+                if row is None or row["delivery"] != Delivery.SENT:
+                    raise pending()
+                return False
+            lately = await transaction.one(self._LATELY, new.phone_hmac, new.kind.value, new.sent_at - _DAY)
             # Raising rolls back.
-            if recorded and lately is not None and lately["sent"] >= max_per_phone_day:
+            if lately is not None and lately["sent"] > max_per_phone_day:
                 raise NoticeLimitError("This phone got too many notices lately.", retry_after_s=_DAY.total_seconds())
-            return recorded == 1
+            return True
 
     _SETTLE = """
-        UPDATE otp.notices SET delivery = $2, provider_reference = $3 WHERE txn = $1 AND delivery = 'RECORDED'"""
+        UPDATE otp.notices SET delivery = $3, provider_reference = $4
+        WHERE txn = $1 AND sent_at = $2 AND delivery = 'RECORDED'"""
 
-    async def settle(self, notice: bytes, delivery: Delivery, reference: str) -> None:
-        """Note what the provider answered."""
-        await self._database.run(self._SETTLE, notice, delivery.value, reference)
+    async def settle(self, notice: NewNotice, delivery: Delivery, reference: str) -> None:
+        """Note what the provider answered to this try of a notice."""
+        await self._database.run(self._SETTLE, notice.id, notice.sent_at, delivery.value, reference)

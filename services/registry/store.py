@@ -182,9 +182,15 @@ _PAGE_OF_ANSWERS = """
     SELECT encode(txn, 'hex') AS key, sealed_answer AS sealed FROM registry.releases
     WHERE txn > decode($1, 'hex') AND sealed_answer IS NOT NULL ORDER BY txn LIMIT $2"""
 _REPLACE_ANSWERS = """
-    UPDATE registry.releases SET sealed_answer = new.sealed
+    WITH free AS (
+        SELECT txn FROM registry.releases
+        WHERE txn IN (SELECT decode(key, 'hex') FROM unnest($1::text[]) AS key)
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE registry.releases AS r SET sealed_answer = new.sealed
     FROM unnest($1::text[], $2::bytea[], $3::bytea[]) AS new (key, was, sealed)
-    WHERE txn = decode(new.key, 'hex') AND sealed_answer = new.was"""
+    JOIN free ON free.txn = decode(new.key, 'hex')
+    WHERE r.txn = free.txn AND r.sealed_answer = new.was"""
 SEALED_COLUMNS = (
     SealedColumn(
         name="registry.releases.sealed_answer",

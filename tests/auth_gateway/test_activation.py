@@ -5,6 +5,7 @@ import datetime
 import pytest
 
 from mesh.errors import Code
+from mesh.status import PeerError
 from services.auth_gateway.authentication import Authentication, Language, State, Verdict
 from services.auth_gateway.creation import CertificateStateError
 from services.auth_gateway.records import Certificate
@@ -56,10 +57,20 @@ async def test_the_earlier_phone_is_told_and_the_key_is_activated_after_the_wait
     assert first.credential in room.signer.active
 
 
-async def test_nothing_is_issued_before_the_earlier_phone_can_be_told(room: Room) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        unavailable("otp"),
+        refusal("otp", Code.UNAVAILABLE, "DEPENDENCY_UNAVAILABLE"),
+        refusal("otp", Code.DEADLINE_EXCEEDED, ""),
+        refusal("otp", Code.INTERNAL, "INTERNAL"),
+    ],
+    ids=str,
+)
+async def test_nothing_is_issued_before_the_earlier_phone_can_be_told(room: Room, answer: PeerError) -> None:
     _, item = await replaced_from_another_phone(room)
     issued = len(room.ca.issued)
-    room.otp.fails("notify", unavailable("otp"))
+    room.otp.fails("notify", answer)
     item = await completed(room, item)
     assert (item.state, len(room.ca.issued)) == (State.COMPLETING, issued)
     await room.new_completion().resume_once()

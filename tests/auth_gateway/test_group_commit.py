@@ -93,6 +93,18 @@ async def test_one_who_gives_up_ends_when_what_it_handed_in_is_written_and_keeps
     assert sorted(item for taken in disk.statements for item in taken) == [0, 1, 2, 3, 4, 5]
 
 
+async def test_one_who_gave_up_learns_that_what_it_handed_in_is_not_written() -> None:
+    disk = Disk()
+    journal = Journal(disk.write)
+    disk.is_away = True
+    (given_up,) = await begun(journal, range(1))
+    given_up.cancel()
+    await turns()
+    disk.let(1)
+    with pytest.raises(DependencyUnavailableError):
+        await given_up
+
+
 async def test_when_the_event_loop_ends_nobody_waits_for_a_statement_that_will_not_be_sent() -> None:
     disk = Disk()
     journal = Journal(disk.write)

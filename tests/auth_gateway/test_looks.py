@@ -5,7 +5,7 @@ import datetime
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import psycopg
@@ -13,17 +13,22 @@ import pytest
 from finid.auth.v1 import auth_pb2 as auth
 
 from deploy.local import database as local
+from mesh import metrics
 from mesh.errors import DependencyUnavailableError
 from mesh.sealing import SealBrokenError
 from mesh.transaction import Channel
+from services.auth_gateway.access import AccessTokens
+from services.auth_gateway.allowance import Allowance
 from services.auth_gateway.authentication import State, View
-from services.auth_gateway.records import JournalEntry
+from services.auth_gateway.records import JournalEntry, Records
 from services.auth_gateway.servicer import answers
+from services.auth_gateway.servicer.front import Front
 from services.auth_gateway.store import Store
 from tests.auth_gateway.edge import Edge, refused, told
 from tests.auth_gateway.fakes import ANOTHER_APPLICATION, APPLICATION
 from tests.auth_gateway.room import Room, ask_of
 from tests.auth_gateway.visits import DEVICE, FRAMES
+from tests.measured import Grown
 
 pytestmark = pytest.mark.postgres
 
@@ -217,9 +222,11 @@ class Between:
     def __init__(self, store: Store) -> None:
         self.look = store.look
         self.committed, self.may_answer = asyncio.Event(), asyncio.Event()
-        self.is_away = False
+        self.is_away, self.stalls = False, False
 
     async def held(self, entries: Sequence[JournalEntry]) -> Sequence[Opens]:
+        if self.stalls:
+            await self.may_answer.wait()
         if self.is_away:
             raise DependencyUnavailableError("away", retry_after_s=1.0)
         found = await self.look(entries)
@@ -273,6 +280,60 @@ async def test_a_look_that_could_not_be_written_is_not_answered(
     error = await refused(edge.finid().GetAuthentication(request, metadata=edge.token()))
     assert told(error) == ("UNAVAILABLE", "DEPENDENCY_UNAVAILABLE")
     assert lines(made, name) == [(APPLICATION, name, "UNAVAILABLE DEPENDENCY_UNAVAILABLE")]
+
+
+async def test_a_look_whose_caller_gave_up_and_whose_statement_failed_is_journaled_as_that(
+    edge: Edge, made: local.Database, between: Between
+) -> None:
+    name = (await edge.room.identify(ask_of())).name
+    between.stalls = between.is_away = True
+    request = auth.GetAuthenticationRequest(name=name)
+    error = await refused(edge.finid().GetAuthentication(request, metadata=edge.token(), timeout=0.5))
+    assert told(error) == ("DEADLINE_EXCEEDED", "")
+    between.may_answer.set()
+    async with asyncio.timeout(10):
+        while not (found := lines(made, name)):  # noqa: ASYNC110  only the journal knows
+            await asyncio.sleep(0.05)
+    assert found == [(APPLICATION, name, "UNAVAILABLE DEPENDENCY_UNAVAILABLE")]
+
+
+class Stalled:
+    """Records of a database that does not answer, and in the end says so."""
+
+    def __init__(self) -> None:
+        self.asked, self.ends = asyncio.Event(), asyncio.Event()
+
+    async def look(self, entries: Sequence[JournalEntry]) -> Sequence[Opens]:
+        self.asked.set()
+        await self.ends.wait()
+        raise DependencyUnavailableError("away")
+
+    async def journal(self, entries: Sequence[JournalEntry]) -> Sequence[None]:
+        await self.look(entries)
+        return ()
+
+    journal_soon = journal
+
+
+@pytest.mark.parametrize("looks", [True, False], ids=["a look", "any other call"])
+async def test_a_line_that_is_lost_is_counted_also_when_its_caller_gave_up(*, looks: bool) -> None:
+    stalled = Stalled()
+    front = Front(cast("AccessTokens", None), cast("Records", stalled), lambda: AT, cast("Allowance", None))
+
+    async def called() -> None:
+        async with front.person(METHOD) as call:
+            call.application = APPLICATION
+            if looks:
+                await front.look(call, UNKNOWN)
+
+    lost = Grown.of(metrics.JOURNAL_WRITE_ERRORS)
+    calling = asyncio.create_task(called())
+    await stalled.asked.wait()
+    calling.cancel()
+    await asyncio.sleep(0)
+    stalled.ends.set()
+    await asyncio.gather(calling, return_exceptions=True)
+    assert lost.by() == 1
 
 
 async def test_what_fails_after_its_line_was_written_has_one_more_that_says_so(

@@ -116,6 +116,46 @@ async def test_reseal_killed_in_its_middle_leaves_keyframes_that_all_open_and_go
     await all_open(made, LATER)
 
 
+async def test_a_keyframe_that_somebody_is_writing_is_not_waited_for_and_is_come_back_to(
+    made: tuple[local.Database, list[Session]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resealing, "_TIMES", 1000)
+    database, sessions = made
+    async with opened(database) as room, opened(database) as other:
+        async with other.transaction() as writing:
+            await writing.all("SELECT FROM liveness.keyframes WHERE session = $1 FOR UPDATE", sessions[0].id)
+            resealing_all = asyncio.create_task(resealing.reseal(room, BOTH, SEALED_COLUMNS, print))
+            async with asyncio.timeout(30):
+                # And the fingerprint, whose turn is after them.
+                while await under(database, K1) != 3 + 1:  # noqa: ASYNC110  only the database knows
+                    await asyncio.sleep(0.05)
+        assert await resealing_all == 3 * COUNT + 1
+        assert await under(database, K1) == 0
+    await all_open(made, LATER)
+
+
+async def under(made: local.Database, key: bytes) -> int:
+    """How many values are under a key."""
+    said = list[str]()
+    async with opened(made) as room:
+        await resealing.reseal(room, BOTH, SEALED_COLUMNS, said.append, only_count=True)
+    return sum(int(line.partition(f" under {key_id(key)}")[0].rsplit(" ", 1)[1]) for line in said if "under" in line)
+
+
+async def test_a_keyframe_that_is_never_let_go_is_left_and_said_to_be(
+    made: tuple[local.Database, list[Session]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resealing, "_AGAIN_AFTER_S", 0.01)
+    database, sessions = made
+    said = list[str]()
+    async with opened(database) as room, opened(database) as other, other.transaction() as writing:
+        await writing.all("SELECT FROM liveness.keyframes WHERE session = $1 FOR UPDATE", sessions[0].id)
+        assert await resealing.reseal(room, BOTH, SEALED_COLUMNS, said.append) == 3 * COUNT + 1 - 3
+    assert "liveness.keyframes.sealed: some are being written, run this again" in said
+    async with opened(database) as room:
+        assert await resealing.reseal(room, BOTH, SEALED_COLUMNS, print) == 3
+
+
 async def test_a_keyframe_that_took_anothers_place_meanwhile_is_kept(
     made: tuple[local.Database, list[Session]],
 ) -> None:

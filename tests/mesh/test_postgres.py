@@ -86,6 +86,26 @@ CALLS: dict[str, Callable[[Database], Awaitable[object]]] = {
 }
 
 
+async def test_of_two_transactions_that_wait_for_each_other_one_may_be_run_again(
+    database: Callable[..., Provisioned],
+) -> None:
+    opened = await Database.open(database("signer").url("signer"), service="test")
+    both_hold_one = asyncio.Barrier(2)
+
+    async def lock(first: int, second: int) -> None:
+        async with opened.transaction() as transaction:
+            await transaction.one("SELECT pg_advisory_xact_lock($1)", first)
+            await both_hold_one.wait()
+            await transaction.one("SELECT pg_advisory_xact_lock($1)", second)
+
+    ended = await asyncio.gather(lock(1, 2), lock(2, 1), return_exceptions=True)
+    assert sorted(map(type, ended), key=str) == [type(None), DependencyUnavailableError]
+    (lost,) = filter(None, ended)
+    assert isinstance(lost, DependencyUnavailableError)
+    assert lost.retry_after_s
+    await opened.close()
+
+
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 async def test_a_connection_that_the_server_gave_up_while_it_waited_is_a_lost_database_and_the_next_call_has_another(
     database: Callable[..., Provisioned], call: Callable[[Database], Awaitable[object]]

@@ -9,14 +9,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from deploy.local import database as local
-from mesh import postgres
-from mesh.errors import FinIdError
+from mesh import deadline, postgres
+from mesh.errors import Code, DependencyUnavailableError, FinIdError
 from mesh.refusal import PreconditionError
 from mesh.transaction import Env, Purpose
 from services.otp.challenge import Delivery
 from services.otp.codes import CountryNotAllowedError
-from services.otp.delivery import DeliveryUnknownError, PhoneUnreachableError, SmsUnavailableError
+from services.otp.delivery import Accepted, DeliveryUnknownError, PhoneUnreachableError, SmsUnavailableError
 from services.otp.notices import (
+    LOST_AFTER,
+    MAX_ASKED,
     MAX_PER_PHONE_DAY,
     Ending,
     Kind,
@@ -25,6 +27,7 @@ from services.otp.notices import (
     NoticeLimitError,
     NoticeRecord,
     Notices,
+    pending,
 )
 from services.otp.store import NoticeStore
 from services.otp.text import NOTICES, WARNINGS, Language, fingerprint, render_expiry, render_notice
@@ -46,14 +49,17 @@ class FakeRecord:
 
     async def record(self, new: NewNotice, max_per_phone_day: int) -> bool:
         assert max_per_phone_day == MAX_PER_PHONE_DAY[new.kind]
-        if new.id in self.rows and self.rows[new.id][1] != Delivery.FAILED:
+        earlier, delivery = self.rows.get(new.id, (new, Delivery.FAILED))
+        if delivery == Delivery.SENT:
             return False
+        if delivery != Delivery.FAILED and new.sent_at < earlier.sent_at + LOST_AFTER:
+            raise pending()
         self.rows[new.id] = (new, "RECORDED")
         return True
 
-    async def settle(self, notice: bytes, delivery: Delivery, reference: str) -> None:
+    async def settle(self, notice: NewNotice, delivery: Delivery, reference: str) -> None:
         assert bool(reference) is (delivery is Delivery.SENT)
-        self.rows[notice] = (self.rows[notice][0], delivery)
+        self.rows[notice.id] = (notice, delivery)
 
 
 @dataclass
@@ -125,12 +131,39 @@ async def test_what_the_provider_did_not_take_may_be_sent_again(failure: FinIdEr
     assert len(service.provider.sent) == 1
 
 
-async def test_what_the_provider_may_have_taken_is_not_sent_again() -> None:
+async def test_what_the_provider_may_have_taken_is_neither_called_sent_nor_sent_again_at_once() -> None:
     service, sent = Service(), bundle(Purpose.REISSUE)
     service.provider.takes_and_fails = DeliveryUnknownError()
     for _ in range(2):
-        await service.notices().send(sent.transaction_bytes, OLD_PHONE, Language.EN)
+        with pytest.raises(DependencyUnavailableError) as refused:
+            await service.notices().send(sent.transaction_bytes, OLD_PHONE, Language.EN)
+        assert refused.value.code is Code.UNAVAILABLE
+        assert refused.value.retry_after_s
     assert len(service.provider.sent) == 1
+
+
+async def test_a_provider_gets_no_longer_than_the_caller_waits() -> None:
+    async def call() -> None:
+        deadline.set_remaining_s(0.6)
+        with pytest.raises(DependencyUnavailableError):
+            await service.tell()
+
+    service = Service(provider=Hanging())
+    await asyncio.wait_for(asyncio.create_task(call()), 0.6)
+    assert len(service.provider.sent) == 1
+
+
+async def test_a_notice_that_was_handed_over_is_told_whatever_becomes_of_its_record() -> None:
+    class Away(FakeRecord):
+        async def settle(self, notice: NewNotice, delivery: Delivery, reference: str) -> None:
+            raise DependencyUnavailableError("away")
+
+    service = Service(record=Away())
+    await service.tell()
+    assert len(service.provider.sent) == 1
+    service.provider.fails_with = PhoneUnreachableError("no")
+    with pytest.raises(PhoneUnreachableError):
+        await service.tell()
 
 
 @pytest.mark.parametrize("language", Language)
@@ -267,10 +300,158 @@ def new(label: str, phone: str = OLD_PHONE, at: datetime = NOW, kind: Kind = Kin
     return NewNotice((label.encode() * 32)[:32], kind, KEYED_HASH.of_phone(phone), b"t" * 32, "fake", at)
 
 
+@dataclass
+class Hanging(FakeProvider):
+    """Takes what it is given and answers only when `answers` is set."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def send(self, phone: str, text: str, valid_s: int, name: str = "") -> Accepted:
+        accepted = await super().send(phone, text, valid_s, name)
+        self.asked.set()
+        await self.answers.wait()
+        return accepted
+
+
+LOST_AFTER_S = int(LOST_AFTER.total_seconds())
+
+
 @pytest.mark.postgres
 async def test_of_many_at_once_one_is_recorded(store: NoticeStore) -> None:
-    recorded = await asyncio.gather(*(store.record(new("once"), 10) for _ in range(12)))
-    assert sorted(recorded) == [False] * 11 + [True]
+    recorded = await asyncio.gather(*(store.record(new("once"), 10) for _ in range(12)), return_exceptions=True)
+    assert recorded.count(True) == 1
+    assert sum(isinstance(result, DependencyUnavailableError) for result in recorded) == 11
+
+
+@pytest.mark.postgres
+async def test_of_two_replicas_one_sends_and_the_other_says_nothing_before_it_is_sent(store: NoticeStore) -> None:
+    provider, sent = Hanging(), bundle(Purpose.REISSUE)
+    first, second = (Service(provider=provider, record=store).notices() for _ in range(2))
+    sending = asyncio.create_task(first.send(sent.transaction_bytes, OLD_PHONE, Language.EN))
+    await provider.asked.wait()
+    with pytest.raises(DependencyUnavailableError):
+        await second.send(sent.transaction_bytes, OLD_PHONE, Language.EN)
+    provider.answers.set()
+    await sending
+    await second.send(sent.transaction_bytes, OLD_PHONE, Language.EN)
+    assert len(provider.sent) == 1
+
+
+@pytest.mark.postgres
+async def test_a_notice_whose_process_died_before_it_was_handed_over_is_sent_once_by_a_repeat(
+    store: NoticeStore,
+) -> None:
+    died, sent = Service(record=Dying(store)), bundle(Purpose.ISSUE)
+    with pytest.raises(asyncio.CancelledError):
+        await died.notices().send(sent.transaction_bytes, OLD_PHONE, Language.EN)
+    assert not died.provider.sent
+    service = Service(record=store)
+    for later_s in (0, LOST_AFTER_S - 1):
+        service.clock.at = died.clock.at + later_s
+        with pytest.raises(DependencyUnavailableError):
+            await service.notices().send(sent.transaction_bytes, OLD_PHONE, Language.EN)
+    assert not service.provider.sent
+    service.clock.at = died.clock.at + LOST_AFTER_S
+    for _ in range(2):
+        await service.notices().send(sent.transaction_bytes, OLD_PHONE, Language.EN)
+    assert len(service.provider.sent) == 1
+
+
+@dataclass
+class Dying:
+    """A record whose process ends as soon as a notice is in it."""
+
+    store: NoticeStore
+
+    async def record(self, new: NewNotice, max_per_phone_day: int) -> bool:
+        await self.store.record(new, max_per_phone_day)
+        raise asyncio.CancelledError
+
+    async def settle(self, notice: NewNotice, delivery: Delivery, reference: str) -> None:
+        raise AssertionError
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("kind", [Kind.WARNING, Kind.SIGNED, Kind.EXPIRY])
+async def test_a_call_that_ends_while_the_provider_is_asked_has_told_nothing_and_a_repeat_tells_it(
+    store: NoticeStore, kind: Kind
+) -> None:
+    sent, ending = bundle(Purpose.REISSUE if kind is Kind.WARNING else Purpose.SIGN), replace(ENDING, serial="5e" * 20)
+
+    async def tell(service: Service) -> None:
+        if kind is Kind.EXPIRY:
+            await service.notices().send_expiry(ending, PHONE, Language.EN)
+        else:
+            phone, salt = (OLD_PHONE, b"") if kind is Kind.WARNING else (PHONE, sent.openings.phone_salt)
+            await service.notices().send(sent.transaction_bytes, phone, Language.EN, salt)
+
+    hanging = Hanging()
+    cancelled = asyncio.create_task(tell(Service(provider=hanging, record=store)))
+    await hanging.asked.wait()
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    service = Service(record=store)
+    with pytest.raises(DependencyUnavailableError):
+        await tell(service)
+    service.clock.at += LOST_AFTER_S
+    for _ in range(2):
+        await tell(service)
+    assert len(service.provider.sent) == 1
+
+
+@pytest.mark.postgres
+async def test_a_notice_whose_answers_get_lost_is_sent_so_often_and_never_called_sent(store: NoticeStore) -> None:
+    service = Service(record=store)
+    service.provider.takes_and_fails = DeliveryUnknownError()
+    ending = replace(ENDING, serial="5d" * 20)
+    for _ in range(MAX_ASKED + 3):
+        with pytest.raises(DependencyUnavailableError):
+            await service.notices().send_expiry(ending, "+77050000013", Language.EN)
+        service.clock.at += LOST_AFTER_S
+    assert len(service.provider.sent) == MAX_ASKED
+
+
+@pytest.mark.postgres
+async def test_each_sms_of_a_notice_counts_whatever_became_of_it(store: NoticeStore) -> None:
+    phone = "+77050000014"
+    for number in range(2):
+        assert await store.record(new("asked twice", phone, NOW + number * LOST_AFTER), 3)
+    assert await store.record(new("asked once", phone, NOW + LOST_AFTER), 3)
+    for again in ("asked once", "asked twice", "not asked"):
+        with pytest.raises(NoticeLimitError):
+            await store.record(new(again, phone, NOW + 2 * LOST_AFTER), 3)
+
+
+@pytest.mark.postgres
+async def test_a_notice_that_may_have_reached_one_phone_goes_to_no_other(store: NoticeStore) -> None:
+    phones = [f"+7705000002{number}" for number in range(3)]
+    assert await store.record(new("of one phone", phones[0]), 10)
+    with pytest.raises(DependencyUnavailableError):
+        await store.record(new("of one phone", phones[1], NOW + LOST_AFTER), 10)
+    again = new("of one phone", phones[0], NOW + LOST_AFTER)
+    assert await store.record(again, 10)
+    await store.settle(again, Delivery.FAILED, "")
+    with pytest.raises(DependencyUnavailableError):  # what failed was its second SMS
+        await store.record(new("of one phone", phones[1], NOW + LOST_AFTER), 10)
+    assert await store.record(again, 10)
+    refused = new("of no phone", phones[0])
+    assert await store.record(refused, 10)
+    await store.settle(refused, Delivery.FAILED, "")
+    assert await store.record(new("of no phone", phones[2]), 10)
+
+
+@pytest.mark.postgres
+async def test_who_lost_a_notice_says_nothing_of_its_next_sms(store: NoticeStore) -> None:
+    lost, again = (new("lost", at=NOW + number * LOST_AFTER) for number in range(2))
+    for taken in (lost, again):
+        assert await store.record(taken, 10)
+    await store.settle(lost, Delivery.FAILED, "")
+    with pytest.raises(DependencyUnavailableError):
+        await store.record(again, 10)
+    await store.settle(again, Delivery.SENT, "reference")
+    assert not await store.record(again, 10)
 
 
 @pytest.mark.postgres
@@ -278,7 +459,7 @@ async def test_only_a_failed_notice_is_recorded_again(store: NoticeStore) -> Non
     for label, delivery, again in (("sent", Delivery.SENT, False), ("failed", Delivery.FAILED, True)):
         notice = new(label)
         assert await store.record(notice, 10)
-        await store.settle(notice.id, delivery, "")
+        await store.settle(notice, delivery, "")
         assert await store.record(notice, 10) is again
 
 

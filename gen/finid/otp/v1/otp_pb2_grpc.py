@@ -82,7 +82,8 @@ class OtpServiceServicer:
 
     def SendNotice(self, request, context):
         """Tells a phone, once for each transaction, what the transaction does: the person's earlier phone that a key is made for
-        another one (ISSUE, REISSUE), the committed phone that documents were signed (SIGN). Renders the text itself.
+        another one (ISSUE, REISSUE), the committed phone that documents were signed (SIGN). Renders the text itself. Answers
+        when a provider has taken it; UNAVAILABLE while that is not known, and a repeat after 30 s sends it once more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,7 +99,7 @@ class OtpServiceServicer:
 
     def SendExpiryNotice(self, request, context):
         """Tells a phone, once for each certificate and number of days, that its owner's certificate ends soon. Renders the text
-        itself.
+        itself, and answers as SendNotice does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,8 @@ class OtpServiceStub:
     """
     SendNotice: _grpc.UnaryUnaryMultiCallable[_otp_pb2.SendNoticeRequest, _otp_pb2.SendNoticeResponse]
     """Tells a phone, once for each transaction, what the transaction does: the person's earlier phone that a key is made for
-    another one (ISSUE, REISSUE), the committed phone that documents were signed (SIGN). Renders the text itself.
+    another one (ISSUE, REISSUE), the committed phone that documents were signed (SIGN). Renders the text itself. Answers
+    when a provider has taken it; UNAVAILABLE while that is not known, and a repeat after 30 s sends it once more.
     """
     ReportDelivery: _grpc.UnaryUnaryMultiCallable[_otp_pb2.ReportDeliveryRequest, _otp_pb2.ReportDeliveryResponse]
     """Takes what an SMS provider reports of a code's SMS, as it came over the public route. The provider's signature is all
@@ -49,7 +50,7 @@ class OtpServiceStub:
     """
     SendExpiryNotice: _grpc.UnaryUnaryMultiCallable[_otp_pb2.SendExpiryNoticeRequest, _otp_pb2.SendExpiryNoticeResponse]
     """Tells a phone, once for each certificate and number of days, that its owner's certificate ends soon. Renders the text
-    itself.
+    itself, and answers as SendNotice does.
     """
 
 @_typing.type_check_only
@@ -65,7 +66,8 @@ class OtpServiceAsyncStub(OtpServiceStub):
     """
     SendNotice: _aio.UnaryUnaryMultiCallable[_otp_pb2.SendNoticeRequest, _otp_pb2.SendNoticeResponse]  # type: ignore[assignment]
     """Tells a phone, once for each transaction, what the transaction does: the person's earlier phone that a key is made for
-    another one (ISSUE, REISSUE), the committed phone that documents were signed (SIGN). Renders the text itself.
+    another one (ISSUE, REISSUE), the committed phone that documents were signed (SIGN). Renders the text itself. Answers
+    when a provider has taken it; UNAVAILABLE while that is not known, and a repeat after 30 s sends it once more.
     """
     ReportDelivery: _aio.UnaryUnaryMultiCallable[_otp_pb2.ReportDeliveryRequest, _otp_pb2.ReportDeliveryResponse]  # type: ignore[assignment]
     """Takes what an SMS provider reports of a code's SMS, as it came over the public route. The provider's signature is all
@@ -73,7 +75,7 @@ class OtpServiceAsyncStub(OtpServiceStub):
     """
     SendExpiryNotice: _aio.UnaryUnaryMultiCallable[_otp_pb2.SendExpiryNoticeRequest, _otp_pb2.SendExpiryNoticeResponse]  # type: ignore[assignment]
     """Tells a phone, once for each certificate and number of days, that its owner's certificate ends soon. Renders the text
-    itself.
+    itself, and answers as SendNotice does.
     """
 
 class OtpServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -104,7 +106,8 @@ class OtpServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_otp_pb2.SendNoticeResponse, _abc.Awaitable[_otp_pb2.SendNoticeResponse]]:
         """Tells a phone, once for each transaction, what the transaction does: the person's earlier phone that a key is made for
-        another one (ISSUE, REISSUE), the committed phone that documents were signed (SIGN). Renders the text itself.
+        another one (ISSUE, REISSUE), the committed phone that documents were signed (SIGN). Renders the text itself. Answers
+        when a provider has taken it; UNAVAILABLE while that is not known, and a repeat after 30 s sends it once more.
         """
 
     @_abc_1.abstractmethod
@@ -124,7 +127,7 @@ class OtpServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_otp_pb2.SendExpiryNoticeResponse, _abc.Awaitable[_otp_pb2.SendExpiryNoticeResponse]]:
         """Tells a phone, once for each certificate and number of days, that its owner's certificate ends soon. Renders the text
-        itself.
+        itself, and answers as SendNotice does.
         """
 
 def add_OtpServiceServicer_to_server(servicer: OtpServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
