@@ -136,9 +136,9 @@ JOURNAL_WRITE_ERRORS: Final = Counter(
 )
 RATE_LIMITED: Final = Counter(
     "finid_rate_limited_total",
-    "Calls refused because an application asks more often than it may; quota: starts of a day",
+    "Calls refused because an application asks more often than it may; quota: starts of a day, stream: open at once",
     ("auth_gateway",),
-    kind=("read", "step", "create", "document", "quota"),
+    kind=("read", "step", "create", "document", "quota", "stream"),
 )
 WEBHOOK_DELIVERIES: Final = Counter(
     "finid_webhook_deliveries_total",

@@ -38,6 +38,7 @@ from mesh.instruments import registry_of
 from mesh.mounted import Mounted
 from mesh.scraping import scraped
 from mesh.settings import MeshSettings
+from mesh.storable import unstorable
 
 _PEER_URI = re.compile(rb"spiffe://finid/(?P<service>[a-z_]+)")
 _KIB = 1024
@@ -76,9 +77,10 @@ def _peer_of(context: grpc.aio.ServicerContext[Any, Any]) -> _Peer:
 
 
 def validate(request: Message, rules: Rules = lambda _: ()) -> None:
-    """Raise InvalidArgumentError naming every field that breaks a rule, of the proto or one of `rules`."""
+    """Raise InvalidArgumentError naming every field that breaks a rule, of the proto, one of `rules` or everybody's:
+    no string holds U+0000."""
     violations = [FieldViolation(_path(item), item.proto.message) for item in protovalidate.collect_violations(request)]
-    beyond = rules(request)
+    beyond = [*rules(request), *(FieldViolation(path, "must not hold U+0000") for path in unstorable(request))]
     if not violations and not beyond:
         return
     named = {violation.field for violation in violations}

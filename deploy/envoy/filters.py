@@ -12,7 +12,7 @@ def https_filters(edge: Edge) -> list[Json]:
         _filter("local_ratelimit", routes.rate_limit("https", edge.requests_per_second)),
         _filter("jwt_authn", _jwt_authn(edge)),
         _buffer_where_routes_ask(),
-        _strict_json(edge, routes.PUBLIC_SERVICES),
+        _strict_json(edge, routes.PUBLIC_SERVICES, routes.REST),
         _filter("grpc_web", typed("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb")),
         _transcoder(edge, [*routes.PUBLIC_SERVICES, routes.SMS_SERVICE]),
         _filter("router", typed("envoy.extensions.filters.http.router.v3.Router")),
@@ -26,7 +26,7 @@ def page_filters(edge: Edge) -> list[Json]:
         _filter("csrf", typed("envoy.extensions.filters.http.csrf.v3.CsrfPolicy", filter_enabled=whole)),
         _filter("local_ratelimit", routes.rate_limit("page", edge.requests_per_second)),
         _buffer_where_routes_ask(),
-        _strict_json(edge, [routes.CAPTURE_SERVICE]),
+        _strict_json(edge, [routes.CAPTURE_SERVICE], routes.CAPTURE),
         _transcoder(edge, [routes.CAPTURE_SERVICE]),
         _filter("router", typed("envoy.extensions.filters.http.router.v3.Router")),
     ]
@@ -72,8 +72,8 @@ def _jwt_authn(edge: Edge) -> Json:
     )
 
 
-def _strict_json(edge: Edge, services: Sequence[str]) -> Json:
-    code = {"inline_string": strict_json.source(edge.descriptors, services)}
+def _strict_json(edge: Edge, services: Sequence[str], route: str) -> Json:
+    code = {"inline_string": strict_json.source(edge.descriptors, services, route)}
     return _filter("lua", typed("envoy.extensions.filters.http.lua.v3.Lua", default_source_code=code))
 
 

@@ -18,6 +18,9 @@ STREAM_S: Final = 300
 _ANSWERS_BEFORE_S: Final = 0.2
 GATEWAY: Final = "auth_gateway"
 PORTAL: Final = "portal"
+# The routes, by name, of what is transcoded from JSON.
+REST: Final = "rest"
+CAPTURE: Final = "capture"
 
 # Services that are open to the world. The others in the descriptor set are the spokes'; no route leads to them. What
 # the hosted page calls is on its own origin and on no other: there a call must come from the page itself.
@@ -61,14 +64,14 @@ def https_routes(edge: Edge) -> list[Json]:
         *(_to_gateway("stream", {"path": path}, STREAM_S) for path in _STREAMS),
         *(_to_gateway(service, {"prefix": f"/{service}/"}, UNARY_S) for service in PUBLIC_SERVICES),
         _to_gateway("sms", _SMS, UNARY_S, MAX_FORM_BYTES, **_rate_limit("sms", edge.report_requests_per_second)),
-        _to_gateway("rest", {"prefix": "/v1/"}, UNARY_S, MAX_REQUEST_BYTES),
+        _to_gateway(REST, {"prefix": "/v1/"}, UNARY_S, MAX_REQUEST_BYTES),
         not_found(),
     ]
 
 
 def capture_routes() -> list[Json]:
     """Routes that the hosted page calls, on its own origin. The calls carry a cookie, which the gateway checks."""
-    return [_to_gateway("capture", match, UNARY_S, MAX_CAPTURE_REQUEST_BYTES) for match in _CAPTURE]
+    return [_to_gateway(CAPTURE, match, UNARY_S, MAX_CAPTURE_REQUEST_BYTES) for match in _CAPTURE]
 
 
 def pki_routes() -> list[Json]:

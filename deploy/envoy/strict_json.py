@@ -1,4 +1,4 @@
-"""What strict_json.lua must know of the API: which call takes which message, and which fields a message has."""
+"""What strict_json.lua must know of the API: its calls, which takes which message, and which fields a message has."""
 
 import json
 import re
@@ -17,10 +17,13 @@ _FILTER: Final = Path(__file__).with_name("strict_json.lua")
 _RAW: Final = "google.api.HttpBody"  # any bytes
 _LUA_MAGIC: Final = re.compile(r"([\^$()%.\[\]*+\-?])")
 VARIABLE: Final = re.compile(r"\{[^}]*\}")
+_VERBS: Final = ("get", "post", "put", "patch", "delete")
+_WILDCARD: Final = re.compile(r"(\*\*?)")
+_WILDCARDS: Final = {"*": "[^/]+", "**": ".+"}
 
 
-def source(descriptors: Path, services: Sequence[str]) -> str:
-    """The filter's Lua source, for the JSON bodies of these services."""
+def source(descriptors: Path, services: Sequence[str], route: str) -> str:
+    """The filter's Lua source, for the JSON bodies of these services; the route of this name takes no other call."""
     pool = DescriptorPool()
     for file in FileDescriptorSet.FromString(descriptors.read_bytes()).file:
         pool.Add(file)
@@ -30,26 +33,27 @@ def source(descriptors: Path, services: Sequence[str]) -> str:
         _collect(method.input_type, messages)
     calls = [line for method in methods for line in _call(method)]
     shapes = [_shape(message) for message in messages.values()]
-    tables = ["local METHODS = {", *calls, "}", "local MESSAGES = {", *shapes, "}"]
+    tables = [f"local ROUTE = {_quoted(route)}", "local METHODS = {", *calls, "}", "local MESSAGES = {", *shapes, "}"]
     return "\n".join([*tables, _FILTER.read_text(encoding="utf-8")])
 
 
 def _methods(pool: DescriptorPool, service: str) -> Iterator[MethodDescriptor]:
-    """The methods of a service that take a JSON body."""
+    """The methods of a service but for those that take a raw body."""
     for method in pool.FindServiceByName(service).methods:
         rule = method.GetOptions().Extensions[annotations_pb2.http]
-        if rule.body and method.input_type.full_name != _RAW:
-            if rule.body != "*":
-                raise ValueError(f'{method.full_name}: only body "*" is known here')
+        if method.input_type.full_name != _RAW:
+            if rule.body not in ("", "*") or rule.additional_bindings:
+                raise ValueError(f'{method.full_name}: only body "*" and one path are known here')
             yield method
 
 
 def _call(method: MethodDescriptor) -> Iterator[str]:
     rule = method.GetOptions().Extensions[annotations_pb2.http]
-    for verb in ("post", "put", "patch"):
+    for verb in _VERBS:
         if template := getattr(rule, verb):
             path = f"^{_pattern(template)}$"
-            fields = {"method": verb.upper(), "path": path, "message": method.input_type.full_name}
+            message = method.input_type.full_name if rule.body else ""
+            fields = {"method": verb.upper(), "path": path, "message": message}
             yield "{" + ", ".join(f"{name} = {_quoted(value)}" for name, value in fields.items()) + "},"
 
 
@@ -60,7 +64,7 @@ def _pattern(template: str) -> str:
     for variable in VARIABLE.finditer(template):
         parts.append(_literal(template[at : variable.start()]))
         inside = variable[0][1:-1].partition("=")[2] or "*"
-        parts.append("[^/]+".join(map(_literal, inside.split("*"))))
+        parts += [_WILDCARDS.get(piece) or _literal(piece) for piece in _WILDCARD.split(inside)]
         at = variable.end()
     return "".join([*parts, _literal(template[at:])])
 

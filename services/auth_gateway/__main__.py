@@ -128,6 +128,7 @@ async def main() -> None:
         create=settings.rate_create_per_s,
         document=settings.rate_document_per_s,
         starts_per_day=settings.quota_starts_per_day,
+        streams=settings.streams_per_application,
     )
     front = Front(tokens, store, _now, Allowance(BucketStore(database), limits, _now))
     retention = Retention(RequestStore(database), _now)

@@ -1,13 +1,16 @@
-"""How much an application may ask: a rate for each kind of call and a quota of what it starts in a day.
+"""How much an application may ask: a rate for each kind of call, a quota of what it starts in a day, and how many
+streams it has open at each replica.
 
 Token buckets in a store that all replicas share. A replica draws several tokens at once when it spends them fast, so
 that most calls need no statement; what it holds was taken out of the shared bucket, and is dropped after a few seconds.
 """
 
 import asyncio
+import contextlib
 import datetime
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -27,6 +30,8 @@ _FAST_S = 1.0
 _HELD_S = 5.0
 # Nobody is told to wait longer: a day's quota fills by the second.
 _LONGEST_WAIT_S = 3600.0
+# A stream is open as long as a person takes her steps: some end within this.
+_STREAM_WAIT_S = 5.0
 
 
 class Kind(StrEnum):
@@ -104,17 +109,25 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What every application may ask. `starts_per_day` counts what the kind CREATE starts."""
+    """What every application may ask. `starts_per_day` counts what the kind CREATE starts; `streams` are those open at
+    one replica, which has calls of a limited number (mesh.server) for all."""
 
     rates: Mapping[Kind, Rate]
     starts_per_day: int
+    streams: int = 32
+
+    def __post_init__(self) -> None:
+        if self.streams < 1:
+            raise ValueError("a limit lets something through")
 
     @classmethod
-    def of(cls, *, read: float, step: float, create: float, document: float, starts_per_day: int) -> "Limits":
+    def of(
+        cls, *, read: float, step: float, create: float, document: float, starts_per_day: int, streams: int = 32
+    ) -> "Limits":
         """Return limits by their calls a second; each bucket holds four seconds' worth."""
         per_second = {Kind.READ: read, Kind.STEP: step, Kind.CREATE: create, Kind.DOCUMENT: document}
         rates = {kind: Rate(max(1, int(_BURST_S * rate)), rate) for kind, rate in per_second.items()}
-        return cls(rates, starts_per_day)
+        return cls(rates, starts_per_day, streams)
 
     def buckets(self, kind: Kind) -> tuple[tuple[str, Rate], ...]:
         """Return the buckets that a call of a kind draws from, by name."""
@@ -166,13 +179,31 @@ class Allowance:
         self._clock = clock
         self._purses: dict[tuple[str, str], _Purse] = {}
         self._drawing: dict[tuple[str, str], asyncio.Lock] = {}
+        self._streams: Counter[str] = Counter()
 
-    async def spend(self, application: str, method: str) -> None:
+    @contextlib.contextmanager
+    def stream(self, application: str) -> Iterator[None]:
+        """Have one stream more open at this replica. Raises RateLimitedError while the application has its number."""
+        if self._streams[application] >= self._limits.streams:
+            metrics.RATE_LIMITED.add(kind="stream")
+            raise RateLimitedError(
+                "The application has as many streams open as it may; try again later.",
+                metadata={"kind": "stream"},
+                retry_after_s=_STREAM_WAIT_S,
+            )
+        self._streams[application] += 1
+        try:
+            yield
+        finally:
+            self._streams[application] -= 1
+            if not self._streams[application]:
+                del self._streams[application]
+
+    async def spend(self, application: str, kind: Kind) -> None:
         """Take a token for a call. Raises RateLimitedError or QuotaExhaustedError, with when to come again.
 
         While the store is away every call passes: what needs the store says so itself.
         """
-        kind = kind_of(method)
         for bucket, rate in self._limits.buckets(kind):
             wait_s = await self._take(application, bucket, rate)
             if wait_s > 0:

@@ -29,7 +29,7 @@ class CaptureTokenInvalidError(FinIdError):
 
 
 class CaptureSessionInvalidError(FinIdError):
-    """There is no session cookie, or it is not the one that the link was exchanged for."""
+    """There is no session cookie, it is not the one that the link was exchanged for, or its session is over."""
 
     code = Code.UNAUTHENTICATED
     reason = "CAPTURE_SESSION_INVALID"

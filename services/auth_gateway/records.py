@@ -115,8 +115,13 @@ class Records(Protocol):
         """Return an authentication."""
         ...
 
-    async def of_session(self, name: str, session_sha256: bytes) -> Authentication | None:
-        """Return an authentication, if the session is its own."""
+    async def of_session(
+        self, name: str, session_sha256: bytes, ended_after: datetime.datetime
+    ) -> Authentication | None:
+        """Return an authentication, if the session is its own and it ended, or its time was over, after `ended_after`.
+
+        One that completes has not ended, however late.
+        """
         ...
 
     async def photo(self, name: str) -> str | None:

@@ -21,6 +21,9 @@ from services.auth_gateway.statements import RESULT_TYP, CurrentStatementKey, re
 
 # An answer that got lost may be asked for again; later, a used code is worth nothing.
 _REPEAT = datetime.timedelta(minutes=5)
+# How long the page's session outlives its authentication: to see how it ended, to go back, to withdraw consents
+# (given_consents.py). A copied cookie is worth nothing later.
+_SESSION_OUTLIVES = datetime.timedelta(minutes=15)
 
 
 class Results:
@@ -38,6 +41,11 @@ class Results:
         return await self._records.open_capture(
             capture.token_sha256(token), capture.secret_sha256(session), self._now()
         )
+
+    async def of_session(self, name: str, session: str) -> Authentication | None:
+        """Return the authentication of a session, None when there is no such session or it is over."""
+        ended_after = self._now() - _SESSION_OUTLIVES
+        return await self._records.of_session(name, capture.secret_sha256(session), ended_after)
 
     async def redirect(self, current: Authentication) -> str:
         """Return where to send the person, with a new one-time code; an earlier code ends."""

@@ -79,6 +79,8 @@ class Settings(MeshSettings, GatewayKeySettings):
     """Documents downloaded or verified."""
     quota_starts_per_day: int = Field(default=200_000, ge=1)
     """Authentications that one application may start, of any purpose."""
+    streams_per_application: int = Field(default=32, ge=1)
+    """`Authenticate` streams that one application may have open at each replica."""
     create_answers_after_s: float = Field(default=0.4, gt=0, le=5)
     """When creating an authentication is answered, be there such a person or not: longer than attesting a record takes,
     so that nobody without one is answered sooner. Set it above what your state source takes."""

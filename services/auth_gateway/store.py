@@ -90,7 +90,9 @@ _OPERATION_OF = """
 SELECT name, application, authentication, preparation FROM auth_gateway.operation WHERE authentication = $1
 """
 _GET = f"SELECT {_COLUMNS} FROM auth_gateway.authentication WHERE name = $1"  # noqa: S608  columns are a constant
-_OF_SESSION = f"{_GET} AND capture_session_sha256 = $2"
+_OF_SESSION = f"""
+{_GET} AND capture_session_sha256 = $2 AND (state = 'COMPLETING' OR coalesce(finished_at, expires_at) > $3)
+"""
 _PHOTO = "SELECT photo_jwe FROM auth_gateway.authentication WHERE name = $1 AND state = 'AWAITING_LIVENESS'"
 # State and record are one statement: there is none without the other, whatever dies. All that the record says is in the
 # row, as the transaction fixed it; the texts are stored once each, by their digests.
@@ -426,9 +428,11 @@ class Store:
         row = await self._database.one(_GET, name)
         return self._authentication(row) if row is not None else None
 
-    async def of_session(self, name: str, session_sha256: bytes) -> Authentication | None:
+    async def of_session(
+        self, name: str, session_sha256: bytes, ended_after: datetime.datetime
+    ) -> Authentication | None:
         """See records.Records."""
-        row = await self._database.one(_OF_SESSION, name, session_sha256)
+        row = await self._database.one(_OF_SESSION, name, session_sha256, ended_after)
         return self._authentication(row) if row is not None else None
 
     async def photo(self, name: str) -> str | None:

@@ -58,7 +58,7 @@ async def passed(allowance: Allowance, method: str, tries: int, application: str
     count = 0
     for _ in range(tries):
         try:
-            await allowance.spend(application, method)
+            await allowance.spend(application, kind_of(method))
             count += 1
         except RateLimitedError:
             pass
@@ -70,11 +70,11 @@ async def test_a_burst_passes_and_what_is_beyond_is_told_when_to_come_again() ->
     allowance = replica(FakeBuckets(), clock)
     assert await passed(allowance, CREATE, 60) == 40
     with pytest.raises(RateLimitedError) as refusal:
-        await allowance.spend("applications/a", CREATE)
+        await allowance.spend("applications/a", kind_of(CREATE))
     assert refusal.value.metadata == {"kind": "create"}
     assert refusal.value.retry_after_s == pytest.approx(0.1)
     clock.pass_by(refusal.value.retry_after_s or 0)
-    await allowance.spend("applications/a", CREATE)
+    await allowance.spend("applications/a", kind_of(CREATE))
 
 
 async def test_refusals_are_counted_by_kind() -> None:
@@ -82,9 +82,9 @@ async def test_refusals_are_counted_by_kind() -> None:
     allowance = replica(FakeBuckets(), Clock(), replace(LIMITS, starts_per_day=3))
     assert await passed(allowance, GET, 403) == 400
     for _ in range(3):
-        await allowance.spend("applications/a", CREATE)
+        await allowance.spend("applications/a", kind_of(CREATE))
     with pytest.raises(QuotaExhaustedError):
-        await allowance.spend("applications/a", CREATE)
+        await allowance.spend("applications/a", kind_of(CREATE))
     assert (limited.by(), spent.by()) == (3, 1)
 
 
@@ -119,14 +119,14 @@ async def test_a_busy_replica_draws_many_at_once_and_an_idle_one_by_ones() -> No
     buckets, clock = FakeBuckets(), Clock()
     allowance = replica(buckets, clock)
     for _ in range(200):
-        await allowance.spend("applications/a", GET)
+        await allowance.spend("applications/a", kind_of(GET))
         clock.pass_by(0.005)
     assert len(buckets.draws) < 200 / 4
     assert max(buckets.draws) == 8
     buckets.draws.clear()
     for _ in range(5):
         clock.pass_by(10)
-        await allowance.spend("applications/a", GET)
+        await allowance.spend("applications/a", kind_of(GET))
     assert buckets.draws == [1] * 5
 
 
@@ -142,7 +142,7 @@ async def test_a_flood_that_is_refused_asks_the_store_seldom() -> None:
 async def test_calls_that_come_together_draw_once() -> None:
     buckets = FakeBuckets()
     allowance = replica(buckets, Clock(), Limits({kind: Rate(10_000, 10_000.0) for kind in Kind}, 10))
-    await asyncio.gather(*(allowance.spend("applications/a", GET) for _ in range(100)))
+    await asyncio.gather(*(allowance.spend("applications/a", kind_of(GET)) for _ in range(100)))
     assert len(buckets.draws) < 10
 
 
@@ -151,10 +151,10 @@ async def test_a_days_starts_are_counted() -> None:
     allowance = replica(FakeBuckets(), clock, Limits.of(read=1, step=1, create=100, document=1, starts_per_day=5))
     assert await passed(allowance, CREATE, 5) == 5
     with pytest.raises(QuotaExhaustedError) as refusal:
-        await allowance.spend("applications/a", CREATE)
+        await allowance.spend("applications/a", kind_of(CREATE))
     assert 0 < (refusal.value.retry_after_s or 0) <= 3600
     clock.pass_by(86_400 / 5 + 1)
-    await allowance.spend("applications/a", CREATE)
+    await allowance.spend("applications/a", kind_of(CREATE))
 
 
 async def test_while_the_store_is_away_calls_pass() -> None:
@@ -163,11 +163,29 @@ async def test_while_the_store_is_away_calls_pass() -> None:
     assert await passed(replica(buckets, Clock()), CREATE, 100) == 100
 
 
+async def test_streams_are_counted_by_application_while_they_are_open() -> None:
+    limited = Grown.of(metrics.RATE_LIMITED, kind="stream")
+    allowance = replica(FakeBuckets(), Clock(), replace(LIMITS, streams=2))
+    with allowance.stream("applications/a"):
+        with allowance.stream("applications/a"):
+            with pytest.raises(RateLimitedError) as refusal, allowance.stream("applications/a"):
+                pass
+            with allowance.stream("applications/b"):
+                pass
+        with pytest.raises(KeyError), allowance.stream("applications/a"):
+            raise KeyError
+        with allowance.stream("applications/a"):
+            pass
+    assert (refusal.value.metadata, refusal.value.retry_after_s) == ({"kind": "stream"}, 5)
+    assert limited.by() == 1
+    assert not allowance._streams
+
+
 async def test_idle_applications_are_forgotten() -> None:
     clock = Clock()
     allowance = replica(FakeBuckets(), clock)
     for number in range(3000):
-        await allowance.spend(f"applications/{number}", GET)
+        await allowance.spend(f"applications/{number}", kind_of(GET))
         clock.pass_by(0.1)
     assert len(allowance._purses) < 1200
 
@@ -180,6 +198,11 @@ def test_every_method_of_the_api_has_a_kind() -> None:
                 kinds[kind_of(f"{service.name}.{method.name}")].add(method.name)
     assert all(name.startswith(("Get", "List", "Read")) for name in kinds[Kind.READ])
     assert not any(name.startswith(("Get", "List", "Read")) for kind in set(Kind) - {Kind.READ} for name in kinds[kind])
+
+
+def test_a_limit_that_lets_no_stream_through_is_refused() -> None:
+    with pytest.raises(ValueError, match="lets something through"):
+        replace(LIMITS, streams=0)
 
 
 @pytest.mark.parametrize(("burst", "per_second"), [(0, 1.0), (1, 0.0), (1, -1.0)])

@@ -1,5 +1,7 @@
 """CaptureService over the wire: a link once, a cookie, and nothing without it."""
 
+from datetime import UTC
+
 import pytest
 from finid.auth.v1 import auth_pb2 as auth
 from finid.capture.v1 import capture_pb2 as page
@@ -68,6 +70,40 @@ async def test_without_its_own_session_the_page_gets_nothing(edge: Edge, method:
         assert told(await refused(mine.call(method, PAGE_CALLS[method]))) == NO_SESSION
     for name, item in before.items():
         assert await edge.room.get(name) == item
+
+
+CALLS_AT_THE_END = PAGE_CALLS | {
+    "ListMyConsents": page.ListMyConsentsRequest(),
+    "ConfirmMatch": page.ConfirmMatchRequest(number="00"),
+    "WithdrawConsent": page.WithdrawConsentRequest(name="consents/" + "a" * 26 + "-personal-data"),
+}
+
+
+async def test_a_cookie_that_was_kept_is_worth_nothing_a_quarter_of_an_hour_after_the_end(edge: Edge) -> None:
+    created = await edge.finid().CreateAuthentication(create(), metadata=edge.token())
+    opened = HostedPage(edge)
+    await opened.walk(await opened.open(created.capture_uri))
+    edge.room.clock.pass_by(15 * 60 - 1)
+    # Until then the person sees how it ended, goes back, and withdraws what she agreed to.
+    assert (await opened.call("GetCapture", page.GetCaptureRequest())).state == auth.AUTHENTICATION_STATE_FINISHED
+    assert (await opened.call("FinishCapture", page.FinishCaptureRequest())).redirect_uri
+    listed = await opened.call("ListMyConsents", page.ListMyConsentsRequest())
+    assert await opened.call("WithdrawConsent", page.WithdrawConsentRequest(name=listed.consents[0].name))
+    edge.room.clock.pass_by(1)
+    for method, request in CALLS_AT_THE_END.items():
+        assert told(await refused(opened.call(method, request))) == NO_SESSION, method
+
+
+async def test_a_session_that_nobody_finished_is_over_a_quarter_of_an_hour_after_its_time(edge: Edge) -> None:
+    created = await edge.finid().CreateAuthentication(create(), metadata=edge.token())
+    opened = HostedPage(edge)
+    await opened.open(created.capture_uri)
+    left_s = created.expire_time.ToDatetime(UTC) - edge.room.clock.now()
+    edge.room.clock.pass_by(left_s.total_seconds() + 15 * 60 - 1)
+    assert await opened.call("GetCapture", page.GetCaptureRequest())
+    edge.room.clock.pass_by(1)
+    for method, request in CALLS_AT_THE_END.items():
+        assert told(await refused(opened.call(method, request))) == NO_SESSION, method
 
 
 async def test_a_cookie_that_came_in_parts_is_one(edge: Edge) -> None:

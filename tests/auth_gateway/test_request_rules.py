@@ -18,7 +18,9 @@ from finid.pki.v1 import pki_pb2
 from finid.portal.v1 import portal_pb2
 from finid.registry.v1 import registry_pb2
 from finid.signer.v1 import signer_pb2
+from finid.sms.v1 import sms_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message_factory import GetMessageClass
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -36,7 +38,7 @@ from tests.bundles import IIN, PHONE
 EVERY_FILE = (
     *(auth.DESCRIPTOR, capture_pb2.DESCRIPTOR, esign.DESCRIPTOR, pki_pb2.DESCRIPTOR, ca_pb2.DESCRIPTOR),
     *(documents_pb2.DESCRIPTOR, facematch_pb2.DESCRIPTOR, liveness_pb2.DESCRIPTOR, otp_pb2.DESCRIPTOR),
-    *(portal_pb2.DESCRIPTOR, registry_pb2.DESCRIPTOR, signer_pb2.DESCRIPTOR),
+    *(portal_pb2.DESCRIPTOR, registry_pb2.DESCRIPTOR, signer_pb2.DESCRIPTOR, sms_pb2.DESCRIPTOR),
 )
 # Without a rule, and why: there is nothing that it must not be.
 FREE = {
@@ -124,6 +126,40 @@ def test_all_that_is_wrong_with_an_order_is_named_at_once() -> None:
         "return_to.redirect_uri": "is required for the hosted channel",
         "return_to.code_challenge": "is required for the hosted channel",
     }
+
+
+def with_nul(message: Descriptor, above: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """The path of each string that a message may hold, wherever it is, and the message with U+0000 in that one."""
+    for field in message.fields:
+        index = "[0]" if field.is_repeated else ""
+        made = GetMessageClass(message)()
+        if field.type == FieldDescriptor.TYPE_STRING:
+            if field.is_repeated:
+                getattr(made, field.name).append("a\0b")
+            else:
+                setattr(made, field.name, "a\0b")
+            yield f"{field.name}{index}", made
+        elif field.message_type is not None and field.message_type.full_name not in above:
+            for path, inside in with_nul(field.message_type, (*above, field.message_type.full_name)):
+                made = GetMessageClass(message)()
+                held = getattr(made, field.name)
+                (held.add() if field.is_repeated else held).CopyFrom(inside)
+                yield f"{field.name}{index}.{path}", made
+
+
+def test_u_0000_is_refused_in_every_string_of_every_request() -> None:
+    cases = [(message, *case) for message in {item.full_name: item for item in requests()}.values()
+             for case in with_nul(message)]  # fmt: skip
+    assert len(cases) > 100
+    for message, path, request in cases:
+        with pytest.raises(InvalidArgumentError) as refusal:
+            validate(request)
+        assert path in {violation.field for violation in refusal.value.violations}, message.full_name
+
+
+def test_only_the_text_with_u_0000_is_named() -> None:
+    asked = create(return_to=auth.ReturnTo(redirect_uri=REDIRECT_URI, code_challenge=CHALLENGE, state="a\0b"))
+    assert broken(asked) == {"return_to.state": "must not hold U+0000"}
 
 
 def test_what_is_right_passes() -> None:

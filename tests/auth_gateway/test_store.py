@@ -381,10 +381,40 @@ async def test_a_session_is_exchanged_once_and_is_of_one_authentication(store: S
     assert [item for item in opened if item is not None] == [name]
     assert await store.open_capture(digest_of(another), session, AT) == another
     assert await store.open_capture(digest_of(another), session, AT) is None
-    assert await store.of_session(another, session) == await found(store, another)
-    assert await store.of_session(name, session) is None
-    assert await store.of_session(another, digest_of("guess")) is None
+    assert await store.of_session(another, session, AT) == await found(store, another)
+    assert await store.of_session(name, session, AT) is None
+    assert await store.of_session(another, digest_of("guess"), AT) is None
     assert await store.open_capture(digest_of("no token"), session, AT) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "over_at"),
+    [
+        (State.AWAITING_CONSENTS, EXPIRES_AT),
+        (State.AWAITING_CODE, EXPIRES_AT),
+        (State.CANCELLED, EXPIRES_AT),
+        (State.EXPIRED, EXPIRES_AT),
+        (State.FINISHED, AT),
+        (State.COMPLETING, None),
+    ],
+)
+async def test_a_session_is_over_with_its_authentication(
+    store: Store, state: State, over_at: datetime.datetime | None
+) -> None:
+    session = digest_of("session")
+    if state in {State.CANCELLED, State.EXPIRED}:
+        name = await at(store, State.AWAITING_CONSENTS)
+        assert await store.open_capture(digest_of(name), session, AT) == name
+        assert await (store.cancel(name) if state is State.CANCELLED else store.expire(LATE))
+    else:
+        name = await at(store, state)
+        assert await store.open_capture(digest_of(name), session, AT) == name
+    assert (await found(store, name)).state is state
+    if over_at is None:
+        assert await store.of_session(name, session, LATE) is not None
+        return
+    assert await store.of_session(name, session, over_at - datetime.timedelta(microseconds=1)) is not None
+    assert await store.of_session(name, session, over_at) is None
 
 
 async def test_a_link_is_worth_nothing_once_the_time_is_over(store: Store) -> None:

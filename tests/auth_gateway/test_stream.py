@@ -1,14 +1,18 @@
 """Authenticate, the one stream: its order, its end, and how it is gone on with."""
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from finid.auth.v1 import auth_pb2 as auth
 from finid.auth.v1 import liveness_step_pb2 as steps
 
+from mesh.names import new_id
+from services.auth_gateway.allowance import Limits
 from services.auth_gateway.ports import CaptureDevice
-from tests.auth_gateway.edge import Edge, told
-from tests.auth_gateway.fakes import unavailable
+from tests.auth_gateway.edge import Edge, refused, told
+from tests.auth_gateway.fakes import ANOTHER_APPLICATION, APPLICATION, unavailable
 from tests.auth_gateway.visits import (
     FLASH_STARTED_AT_MS,
     FRAMES,
@@ -99,3 +103,55 @@ async def test_a_message_without_a_step_is_refused(edge: Edge) -> None:
 async def test_a_stream_without_a_token_is_refused(edge: Edge) -> None:
     refusal_of = await Stream(edge, ()).refused(create=create(auth.CHANNEL_STREAM))
     assert told(refusal_of) == ("UNAUTHENTICATED", "TOKEN_INVALID")
+
+
+async def test_a_stream_that_says_nothing_is_ended(edge: Edge) -> None:
+    edge.api.finid._create_within_s = 0.2
+    silent = Stream(edge)
+    assert told(await refused(silent.hears())) == ("INVALID_ARGUMENT", "STREAM_OUT_OF_ORDER")
+    slow = Stream(edge)
+    await slow.ask(create=create(auth.CHANNEL_STREAM))
+    await asyncio.sleep(0.4)  # the person reads what she consents to
+    assert told(await slow.refused(send_code={})) == ("FAILED_PRECONDITION", "WRONG_STATE")
+
+
+async def test_an_application_has_so_many_streams_open_and_no_other_is_touched_by_them(edge: Edge) -> None:
+    edge.room.allowance._limits = replace(edge.room.allowance._limits, streams=3)
+    mine = edge.token()
+    others = edge.token(ANOTHER_APPLICATION)
+    kept = [Stream(edge, mine) for _ in range(3)]
+    for stream in kept:
+        await stream.ask(create=create(auth.CHANNEL_STREAM))
+    error = await refused(Stream(edge, mine).hears())
+    assert (told(error), error.metadata, error.retry_after_s) == (
+        ("RESOURCE_EXHAUSTED", "RATE_LIMITED"),
+        {"kind": "stream"},
+        5,
+    )
+    assert (await Stream(edge, others).ask(create=create(auth.CHANNEL_STREAM))).authentication.name
+    kept.pop().leaves()
+    for _ in range(250):
+        if edge.room.allowance._streams[APPLICATION] < 3:
+            break
+        await asyncio.sleep(0.02)
+    assert (await Stream(edge, mine).ask(create=create(auth.CHANNEL_STREAM))).authentication.name
+
+
+async def test_a_stream_that_ends_by_an_error_is_not_counted_any_more(edge: Edge) -> None:
+    edge.room.allowance._limits = replace(edge.room.allowance._limits, streams=1)
+    for _ in range(3):
+        assert told(await Stream(edge).refused(send_code={})) == ("INVALID_ARGUMENT", "STREAM_OUT_OF_ORDER")
+    assert not edge.room.allowance._streams
+
+
+async def test_steps_of_a_stream_spend_what_step_calls_spend(edge: Edge) -> None:
+    application = f"applications/{new_id()}"
+    edge.room.portal.applications[application] = replace(edge.room.portal.applications[APPLICATION], name=application)
+    edge.room.allowance._limits = Limits.of(read=1, step=0.25, create=100, document=1, starts_per_day=100)
+    stream = Stream(edge, edge.token(application))
+    created = (await stream.ask(create=create(auth.CHANNEL_STREAM))).authentication
+    given = auth.AuthenticateRequest.GiveConsents(consents=consents(created))
+    await stream.ask(give_consents=given)
+    error = await stream.refused(start_liveness={})
+    assert (told(error), error.metadata) == (("RESOURCE_EXHAUSTED", "RATE_LIMITED"), {"kind": "step"})
+    assert error.retry_after_s == pytest.approx(4, abs=0.1)

@@ -113,6 +113,9 @@ class Stream:
         assert await self._call.read() is grpc.aio.EOF
         assert await self._call.code() is grpc.StatusCode.OK
 
+    def leaves(self) -> None:
+        self._call.cancel()
+
     async def refused(self, **step: Any) -> PeerError:
         await self.says(**step)
         return await refused(self._call.read())

@@ -335,6 +335,91 @@ class TestStrictJson:
             answer = client.post(f"/v1/{NAME}:giveConsents", json=body)
         assert answer.json()["details"][0]["metadata"] == {"field": "consents.versoin"}
 
+    # The transcoder would take each for CreateAuthentication or GiveConsents, all but the last.
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/v1/authentications/",
+            "/v1/authentications//",
+            "/v1/authentications/%2e",
+            "/v1/authentications/?",
+            f"{GET}/:giveConsents",
+            f"{GET}//:giveConsents",
+            "/v1/nothing",
+        ],
+    )
+    def test_another_spelling_of_a_path_does_not_pass_the_check(self, edge: Harness, path: str) -> None:
+        before = len(edge.calls)
+        with edge.client() as client:
+            request = client.build_request("POST", "/", json={"requestId": "r-12345678", "typo": 1})
+            request.url = request.url.copy_with(raw_path=path.encode())
+            answer = client.send(request)
+        assert (answer.status_code, reason_of(answer)) == (404, "METHOD_UNKNOWN")
+        assert len(edge.calls) == before
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "//v1//authentications",
+            "/v1/authentications/.",
+            "/v1/%61uthentications",
+            "/v1/./authentications/x/..",
+            "/v1/authentications/x/../",
+            "/v1/authentications?",
+        ],
+    )
+    def test_a_path_that_is_the_same_once_normalised_is_checked(self, edge: Harness, path: str) -> None:
+        before = len(edge.calls)
+        with edge.client() as client:
+            request = client.build_request("POST", "/", json={"requestId": "r-12345678", "typo": 1})
+            request.url = request.url.copy_with(raw_path=path.encode())
+            answer = client.send(request)
+        assert answer.status_code in {400, 404}
+        assert reason_of(answer) in {"FIELD_UNKNOWN", "METHOD_UNKNOWN"}
+        assert len(edge.calls) == before
+
+    @pytest.mark.parametrize(
+        ("verb", "path", "status"),
+        [
+            ("POST", "/v1/authentications;a=b", 404),
+            ("POST", "/v1/authentications%3F", 404),
+            ("POST", "/v1/authentications.", 404),
+            ("POST", "/v1/Authentications", 404),
+            ("POST", "/v1/authentications:", 404),
+            ("POST", "/v1/documents/:verify", 404),
+            ("POST", f"{GET}:giveConsents/", 404),
+            ("POST", f"{GET}:giveconsents", 404),
+            ("POST", "/v1/authentications%2F", 400),
+            ("PUT", "/v1/authentications", 405),
+            ("GET", "/v1/authentications/", 404),
+            ("GET", f"{GET}/", 404),
+        ],
+    )
+    def test_what_is_no_path_of_the_api_reaches_nothing(self, edge: Harness, verb: str, path: str, status: int) -> None:
+        before = len(edge.calls)
+        with edge.client() as client:
+            request = client.build_request(verb, "/", json={"requestId": "r-12345678", "typo": 1})
+            request.url = request.url.copy_with(raw_path=path.encode())
+            assert client.send(request).status_code == status
+        assert len(edge.calls) == before
+
+    @pytest.mark.parametrize("body", [b'{"pageSize": 3}', b'{"pageSize": 3, "typo": 1}', b"x"])
+    def test_a_call_that_has_no_body_takes_none(self, edge: Harness, body: bytes) -> None:
+        before = len(edge.calls)
+        with edge.client() as client:
+            answer = client.request("GET", "/v1/authentications", content=body)
+            assert (answer.status_code, reason_of(answer)) == (400, "REQUEST_MALFORMED")
+            assert len(edge.calls) == before
+            assert client.request("GET", "/v1/authentications", content=iter([b""])).status_code == 200
+
+    @pytest.mark.parametrize("name", ["x-http-method-override", "x-method-override", "x-http-method"])
+    def test_no_header_makes_another_verb_of_a_verb(self, edge: Harness, name: str) -> None:
+        with edge.client(**{name: "POST"}) as client:
+            assert client.get("/v1/authentications").status_code == 200
+        assert edge.last_call().method == "ListAuthentications"
+        with edge.client(**{name: "GET"}) as client:
+            assert reason_of(client.post("/v1/authentications", json={"typo": 1})) == "FIELD_UNKNOWN"
+
     def test_a_forged_mark_changes_no_answer(self, edge: Harness) -> None:
         with edge.client(**{"x-finid-unknown-field": "forged"}) as client:
             answer = client.post("/v1/authentications", content=b"{", headers={"content-type": "application/json"})

@@ -167,6 +167,16 @@ class TestCalls:
             answer = client.post("/v1/capture:open", json={"token": "x" * 43, "tokken": "y"})
         assert reason_of(answer) == "FIELD_UNKNOWN"
 
+    @pytest.mark.parametrize("path", ["/v1/capture/:open", "/v1/capture//:open", "/v1/capture:open/"])
+    def test_nor_does_it_pass_under_another_spelling_of_the_path(self, edge: Harness, path: str) -> None:
+        before = len(edge.calls)
+        with edge.page_client() as client:
+            request = client.build_request("POST", "/", json={"token": "x" * 43, "tokken": "y"})
+            request.url = request.url.copy_with(raw_path=path.encode())
+            answer = client.send(request)
+        assert (answer.status_code, reason_of(answer)) == (404, "METHOD_UNKNOWN")
+        assert len(edge.calls) == before
+
 
 class TestWalls:
     """Neither origin serves what is the other's."""

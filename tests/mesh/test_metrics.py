@@ -113,7 +113,7 @@ def test_configured_words_are_few_and_short(names: list[str]) -> None:
         (("finid_authentications_started_total", "purpose"), {purpose.value for purpose in Purpose}),
         (("finid_liveness_attempts_total", "outcome"), {"PASSED"} | {failure.value for failure in Failure}),
         (("finid_signatures_total", "format"), {form.value for form in Format}),
-        (("finid_rate_limited_total", "kind"), {"quota"} | {kind.value for kind in Kind}),
+        (("finid_rate_limited_total", "kind"), {"quota", "stream"} | {kind.value for kind in Kind}),
         (
             ("finid_facematch_comparisons_total", "outcome"),
             {"MATCH"}

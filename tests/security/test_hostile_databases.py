@@ -367,11 +367,13 @@ async def test_an_edited_session_is_the_persons_page(database: Callable[..., Pro
     """
     async with gateway(database("auth_gateway")) as (room, attacker):
         asked = await room.identify()
-        secret = capture.secret_sha256("chosen by the attacker")
+        chosen = capture.new_secret()
         await attacker.execute(
-            "UPDATE auth_gateway.authentication SET capture_session_sha256 = $2 WHERE name = $1", asked.name, secret
+            "UPDATE auth_gateway.authentication SET capture_session_sha256 = $2 WHERE name = $1",
+            asked.name,
+            capture.secret_sha256(chosen),
         )
-        assert await room.store.of_session(asked.name, secret) == asked
+        assert await room.results.of_session(asked.name, chosen) == asked
 
 
 async def test_edited_documents_go_to_no_other_application(database: Callable[..., Provisioned]) -> None:

@@ -45,7 +45,7 @@ class CaptureServicer(rpc.CaptureServiceServicer):
 
     async def _current(self, context: Any, call: Call) -> Authentication:
         name, secret = capture.read_cookie(header(context, "cookie", separator="; "))
-        current = await self._desk.records.of_session(name, capture.secret_sha256(secret))
+        current = await self._desk.results.of_session(name, secret)
         if current is None or current.channel is not Channel.HOSTED:
             raise CaptureSessionInvalidError("The session is not valid.")
         call.application, call.resource = current.application, current.name

@@ -1,5 +1,6 @@
 """FinIdService: participants' calls, step by step and as one stream."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -32,7 +33,7 @@ _WITHDRAWN = {
 
 
 class OutOfOrderError(InvalidArgumentError):
-    """A stream's first message is `create`, and no other one is."""
+    """A stream's first message is `create`, which comes soon, and no other one is."""
 
     reason = "STREAM_OUT_OF_ORDER"
 
@@ -40,9 +41,10 @@ class OutOfOrderError(InvalidArgumentError):
 class FinIdServicer(rpc.FinIdServiceServicer):
     """Proto to domain and back; see proto/finid/auth/v1/auth.proto."""
 
-    def __init__(self, desk: Desk, webhooks: WebhookDesk) -> None:
+    def __init__(self, desk: Desk, webhooks: WebhookDesk, *, create_within_s: float = 10.0) -> None:
         self._desk = desk
         self._webhooks = webhooks
+        self._create_within_s = create_within_s
 
     async def CreateAuthentication(self, request: pb.CreateAuthenticationRequest, context: Any) -> pb.Authentication:
         """See the proto."""
@@ -138,9 +140,9 @@ class FinIdServicer(rpc.FinIdServiceServicer):
         self, request_iterator: AsyncIterator[pb.AuthenticateRequest], context: Any
     ) -> AsyncIterator[pb.AuthenticateResponse]:
         """See the proto."""
-        async with self._desk.front.participant(context, "FinIdService.Authenticate", Service.FINID) as call:
+        async with self._desk.front.stream(context, "FinIdService.Authenticate", Service.FINID) as call:
             name = ""
-            async for request in request_iterator:
+            async for request in self._begun(request_iterator):
                 if (request.WhichOneof("step") == "create") == bool(name):
                     raise OutOfOrderError("The first message of the stream, and only it, is `create`.")
                 if not name:
@@ -148,6 +150,7 @@ class FinIdServicer(rpc.FinIdServiceServicer):
                     name = current.name
                     yield pb.AuthenticateResponse(authentication=self._desk.created(current))
                 else:
+                    await self._desk.front.step(call)
                     yield await self._step(await self._desk.find_for(call, name, Channel.STREAM), request)
                 current = await self._desk.flow.wait_for_verdict(await self._desk.find(call, name))
                 if current.state is State.FINISHED:
@@ -177,6 +180,18 @@ class FinIdServicer(rpc.FinIdServiceServicer):
             return pb.ListAuthenticationsResponse(
                 authentications=map(answers.summary, page.items), next_page_token=page.next_token
             )
+
+    async def _begun(self, requests: AsyncIterator[pb.AuthenticateRequest]) -> AsyncIterator[pb.AuthenticateRequest]:
+        """The messages of a stream, whose first one comes soon: a silent one takes the place of others' calls."""
+        try:
+            async with asyncio.timeout(self._create_within_s):
+                first = await anext(requests, None)
+        except TimeoutError as error:
+            raise OutOfOrderError(f"The stream begins with `create` within {self._create_within_s:g} s.") from error
+        if first is not None:
+            yield first
+            async for request in requests:
+                yield request
 
     async def _open(self, call: Call, request: pb.CreateAuthenticationRequest) -> Authentication:
         """Start the stream's authentication, or go on with it: a repeated `create` finds it where it stands."""

@@ -5,9 +5,10 @@ database.
 """
 
 import asyncio
+import contextlib
 import datetime
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
@@ -15,7 +16,7 @@ from typing import Protocol
 from mesh import metrics, status, telemetry
 from mesh.errors import DependencyUnavailableError
 from services.auth_gateway.access import AccessTokens, Service
-from services.auth_gateway.allowance import Allowance
+from services.auth_gateway.allowance import Allowance, Kind, kind_of
 from services.auth_gateway.authentication import AuthenticationNotFoundError, View
 from services.auth_gateway.group_commit import GroupCommit
 from services.auth_gateway.records import JournalEntry, Records
@@ -76,12 +77,24 @@ class Front:
         async def admit(call: Call) -> None:
             caller = await self._tokens.caller(header(context, "authorization"))
             # Not in the journal: what is refused because there is too much of it would fill the database, too.
-            await self._allowance.spend(caller.application, method)
+            await self._allowance.spend(caller.application, kind_of(method))
             call.application = caller.application
             if service is not None:
                 caller.require(service)
 
         return _Passage(Call(method), self.journal, admit)
+
+    @contextlib.asynccontextmanager
+    async def stream(self, context: CallContext, method: str, service: Service) -> AsyncIterator[Call]:
+        """Admit a participant's stream as its calls, unless the application has too many open."""
+        caller = await self._tokens.caller(header(context, "authorization"))
+        with self._allowance.stream(caller.application):
+            async with self.participant(context, method, service) as call:
+                yield call
+
+    async def step(self, call: Call) -> None:
+        """Let a step within a stream pass, within the allowance of step calls."""
+        await self._allowance.spend(call.application, Kind.STEP)
 
     def person(self, method: str) -> "_Passage":
         """Journal a call of the hosted page, once its servicer has found out what it belongs to."""

@@ -215,9 +215,9 @@ class FinIdServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Authenticate(self, request_iterator, context):
-        """A whole authentication in one stream, for a trusted device client (CHANNEL_STREAM). The first message is `create`; the
-        server answers each message with what to do next and ends with `result`. A refused step ends the stream with its error;
-        a new stream that begins with the same `create` goes on where the earlier one stood.
+        """A whole authentication in one stream, for a trusted device client (CHANNEL_STREAM). The first message is `create`,
+        within 10 seconds; the server answers each message with what to do next and ends with `result`. A refused step ends
+        the stream with its error; a new stream that begins with the same `create` goes on where the earlier one stood.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

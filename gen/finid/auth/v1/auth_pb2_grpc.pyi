@@ -70,9 +70,9 @@ class FinIdServiceStub:
     GetEvidence: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetEvidenceRequest, _auth_pb2.Evidence]
     """The transaction and the receipts of its factors, verifiable offline; of a success, once its result has been read."""
     Authenticate: _grpc.StreamStreamMultiCallable[_auth_pb2.AuthenticateRequest, _auth_pb2.AuthenticateResponse]
-    """A whole authentication in one stream, for a trusted device client (CHANNEL_STREAM). The first message is `create`; the
-    server answers each message with what to do next and ends with `result`. A refused step ends the stream with its error;
-    a new stream that begins with the same `create` goes on where the earlier one stood.
+    """A whole authentication in one stream, for a trusted device client (CHANNEL_STREAM). The first message is `create`,
+    within 10 seconds; the server answers each message with what to do next and ends with `result`. A refused step ends
+    the stream with its error; a new stream that begins with the same `create` goes on where the earlier one stood.
     """
     ListWebhookDeliveries: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListWebhookDeliveriesRequest, _auth_pb2.ListWebhookDeliveriesResponse]
     """What became of the webhooks of the application, newest change first, for 30 days (docs/webhooks.md)."""
@@ -135,9 +135,9 @@ class FinIdServiceAsyncStub(FinIdServiceStub):
     GetEvidence: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetEvidenceRequest, _auth_pb2.Evidence]  # type: ignore[assignment]
     """The transaction and the receipts of its factors, verifiable offline; of a success, once its result has been read."""
     Authenticate: _aio.StreamStreamMultiCallable[_auth_pb2.AuthenticateRequest, _auth_pb2.AuthenticateResponse]  # type: ignore[assignment]
-    """A whole authentication in one stream, for a trusted device client (CHANNEL_STREAM). The first message is `create`; the
-    server answers each message with what to do next and ends with `result`. A refused step ends the stream with its error;
-    a new stream that begins with the same `create` goes on where the earlier one stood.
+    """A whole authentication in one stream, for a trusted device client (CHANNEL_STREAM). The first message is `create`,
+    within 10 seconds; the server answers each message with what to do next and ends with `result`. A refused step ends
+    the stream with its error; a new stream that begins with the same `create` goes on where the earlier one stood.
     """
     ListWebhookDeliveries: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListWebhookDeliveriesRequest, _auth_pb2.ListWebhookDeliveriesResponse]  # type: ignore[assignment]
     """What became of the webhooks of the application, newest change first, for 30 days (docs/webhooks.md)."""
@@ -263,9 +263,9 @@ class FinIdServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_auth_pb2.AuthenticateRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_auth_pb2.AuthenticateResponse], _abc.AsyncIterator[_auth_pb2.AuthenticateResponse]]:
-        """A whole authentication in one stream, for a trusted device client (CHANNEL_STREAM). The first message is `create`; the
-        server answers each message with what to do next and ends with `result`. A refused step ends the stream with its error;
-        a new stream that begins with the same `create` goes on where the earlier one stood.
+        """A whole authentication in one stream, for a trusted device client (CHANNEL_STREAM). The first message is `create`,
+        within 10 seconds; the server answers each message with what to do next and ends with `result`. A refused step ends
+        the stream with its error; a new stream that begins with the same `create` goes on where the earlier one stood.
         """
 
     @_abc_1.abstractmethod
