@@ -231,7 +231,7 @@ def test_steps_that_come_many_times_at_once_from_several_connections_happen_once
         (consented_at,) = database.row("SELECT consented_at FROM auth_gateway.authentication WHERE name = %s", name)
 
         first = await started_once(at_once, bank, database, name)
-        batches = 0
+        batches, person = 0, given.camera()
 
         async def submit(frames: Sequence[Frame], flash_started_at_ms: int) -> Step:
             nonlocal batches
@@ -244,8 +244,13 @@ def test_steps_that_come_many_times_at_once_from_several_connections_happen_once
             assert database.row("SELECT version FROM liveness.sessions WHERE txn = %s", txn) == (1,)
             return next(answer for answer in answers if isinstance(answer, dict))
 
-        assert (await show(given.camera(), first, submit, lambda _step: None))["state"] == "LIVENESS_STATE_PASSED"
-        assert database.row("SELECT count(*) FROM liveness.sessions WHERE txn = %s", txn) == (1,)
+        step = await show(person, first, submit, lambda _step: None)
+        while step["state"] == "LIVENESS_STATE_FAILED" and step["attemptsLeft"]:  # as people's attempts do now and then
+            step = await show(
+                person, await bank.call("POST", f"/v1/{name}:startLiveness", {}), submit, lambda _step: None
+            )
+        assert step["state"] == "LIVENESS_STATE_PASSED"
+        assert database.row("SELECT count(*) FROM liveness.sessions WHERE txn = %s", txn) == (3 - step["attemptsLeft"],)
 
         sent = await at_once(f"/v1/{name}:sendCode", {})
         assert len(reasons(sent)) <= 1
