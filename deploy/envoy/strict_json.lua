@@ -127,15 +127,17 @@ local function message_of(method, path)
 end
 
 function envoy_on_request(handle)
+  -- What another route takes is no JSON of the API, or is answered there (405).
+  if handle:streamInfo():routeName() ~= ROUTE then
+    return
+  end
   local headers = handle:headers()
   local path = headers:get(":path"):gsub("%?.*", "")
   local message = message_of(headers:get(":method"), path)
   if not message then
     -- The transcoder knows a path in more spellings than the API has (/v1/documents/:verify, a slash at the end); no body
     -- is walked of a call that is not known here, so none gets further.
-    if handle:streamInfo():routeName() == ROUTE then
-      handle:respond({[":status"] = "404"}, "")
-    end
+    handle:respond({[":status"] = "404"}, "")
     return
   end
   local body = handle:body()

@@ -23,7 +23,7 @@ _WILDCARDS: Final = {"*": "[^/]+", "**": ".+"}
 
 
 def source(descriptors: Path, services: Sequence[str], route: str) -> str:
-    """The filter's Lua source, for the JSON bodies of these services; the route of this name takes no other call."""
+    """The filter's Lua source, for the JSON calls of these services, which come by the route of this name."""
     pool = DescriptorPool()
     for file in FileDescriptorSet.FromString(descriptors.read_bytes()).file:
         pool.Add(file)

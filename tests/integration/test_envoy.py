@@ -391,6 +391,7 @@ class TestStrictJson:
             ("POST", f"{GET}:giveconsents", 404),
             ("POST", "/v1/authentications%2F", 400),
             ("PUT", "/v1/authentications", 405),
+            ("GET", f"{GET}:giveConsents", 405),
             ("GET", "/v1/authentications/", 404),
             ("GET", f"{GET}/", 404),
         ],
