@@ -10,6 +10,8 @@ from tests.docs import cluster
 from tests.docs.page import DOCS
 
 ROOT = DOCS.parent
+STOPPED = re.compile(r"kubectl -n finid scale (deployment|statefulset)/([a-z-]+) --replicas=0")
+APPLIED = re.compile(r"kubectl apply [^\n|]*-k deploy/k8s/overlays/prod(?=\s|$)[^\n]*", re.MULTILINE)
 PAGES = ("sre.md", "scale.md")
 TEXT = {name: (DOCS / name).read_text(encoding="utf-8") for name in PAGES}
 _KINDS = "deployment|statefulset|secret|configmap|cluster|certificate|issuer|hpa|job"
@@ -79,3 +81,37 @@ def test_every_alert_that_pages_is_a_rule() -> None:
     assert named
     if rules.is_file():
         assert named <= set(re.findall(r"alert: (\w+)", rules.read_text()))
+
+
+def _procedures() -> list[str]:
+    """The blocks of commands, each carried out from its first line to its last."""
+    return re.findall(r"```sh\n(.*?)```", TEXT["sre.md"], re.DOTALL)
+
+
+def test_what_is_stopped_for_a_task_is_started_again_by_it_and_not_by_chance() -> None:
+    """An autoscaler leaves 0 alone, and an apply brings no number for what it scales: nothing else starts it."""
+    stopped = [(block[found.end() :], *found.groups()) for block in _procedures() for found in STOPPED.finditer(block)]
+    assert {name for _, _, name in stopped} >= {"registry", "auth-gateway", "signer"}
+    for after, kind, name in stopped:
+        started = re.search(rf"kubectl -n finid scale {kind}/{name} --replicas=([1-9]\d*)", after)
+        assert started is not None, f"{kind}/{name} stays at 0"
+        if IN_A_CLUSTER:
+            assert int(started[1]) == cluster.least(name), f"{kind}/{name}"
+
+
+def test_an_apply_while_a_set_is_stopped_takes_its_number_back() -> None:
+    """Who scales owns the number. A Deployment's manifest has none, so that its apply cannot meet with a conflict."""
+    for block in _procedures():
+        for found in STOPPED.finditer(block):
+            kind, name = found.groups()
+            applies = APPLIED.findall(block[found.end() :])
+            if kind == "statefulset":
+                assert all("--force-conflicts" in line for line in applies), name
+            elif IN_A_CLUSTER:
+                assert "replicas" not in cluster.workloads()[name]["spec"], name
+
+
+def test_an_upgrade_never_starts_what_somebody_has_stopped() -> None:
+    upgrading = TEXT["sre.md"].partition("## Upgrading")[2].partition("\n## ")[0]
+    assert APPLIED.search(upgrading)
+    assert "--force-conflicts" not in "".join(APPLIED.findall(upgrading))

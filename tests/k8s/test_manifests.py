@@ -141,7 +141,7 @@ def _container_problems(name: str, container: Manifest) -> Iterator[str]:
 
 
 def availability_problems(manifests: list[Manifest]) -> Iterator[str]:
-    """What keeps a service up while pods and nodes go: budgets, spread, priority, scaling."""
+    """What keeps a service up while pods and nodes go: budgets, spread, priority."""
     by_kind: dict[str, dict[str, Manifest]] = {}
     for item in manifests:
         by_kind.setdefault(item["kind"], {})[item["metadata"]["name"]] = item
@@ -160,10 +160,21 @@ def availability_problems(manifests: list[Manifest]) -> Iterator[str]:
             yield f"{name}: no account without a token"
         if not workload["metadata"].get("annotations", {}).get("finid/resources-from"):
             yield f"{name}: nobody says where its resources come from"
-        scaler = by_kind.get("HorizontalPodAutoscaler", {}).get(name)
+
+
+def scaling_problems(manifests: list[Manifest]) -> Iterator[str]:
+    """Who says how many pods there are, and by what."""
+    scalers = {item["metadata"]["name"]: item for item in manifests if item["kind"] == "HorizontalPodAutoscaler"}
+    for name, workload in workloads(manifests).items():
+        scaler = scalers.get(name)
+        # A number in the manifest would be at odds with the scaler's at every apply: server-side, a conflict.
+        if "replicas" in workload["spec"] and workload["kind"] == "Deployment":
+            yield f"{name}: says how many, which is its autoscaler's to say"
         if scaler is None:
             if workload["kind"] == "Deployment":
                 yield f"{name}: does not scale"
+            elif "replicas" not in workload["spec"]:
+                yield f"{name}: nobody says how many"
             continue
         metrics = {
             item.get("resource", item.get("pods", {}).get("metric"))["name"] for item in scaler["spec"]["metrics"]
@@ -177,6 +188,7 @@ RULES: dict[str, Callable[[list[Manifest]], Iterator[str]]] = {
     "ports": port_problems,
     "pods": pod_problems,
     "availability": availability_problems,
+    "scaling": scaling_problems,
 }
 
 
@@ -315,8 +327,18 @@ SEEDED: dict[str, tuple[str, Callable[[list[Manifest]], object], str]] = {
         lambda m: workloads(m)["otp"]["spec"]["template"]["spec"]["topologySpreadConstraints"].pop(),
         "otp: may stand on one node, or in one zone",
     ),
+    "a number beside the autoscaler's": (
+        "scaling",
+        lambda m: workloads(m)["otp"]["spec"].update(replicas=2),
+        "otp: says how many, which is its autoscaler's to say",
+    ),
+    "a set without a number": (
+        "scaling",
+        lambda m: workloads(m)["signer"]["spec"].pop("replicas"),
+        "signer: nobody says how many",
+    ),
     "a model pool that scales on processors alone": (
-        "availability",
+        "scaling",
         lambda m: named(m, "HorizontalPodAutoscaler", "liveness")["spec"]["metrics"].pop(),
         "liveness: scales on ['cpu']",
     ),
