@@ -151,6 +151,13 @@ def availability_problems(manifests: list[Manifest]) -> Iterator[str]:
         if by_kind["PodDisruptionBudget"].get(name, {}).get("spec", {}).get("selector") != selector:
             yield f"{name}: no disruption budget"
         spread = {item["topologyKey"] for item in pod["topologySpreadConstraints"] if item["labelSelector"] == selector}
+        apart = pod.get("affinity", {}).get("podAntiAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution")
+        if (
+            workload["kind"] == "StatefulSet"
+        ):  # a slot each, so that a spread, which allows more pods than nodes, is too little
+            if {"labelSelector": selector, "topologyKey": "kubernetes.io/hostname"} not in (apart or []):
+                yield f"{name}: two may stand on one node"
+            spread.add("kubernetes.io/hostname")
         if spread != {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}:
             yield f"{name}: may stand on one node, or in one zone"
         if pod.get("priorityClassName") not in by_kind["PriorityClass"]:
@@ -160,6 +167,11 @@ def availability_problems(manifests: list[Manifest]) -> Iterator[str]:
             yield f"{name}: no account without a token"
         if not workload["metadata"].get("annotations", {}).get("finid/resources-from"):
             yield f"{name}: nobody says where its resources come from"
+
+
+def _one_a_node(pod: Manifest, selector: Manifest) -> bool:
+    rules = pod.get("affinity", {}).get("podAntiAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution", [])
+    return {"labelSelector": selector, "topologyKey": "kubernetes.io/hostname"} in rules
 
 
 def scaling_problems(manifests: list[Manifest]) -> Iterator[str]:
@@ -327,6 +339,11 @@ SEEDED: dict[str, tuple[str, Callable[[list[Manifest]], object], str]] = {
         lambda m: workloads(m)["otp"]["spec"]["template"]["spec"]["topologySpreadConstraints"].pop(),
         "otp: may stand on one node, or in one zone",
     ),
+    "two slots on one node": (
+        "availability",
+        lambda m: workloads(m)["signer"]["spec"]["template"]["spec"]["affinity"].pop("podAntiAffinity"),
+        "signer: two may stand on one node",
+    ),
     "a number beside the autoscaler's": (
         "scaling",
         lambda m: workloads(m)["otp"]["spec"].update(replicas=2),
@@ -343,6 +360,13 @@ SEEDED: dict[str, tuple[str, Callable[[list[Manifest]], object], str]] = {
         "liveness: scales on ['cpu']",
     ),
 }
+
+
+@pytest.mark.parametrize("overlay", ["staging", "prod"])
+@pytest.mark.parametrize("name", ["ca", "signer"])
+def test_what_needs_the_hsm_stands_on_nodes_that_have_it_one_a_node(overlay: str, name: str) -> None:
+    affinity = workloads(objects(f"overlays/{overlay}"))[name]["spec"]["template"]["spec"]["affinity"]
+    assert affinity.keys() == {"nodeAffinity", "podAntiAffinity"}
 
 
 @pytest.mark.parametrize("name", SEEDED)
