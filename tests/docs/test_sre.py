@@ -115,3 +115,9 @@ def test_an_upgrade_never_starts_what_somebody_has_stopped() -> None:
     upgrading = TEXT["sre.md"].partition("## Upgrading")[2].partition("\n## ")[0]
     assert APPLIED.search(upgrading)
     assert "--force-conflicts" not in "".join(APPLIED.findall(upgrading))
+
+
+def test_no_page_asks_an_instance_of_postgresql_by_its_number() -> None:
+    """Which one is written to changes; the Service `finid-postgres-rw` follows it."""
+    pages = [*DOCS.rglob("*.md"), cluster.K8S / "README.md"]
+    assert [page.name for page in pages if re.search(r"finid-postgres-\d", page.read_text(encoding="utf-8"))] == []
