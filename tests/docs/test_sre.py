@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from pathlib import Path
 
 import pytest
 
@@ -109,6 +110,27 @@ def test_an_apply_while_a_set_is_stopped_takes_its_number_back() -> None:
                 assert all("--force-conflicts" in line for line in applies), name
             elif IN_A_CLUSTER:
                 assert "replicas" not in cluster.workloads()[name]["spec"], name
+
+
+def _commands(page: str) -> list[str]:
+    return re.findall(r"(?:^|`)(kubectl [^\n`]+)", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", [DOCS / "sre.md", cluster.K8S / "README.md"], ids=["sre", "readme"])
+def test_jobs_are_told_apart_by_what_they_do_and_namespaces_are_named(page: Path) -> None:
+    """Migrations and rekeying run under one name, since one policy lets both reach the database."""
+    commands = [
+        line for line in _commands(page.read_text(encoding="utf-8")) if re.search(r" (delete|wait) .*\bjob\b ", line)
+    ]
+    assert commands
+    assert [line for line in commands if "-l finid/work=migrate" not in line or " -n finid" not in line] == []
+
+
+def test_an_upgrade_takes_the_last_ones_migrations_away_first() -> None:
+    """A Job's template cannot be changed: applied over one that is still there, it is refused."""
+    upgrading = TEXT["sre.md"].partition("## Upgrading")[2].partition("\n## ")[0]
+    deleted = upgrading.index("delete job -l finid/work=migrate")
+    assert deleted < upgrading.index("-k deploy/k8s/overlays/prod/migrate")
 
 
 def test_an_upgrade_never_starts_what_somebody_has_stopped() -> None:
