@@ -76,6 +76,24 @@ def test_every_setting_is_read(page: str, setting: str) -> None:
     assert any(re.search(rf"^    {field}:", file.read_text(), re.MULTILINE) for file in files)
 
 
+@pytest.mark.parametrize(("page", "told"), _named(r"(`FINID_[A-Z0-9_]+` \(\d[\d,]* (?:s|hours|days)\))"))
+def test_a_number_behind_a_setting_is_its_default(page: str, told: str) -> None:
+    setting, number = re.findall(r"`FINID_([A-Z0-9_]+)` \(([\d,]+)", told)[0]
+    files = [ROOT / "mesh" / "settings.py", *(ROOT / "services" / room / "settings.py" for room in ROOMS)]
+    default = rf"(?m)^    {setting.lower()}: [^\n]*?(?:default=|= )([\d_]+)"
+    defaults = {int(found) for file in files for found in re.findall(default, file.read_text())}
+    assert defaults == {int(number.replace(",", ""))}
+
+
+def test_pins_are_made_for_the_environment_that_the_overlay_says() -> None:
+    """A pin names its environment, and in another one it is refused by every consumer."""
+    asked = re.findall(r"-m mesh\.pins_tool ([^\n`]+(?:show|next) )", TEXT["sre.md"])
+    assert asked
+    assert {line.split(" ")[:2] == ["--env", "production"] for line in asked} == {True}
+    if IN_A_CLUSTER:
+        assert "FINID_ENV=production" in (cluster.K8S / "overlays" / "prod" / "kustomization.yaml").read_text()
+
+
 def test_every_alert_that_pages_is_a_rule() -> None:
     rules = ROOT / "deploy" / "observability" / "finid.rules.yaml"
     named = {found for _, found in _named(r"`(FinId[A-Za-z]+)`")}
