@@ -58,6 +58,18 @@ def test_its_queries_read_what_is_reported(name: str) -> None:
     assert [problem for query in queries for found in selectors_of(query) for problem in wrong(found)] == []
 
 
+def test_after_deploying_it_is_asked_whether_anything_is_scraped_and_any_rule_is_there() -> None:
+    page = (CHECKOUT / "docs" / "sre.md").read_text(encoding="utf-8").partition("\n## What takes up")[0]
+    (query,) = re.findall(r"promtool query instant http://localhost:9090 '(.+)'$", page, re.MULTILINE)
+    assert [problem for found in selectors_of(query) for problem in wrong(found)] == []
+    (prefix,) = re.findall(r'/api/v1/rules .*startswith\("([a-z-]+)"\)', page)
+    assert all(group.name.startswith(prefix) for group in groups())
+    readme = (CHECKOUT / "deploy" / "k8s" / "README.md").read_text(encoding="utf-8")
+    for kind, file in (("podmonitor", "pod-monitor.yaml"), ("prometheusrule", "rules.yaml")):
+        (name,) = re.findall(rf"`{kind}/([a-z]+)`", readme)
+        assert f"\n  name: {name}\n" in (CHECKOUT / "deploy" / "observability" / file).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_its_log_lines_are_lines_that_are_logged(name: str) -> None:
     looked_for = [
