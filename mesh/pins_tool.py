@@ -1,4 +1,4 @@
-"""Makes the pins of the next receipt keys: `python -m mesh.pins_tool show PINS`, `… next PINS KEY --issuer SERVICE …`.
+"""Makes the pins of the next receipt keys: `python -m mesh.pins_tool --env ENV show PINS`, or `next PINS KEY`.
 
 `next` writes to standard output the pins that a consumer is given before a receipt key is replaced: the new key for
 every factor that its service confirms, and the earlier keys of that service with the last second in which what they
@@ -92,7 +92,7 @@ def _shown(pin: Pin, now: int) -> str:
 def run(arguments: Sequence[str], now: int) -> str:
     """Return what is to be written. Raises PinsError, ValueError or OSError for what cannot be done."""
     parser = argparse.ArgumentParser(prog="python -m mesh.pins_tool", description=(__doc__ or "").partition(":")[0])
-    parser.add_argument("--env", choices=[env.value for env in Env], default=Env.PRODUCTION.value)
+    parser.add_argument("--env", choices=[env.value for env in Env], required=True, help="their readers' FINID_ENV")
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("show", help="list the pins of a file")
     following = commands.add_parser("next", help="the pins with a service's next receipt key")

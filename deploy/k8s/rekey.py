@@ -72,7 +72,7 @@ def job(folder: Path, name: str, work: str = "rekey") -> Manifest:
             },
         ],
     }
-    labels = {**_LABELS, "finid/room": name}
+    labels = {**_LABELS, "finid/work": work, "finid/room": name}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

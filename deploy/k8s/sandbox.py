@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -159,11 +159,11 @@ def _dashed(room: str) -> str:
 
 
 def _object(kind: str, name: str, place: str, files: Files, *, whole: bool, asked: frozenset[str]) -> Manifest:
-    encode: Callable[[bytes], str] = lambda content: base64.b64encode(content).decode()  # noqa: E731
-    content = {key: encode(value) for key, value in files.items() if whole or key in asked}
+    wanted = {key: value for key, value in files.items() if whole or key in asked}
     metadata = {"name": name, "namespace": place, "labels": {"app.kubernetes.io/part-of": "finid"}}
     if kind == "ConfigMap":
-        return {"apiVersion": "v1", "kind": kind, "metadata": metadata, "binaryData": content}
+        return {"apiVersion": "v1", "kind": kind, "metadata": metadata, **_read_by_people(wanted)}
+    content = {key: base64.b64encode(value).decode() for key, value in wanted.items()}
     if content.keys() == {"username", "password"}:
         # CloudNativePG takes logins of this type, and a changed one at once where it bears this label.
         metadata["labels"]["cnpg.io/reload"] = "true"  # type: ignore[index]
@@ -175,6 +175,17 @@ def _object(kind: str, name: str, place: str, files: Files, *, whole: bool, aske
             "data": content,
         }
     return {"apiVersion": "v1", "kind": kind, "type": "Opaque", "metadata": metadata, "data": content}
+
+
+def _read_by_people(files: Files) -> dict[str, dict[str, str]]:
+    """A ConfigMap's files as `kubectl create configmap --from-file` puts them: texts as they are, the rest base64."""
+    made: dict[str, dict[str, str]] = {}
+    for key, value in files.items():
+        try:
+            made.setdefault("data", {})[key] = value.decode()
+        except UnicodeDecodeError:
+            made.setdefault("binaryData", {})[key] = base64.b64encode(value).decode()
+    return made
 
 
 def main() -> None:

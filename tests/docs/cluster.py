@@ -64,3 +64,19 @@ def workloads() -> dict[str, Manifest]:
         for item in yaml.safe_load_all(file.read_text())
         if isinstance(item, dict) and item.get("kind") in {"Deployment", "StatefulSet"}
     }
+
+
+def scalers() -> dict[str, Manifest]:
+    """The specs of the base's HorizontalPodAutoscalers, by the name of what they scale."""
+    return {
+        item["spec"]["scaleTargetRef"]["name"]: item["spec"]
+        for file in sorted((K8S / "base").rglob("*.yaml"))
+        for item in yaml.safe_load_all(file.read_text())
+        if isinstance(item, dict) and item.get("kind") == "HorizontalPodAutoscaler"
+    }
+
+
+def least(name: str) -> int:
+    """How many pods of a workload stand at least: its autoscaler's minimum, or its own number."""
+    scaler = scalers().get(name)
+    return int(scaler["minReplicas"] if scaler else workloads()[name]["spec"]["replicas"])

@@ -229,6 +229,43 @@ def test_the_table_in_the_readme_names_every_edge() -> None:
     assert told == called(objects("overlays/prod")) | PUBLIC | OF_DATABASE | optional | {("migrate", DATABASE, 5432)}
 
 
+def test_a_pod_that_is_relabelled_as_the_runbook_says_is_cut_off() -> None:
+    """Kept for evidence: it runs on, and nothing calls it, is called by it, or scrapes it."""
+    page = (CHECKOUT / "docs" / "runbooks" / "FinIdKeyUnwrapWithoutIntent.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"kubectl -n finid label pod signer-0 (.+) --overwrite", page)
+    manifests = objects("overlays/prod")
+    labels = dict(workloads(manifests)["signer"]["spec"]["template"]["metadata"]["labels"])
+    for change in command.split():
+        key, _, value = change.partition("=")
+        labels = {**labels, key: value} if value else {k: v for k, v in labels.items() if k != key.removesuffix("-")}
+    policies = {item["metadata"]["name"]: item["spec"] for item in manifests if item["kind"] == "NetworkPolicy"}
+    assert {name for name, spec in policies.items() if _selects(spec["podSelector"], labels)} == {
+        "default-deny",
+        "names",
+    }
+    peers = [peer for spec in policies.values() for peer in _peers(spec) if "podSelector" in peer]
+    assert not [peer for peer in peers if "namespaceSelector" not in peer and _selects(peer["podSelector"], labels)]
+    assert not _selects(named(manifests, "PodMonitor", "finid")["spec"]["selector"], labels)
+    assert not _selects(workloads(manifests)["signer"]["spec"]["selector"], labels)
+    services = [item["spec"]["selector"] for item in manifests if item["kind"] == "Service"]
+    assert not [selector for selector in services if selector.items() <= labels.items()]
+
+
+def _peers(spec: Manifest) -> list[Manifest]:
+    ways = (("ingress", "from"), ("egress", "to"))
+    return [peer for way, whom in ways for rule in spec.get(way, []) for peer in rule.get(whom, [])]
+
+
+def _selects(selector: Manifest, labels: dict[str, str]) -> bool:
+    """As the API server reads a selector, of the operators that are used here."""
+    for rule in selector.get("matchExpressions", []):
+        among = labels.get(rule["key"]) in rule["values"]
+        assert rule["operator"] in {"In", "NotIn"}
+        if among is not (rule["operator"] == "In"):
+            return False
+    return bool(selector.get("matchLabels", {}).items() <= labels.items())
+
+
 def _policy(manifests: list[Manifest], name: str) -> Manifest:
     found: Manifest = named(manifests, "NetworkPolicy", name)["spec"]
     return found

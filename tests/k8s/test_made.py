@@ -1,6 +1,7 @@
 """What pods mount and no manifest brings is made: by the sandbox's generator, the store of secrets, the ceremony."""
 
 import base64
+import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,11 +67,24 @@ def sandboxed(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 def _contents(made_objects: Manifest) -> dict[str, dict[str, bytes]]:
     return {
         item["metadata"]["name"]: {
-            key: base64.b64decode(value) for key, value in (item.get("data") or item["binaryData"]).items()
+            **{key: base64.b64decode(value) for key, value in item.get("binaryData", {}).items()},
+            **{key: _plain(item["kind"], value) for key, value in item.get("data", {}).items()},
         }
         for item in made_objects["items"]
         if item["kind"] in {"Secret", "ConfigMap"}
     }
+
+
+def _plain(kind: str, value: str) -> bytes:
+    return base64.b64decode(value) if kind == "Secret" else value.encode()
+
+
+def test_texts_of_the_sandbox_are_read_and_patched_as_anywhere(sandboxed: Manifest) -> None:
+    """docs/sre.md takes pins out of `data`, where `kubectl create configmap --from-file` has put them."""
+    maps = {item["metadata"]["name"]: item for item in sandboxed["items"] if item["kind"] == "ConfigMap"}
+    assert json.loads(maps["trust"]["data"]["pins.json"])["pins"]
+    assert "binaryData" not in maps["trust"]
+    assert maps["sandbox-people"]["binaryData"], "pictures"
 
 
 def test_the_sandbox_makes_all_that_its_overlay_mounts(sandboxed: Manifest) -> None:

@@ -141,7 +141,7 @@ def _container_problems(name: str, container: Manifest) -> Iterator[str]:
 
 
 def availability_problems(manifests: list[Manifest]) -> Iterator[str]:
-    """What keeps a service up while pods and nodes go: budgets, spread, priority, scaling."""
+    """What keeps a service up while pods and nodes go: budgets, spread, priority."""
     by_kind: dict[str, dict[str, Manifest]] = {}
     for item in manifests:
         by_kind.setdefault(item["kind"], {})[item["metadata"]["name"]] = item
@@ -151,6 +151,13 @@ def availability_problems(manifests: list[Manifest]) -> Iterator[str]:
         if by_kind["PodDisruptionBudget"].get(name, {}).get("spec", {}).get("selector") != selector:
             yield f"{name}: no disruption budget"
         spread = {item["topologyKey"] for item in pod["topologySpreadConstraints"] if item["labelSelector"] == selector}
+        apart = pod.get("affinity", {}).get("podAntiAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution")
+        if (
+            workload["kind"] == "StatefulSet"
+        ):  # a slot each, so that a spread, which allows more pods than nodes, is too little
+            if {"labelSelector": selector, "topologyKey": "kubernetes.io/hostname"} not in (apart or []):
+                yield f"{name}: two may stand on one node"
+            spread.add("kubernetes.io/hostname")
         if spread != {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}:
             yield f"{name}: may stand on one node, or in one zone"
         if pod.get("priorityClassName") not in by_kind["PriorityClass"]:
@@ -160,10 +167,26 @@ def availability_problems(manifests: list[Manifest]) -> Iterator[str]:
             yield f"{name}: no account without a token"
         if not workload["metadata"].get("annotations", {}).get("finid/resources-from"):
             yield f"{name}: nobody says where its resources come from"
-        scaler = by_kind.get("HorizontalPodAutoscaler", {}).get(name)
+
+
+def _one_a_node(pod: Manifest, selector: Manifest) -> bool:
+    rules = pod.get("affinity", {}).get("podAntiAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution", [])
+    return {"labelSelector": selector, "topologyKey": "kubernetes.io/hostname"} in rules
+
+
+def scaling_problems(manifests: list[Manifest]) -> Iterator[str]:
+    """Who says how many pods there are, and by what."""
+    scalers = {item["metadata"]["name"]: item for item in manifests if item["kind"] == "HorizontalPodAutoscaler"}
+    for name, workload in workloads(manifests).items():
+        scaler = scalers.get(name)
+        # A number in the manifest would be at odds with the scaler's at every apply: server-side, a conflict.
+        if "replicas" in workload["spec"] and workload["kind"] == "Deployment":
+            yield f"{name}: says how many, which is its autoscaler's to say"
         if scaler is None:
             if workload["kind"] == "Deployment":
                 yield f"{name}: does not scale"
+            elif "replicas" not in workload["spec"]:
+                yield f"{name}: nobody says how many"
             continue
         metrics = {
             item.get("resource", item.get("pods", {}).get("metric"))["name"] for item in scaler["spec"]["metrics"]
@@ -177,6 +200,7 @@ RULES: dict[str, Callable[[list[Manifest]], Iterator[str]]] = {
     "ports": port_problems,
     "pods": pod_problems,
     "availability": availability_problems,
+    "scaling": scaling_problems,
 }
 
 
@@ -200,6 +224,8 @@ def test_every_room_with_a_database_has_a_migration_without_privileges() -> None
             (container,) = job["spec"]["template"]["spec"]["containers"]
             room = job["metadata"]["labels"]["finid/room"].replace("-", "_")
             assert container["command"] == ["python", "-m", "mesh.migrate", room]
+            # So that an upgrade deletes these and no Job that moves rows.
+            assert job["metadata"]["labels"]["finid/work"] == "migrate"
 
 
 def test_the_sandbox_is_filled_without_privileges() -> None:
@@ -315,12 +341,34 @@ SEEDED: dict[str, tuple[str, Callable[[list[Manifest]], object], str]] = {
         lambda m: workloads(m)["otp"]["spec"]["template"]["spec"]["topologySpreadConstraints"].pop(),
         "otp: may stand on one node, or in one zone",
     ),
-    "a model pool that scales on processors alone": (
+    "two slots on one node": (
         "availability",
+        lambda m: workloads(m)["signer"]["spec"]["template"]["spec"]["affinity"].pop("podAntiAffinity"),
+        "signer: two may stand on one node",
+    ),
+    "a number beside the autoscaler's": (
+        "scaling",
+        lambda m: workloads(m)["otp"]["spec"].update(replicas=2),
+        "otp: says how many, which is its autoscaler's to say",
+    ),
+    "a set without a number": (
+        "scaling",
+        lambda m: workloads(m)["signer"]["spec"].pop("replicas"),
+        "signer: nobody says how many",
+    ),
+    "a model pool that scales on processors alone": (
+        "scaling",
         lambda m: named(m, "HorizontalPodAutoscaler", "liveness")["spec"]["metrics"].pop(),
         "liveness: scales on ['cpu']",
     ),
 }
+
+
+@pytest.mark.parametrize("overlay", ["staging", "prod"])
+@pytest.mark.parametrize("name", ["ca", "signer"])
+def test_what_needs_the_hsm_stands_on_nodes_that_have_it_one_a_node(overlay: str, name: str) -> None:
+    affinity = workloads(objects(f"overlays/{overlay}"))[name]["spec"]["template"]["spec"]["affinity"]
+    assert affinity.keys() == {"nodeAffinity", "podAntiAffinity"}
 
 
 @pytest.mark.parametrize("name", SEEDED)

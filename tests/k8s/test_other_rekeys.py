@@ -44,6 +44,7 @@ def test_the_job_has_the_keys_of_the_overlay_and_the_owners_way_in(
     made = rekey.job(folder, name, work)
     kubernetes_validate.validate(made, "1.37", strict=True)
     assert list(pod_problems([made])) == []
+    assert made["metadata"]["labels"]["finid/work"] == work
     told, files = environment([], made), mounted(made)
     assert {key.removeprefix("FINID_").lower() for key in told} == set(settings.model_fields)
     assert files[told[f"FINID_{setting}_FILE"]] == (name, f"{file}-2.key")

@@ -61,6 +61,7 @@ def test_the_job_has_the_keys_of_the_overlay_and_the_owners_way_in(
     made = rekey.job(folder, name)
     kubernetes_validate.validate(made, "1.37", strict=True)
     assert list(pod_problems([made])) == []
+    assert made["metadata"]["labels"]["finid/work"] == "rekey"
     told = environment([], made)
     service = workloads(overlay.objects(folder))[name]
     for setting in ("FINID_ENV", "FINID_FIELD_KEY_FILE", "FINID_EARLIER_FIELD_KEY_FILES"):

@@ -96,6 +96,12 @@ def test_what_cannot_be_meant_is_refused(files: tuple[str, str], tmp_path: Path)
         _next(files, "--forget", "unknown")
 
 
+def test_no_environment_is_guessed(files: tuple[str, str]) -> None:
+    """Staging is a sandbox: production's by default would refuse its pins, or write some that it refuses."""
+    with pytest.raises(SystemExit):
+        pins_tool.run(["show", files[0]], NOW)
+
+
 def test_show_lists_each_pin_and_whether_it_is_believed_now(files: tuple[str, str]) -> None:
     lines = pins_tool.run(["--env", "sandbox", "show", files[0]], NOW).splitlines()
     assert len(lines) == len(WORLD.pins().pins)

@@ -12,6 +12,7 @@ from deploy.observability.causes import SERVICES
 from deploy.observability.files import groups
 from deploy.observability.objectives import OBJECTIVES
 from deploy.observability.rules import alerts_of
+from tests.docs import cluster
 from tests.observability.queries import selectors_of
 from tests.observability.test_queries import wrong
 
@@ -57,6 +58,18 @@ def test_its_queries_read_what_is_reported(name: str) -> None:
     assert [problem for query in queries for found in selectors_of(query) for problem in wrong(found)] == []
 
 
+def test_after_deploying_it_is_asked_whether_anything_is_scraped_and_any_rule_is_there() -> None:
+    page = (CHECKOUT / "docs" / "sre.md").read_text(encoding="utf-8").partition("\n## What takes up")[0]
+    (query,) = re.findall(r"promtool query instant http://localhost:9090 '(.+)'$", page, re.MULTILINE)
+    assert [problem for found in selectors_of(query) for problem in wrong(found)] == []
+    (prefix,) = re.findall(r'/api/v1/rules .*startswith\("([a-z-]+)"\)', page)
+    assert all(group.name.startswith(prefix) for group in groups())
+    readme = (CHECKOUT / "deploy" / "k8s" / "README.md").read_text(encoding="utf-8")
+    for kind, file in (("podmonitor", "pod-monitor.yaml"), ("prometheusrule", "rules.yaml")):
+        (name,) = re.findall(rf"`{kind}/([a-z]+)`", readme)
+        assert f"\n  name: {name}\n" in (CHECKOUT / "deploy" / "observability" / file).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_its_log_lines_are_lines_that_are_logged(name: str) -> None:
     looked_for = [
@@ -94,6 +107,14 @@ def logged() -> str:
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_it_asks_the_database_that_is_written_to(name: str) -> None:
+    """An instance by its name (`finid-postgres-1`) is the first primary, and after a switchover another's replica."""
+    assert re.findall(r"finid-postgres-\d", ALL[name]) == []
+    asked = re.findall(r"exec -it (\S+) -- psql", ALL[name])
+    assert set(asked) <= {"service/finid-postgres-rw"}
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_its_tables_are_tables_with_these_columns(name: str) -> None:
     schemas = "\n".join(
         path.read_text(encoding="utf-8") for path in sorted((CHECKOUT / "services").rglob("migrations/versions/*.sql"))
@@ -118,6 +139,25 @@ def test_its_workloads_commands_and_links_exist(name: str) -> None:
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
     for link in re.findall(r"\]\(([^)#]+)\)", page):
         assert (FOLDER / link).exists(), link
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_its_numbers_change_something_and_the_autoscaler_leaves_them(name: str) -> None:
+    """A maximum above the shipped one, a minimum between both, and no `scale`, which the autoscaler takes back."""
+    page = ALL[name]
+    assert re.findall(r"scale deployment/[a-z-]+ --replicas=[1-9]\d*", page) == []
+    for workload, field, number in re.findall(r"patch hpa/?\s?([a-z-]+) [^`]*\"(m\w+Replicas)\": (\d+)", page):
+        shipped = cluster.scalers()[workload]
+        if field == "maxReplicas":
+            assert int(number) > shipped["maxReplicas"]
+        else:
+            assert shipped["minReplicas"] < int(number) <= shipped["maxReplicas"]
+        assert f"get hpa {workload}" in page or "get hpa\n" in page, "the present number first"
+
+
+def test_the_shipped_maxima_are_those_of_the_page() -> None:
+    told = re.findall(r"(liveness|facematch|documents) (\d+)", PAGES["FinIdWorkersBusy"].partition("shipped: ")[2][:60])
+    assert told == [(name, str(cluster.scalers()[name]["maxReplicas"])) for name, _ in told] != []
 
 
 @pytest.mark.parametrize("name", ALL)
