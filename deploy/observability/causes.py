@@ -23,6 +23,7 @@ EXTERNAL: Final = frozenset(
 """What is not FinID's own: of Prometheus, and of its client library in each process."""
 
 NEVER_ABSENT: Final = (
+    "finid_serving",
     "finid_rpc_server_duration_seconds_count",
     "finid_crl_next_update_seconds",
     "finid_key_unwraps_total",
@@ -164,12 +165,26 @@ _PROCESSES: Final = (
         dashboard="finid-services",
     ),
     Alert(
+        name="FinIdNotServing",
+        severity=Severity.PAGE,
+        kind=Kind.CAUSE,
+        # It still answers Prometheus, so that `up` is 1; and nobody calls what is not ready, so that no objective burns.
+        query="max by (service) (finid_serving) == 0",
+        held_for="2m",
+        summary="No replica of {{ $labels.service }} serves: each has lost something that it cannot work without",
+        means="What the service does is not done at all; docs/runbooks/FinIdServiceDown.md has what that is for each.",
+        dashboard="finid-services",
+    ),
+    Alert(
         name="FinIdReplicaDown",
         severity=Severity.TICKET,
         kind=Kind.CAUSE,
-        query='(up{job=~"finid-.+"} == 0)\nand on (job)\n(max by (job) (up{job=~"finid-.+"}) == 1)',
+        query=any_of(
+            '(up{job=~"finid-.+"} == 0)\nand on (job)\n(max by (job) (up{job=~"finid-.+"}) == 1)',
+            "(finid_serving == 0)\nand on (service)\n(max by (service) (finid_serving) == 1)",
+        ),
         held_for="10m",
-        summary="One replica of {{ $labels.job }} does not answer: {{ $labels.instance }}",
+        summary="One replica of {{ $labels.job }} does not answer or does not serve: {{ $labels.instance }}",
         means="Nobody notices yet; one more and the service is down.",
         dashboard="finid-services",
     ),

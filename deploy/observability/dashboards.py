@@ -260,6 +260,16 @@ def _services() -> Dashboard:
                 "Replicas that answer a scrape.",
                 Unit.COUNT,
                 Line('sum by (job) (up{job=~"finid-.+"})', "{{job}}"),
+                width=6,
+            )
+        )
+        .with_panel(
+            lines(
+                "Serving",
+                "Replicas that have all they need. Those that are up and do not serve have lost a dependency.",
+                Unit.COUNT,
+                Line(f"sum by (service) (finid_serving{{{_EACH}}})", "{{service}}"),
+                width=6,
             )
         )
         .with_panel(
@@ -268,6 +278,7 @@ def _services() -> Dashboard:
                 "Cores in use by the service's processes, without its workers.",
                 Unit.COUNT,
                 Line(f'sum by (job) (rate(process_cpu_seconds_total{{job=~"finid-.+"}}{_W}))', "{{job}}"),
+                width=6,
             )
         )
         .with_panel(
@@ -276,6 +287,7 @@ def _services() -> Dashboard:
                 "Resident, without its workers.",
                 Unit.BYTES,
                 Line('max by (job) (process_resident_memory_bytes{job=~"finid-.+"})', "{{job}}"),
+                width=6,
             )
         )
     )

@@ -167,6 +167,7 @@ def test_no_page_goes_out_for_a_mesh_that_serves(prometheus: Running) -> None:
     assert not firing & {
         "FinIdKeyUnwrapWithoutIntent",
         "FinIdServiceDown",
+        "FinIdNotServing",
         "FinIdMeshCertificateEnds",
         "FinIdCrlStale",
         "FinIdSqlPoolFull",

@@ -280,13 +280,38 @@ async def test_health_follows_a_lost_dependency_within_two_seconds() -> None:
     address = f"127.0.0.1:{free_port()}"
     health = Health("signer", address, [Probe("database", check)])
     await health.start()
+    assert metrics.SERVING.shown() == 0
     watch = asyncio.create_task(health.watch())
     async with grpc.aio.insecure_channel(address) as channel:
         await _until(channel, health_pb2.HealthCheckResponse.SERVING)
+        assert metrics.SERVING.shown() == 1
         lost = True
         await _until(channel, health_pb2.HealthCheckResponse.NOT_SERVING)
+        assert metrics.SERVING.shown() == 0
         lost = False
         await _until(channel, health_pb2.HealthCheckResponse.SERVING)
+        assert metrics.SERVING.shown() == 1
+    watch.cancel()
+    await health.stop()
+
+
+async def test_a_service_that_drains_does_not_serve_again_when_its_dependency_comes_back() -> None:
+    lost = True
+
+    async def check() -> None:
+        if lost:
+            raise ConnectionError
+
+    address = f"127.0.0.1:{free_port()}"
+    health = Health("signer", address, [Probe("database", check)])
+    await health.start()
+    watch = asyncio.create_task(health.watch())
+    await health.drain()
+    lost = False
+    await asyncio.sleep(0.8)  # a round and more
+    async with grpc.aio.insecure_channel(address) as channel:
+        await _until(channel, health_pb2.HealthCheckResponse.NOT_SERVING)
+    assert metrics.SERVING.shown() == 0
     watch.cancel()
     await health.stop()
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.observability.causes import JOBS
+from deploy.observability.causes import JOBS, SERVICES
 from deploy.observability.rules import Alert
 
 MINUTES = 220
@@ -54,6 +54,12 @@ def certificate(name: str, service: str = "ca") -> str:
     return target(
         f"finid-{service}", "finid_own_certificate_ends_seconds", f',service="{service}",certificate="{name}"'
     )
+
+
+def serving(service: str, instance: str = "10.0.0.1:9464") -> str:
+    """Whether a replica of a service serves."""
+    job = f"finid-{service.replace('_', '-')}"
+    return f'finid_serving{{job="{job}",instance="{instance}",service="{service}"}}'
 
 
 def _healthy() -> dict[str, str]:
@@ -118,6 +124,8 @@ def _healthy() -> dict[str, str]:
     for job in JOBS:
         series[target(job, "up")] = stays(1)
         series[target(job, "process_start_time_seconds")] = stays(-3600)
+    for service in SERVICES:
+        series[serving(service)] = stays(1)
     return series
 
 
@@ -231,7 +239,9 @@ _WELL: Mapping[str, Scenario] = {
         {
             name: None
             for name in HEALTHY
-            if not name.startswith(("up", "process_", "finid_sql_pool", "finid_worker_c", "finid_crl", "finid_own"))
+            if not name.startswith(
+                ("up", "process_", "finid_sql_pool", "finid_worker_c", "finid_crl", "finid_own", "finid_serving")
+            )
             and "webhook_oldest" not in name
             and "Ocsp" not in name
         }
@@ -379,6 +389,37 @@ _PROCESSES: Mapping[str, Scenario] = {
         {'up{job="finid-otp",instance="10.0.0.2:9464"}': f"1x20 0x{MINUTES}"},
         40,
         {("FinIdReplicaDown", TICKET): ({"job": "finid-otp", "instance": "10.0.0.2:9464"},)},
+    ),
+    "PostgreSQL is away": Scenario(
+        {serving(service): f"1x20 0x{MINUTES}" for service in SERVICES if service != "facematch"},
+        23,
+        {("FinIdNotServing", PAGE): tuple({"service": service} for service in SERVICES if service != "facematch")},
+    ),
+    "both replicas have lost their token": Scenario(
+        {serving("signer"): f"1x20 0x{MINUTES}", serving("signer", "10.0.0.2:9464"): f"1x25 0x{MINUTES}"},
+        29,
+        {("FinIdNotServing", PAGE): ({"service": "signer"},)},
+    ),
+    "PostgreSQL failed over within a minute": Scenario(
+        {serving(service): f"1x20 0 1x{MINUTES}" for service in SERVICES if service != "facematch"}, 22
+    ),
+    "one of two replicas has lost its token": Scenario(
+        {serving("signer", "10.0.0.2:9464"): f"1x20 0x{MINUTES}"},
+        40,
+        {("FinIdReplicaDown", TICKET): ({"job": SIGNER, "instance": "10.0.0.2:9464", "service": "signer"},)},
+    ),
+    "a rollout": Scenario(
+        {
+            # One drains and is gone as its successor begins; then the other.
+            serving("otp"): "1x20 0 _x200",
+            serving("otp", "10.0.0.2:9464"): "1x22 0 _x200",
+            serving("otp", "10.0.0.3:9464"): f"_x20 0 1x{MINUTES}",
+            serving("otp", "10.0.0.4:9464"): f"_x22 0 1x{MINUTES}",
+        },
+        24,
+    ),
+    "a service of one replica is rolled out": Scenario(
+        {serving("otp"): "1x20 0 _x200", serving("otp", "10.0.0.3:9464"): f"_x21 0 1x{MINUTES}"}, 23
     ),
     "documents is started again and again": Scenario(
         {target("finid-documents", "process_start_time_seconds"): "0x100 6000x5 6300x5 6600x5 6900x5 7200x200"},
