@@ -170,6 +170,31 @@ def _services() -> Dashboard:
                 "Calls to spokes", "By spoke.", Unit.PER_SECOND, Line(_rate(f"{client}_count", "", "peer"), "{{peer}}")
             )
         )
+        .with_row(row("Envoy"))
+        .with_panel(
+            lines(
+                "Calls to those behind it",
+                "By cluster and class of the answer; class 5 is what Envoy answered because nobody else did.",
+                Unit.PER_SECOND,
+                Line(
+                    _rate("envoy_cluster_upstream_rq_xx", "", "envoy_cluster_name, envoy_response_code_class"),
+                    "{{envoy_cluster_name}} {{envoy_response_code_class}}xx",
+                ),
+                width=16,
+            )
+        )
+        .with_panel(
+            lines(
+                "Its certificates",
+                "Time until each ends. Below 14 days a ticket is made, below 3 somebody is paged.",
+                Unit.SECONDS,
+                Line(
+                    "min by (envoy_tls_certificate) (envoy_listener_ssl_certificate_expiration_unix_time_seconds or "
+                    "envoy_cluster_ssl_certificate_expiration_unix_time_seconds) - time()",
+                    "{{envoy_tls_certificate}}",
+                ),
+            )
+        )
         .with_row(row("Workers: utilisation, saturation, errors"))
         .with_panel(
             lines(
