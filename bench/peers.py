@@ -61,6 +61,7 @@ async def start_edge(stack: ExitStack, parts: Parts, upstream_port: int) -> int:
         https_port=free_port(),
         pki_port=free_port(),
         admin_port=free_port(),
+        metrics_port=free_port(),
         gateway=replace(edge.gateway, port=upstream_port),
         requests_per_second=_REQUESTS_PER_SECOND,
     )

@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
-from mesh import telemetry
+from mesh import metrics, telemetry
 
 # A lost database, token or worker shows within 2 s: a round starts every 0.5 s and lasts at most 1 s.
 _ROUND_S = 0.5
@@ -36,6 +36,7 @@ class Health:
         self._probes = tuple(probes)
         self._servicer = health_aio.HealthServicer()
         self._lost: frozenset[str] | None = None
+        self._draining = False
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
 
     async def start(self) -> None:
@@ -53,6 +54,8 @@ class Health:
 
     async def drain(self) -> None:
         """Say not serving for good."""
+        self._draining = True
+        metrics.SERVING.set(0)
         await self._servicer.enter_graceful_shutdown()
 
     async def stop(self) -> None:
@@ -80,5 +83,6 @@ class Health:
         return None
 
     async def _say(self, status: int) -> None:
+        metrics.SERVING.set(status == _SERVING and not self._draining)
         for name in self._names:
             await self._servicer.set(name, status)

@@ -38,6 +38,14 @@ _REASONS: Final = (
     *("OPERATION_INTERRUPTED", "NUMBER_NOT_MATCHED", "CONSENT_WITHDRAWN"),
 )
 
+SERVING: Final = Gauge(
+    "finid_serving",
+    "Whether all that the service needs answers, and it takes calls: 1, or 0; 0 also before it has looked and from "
+    "the begin of its drain on",
+    SERVICES,
+    service=SERVICES,
+)
+
 RPC_SERVER_DURATION: Final = Histogram(
     "finid_rpc_server_duration_seconds",
     "How long calls took that the service answered, by gRPC status; of a stream, how long it was open",

@@ -303,9 +303,13 @@ class Server:
             names = [item.full_name for file in files for item in file.services_by_name.values()]
             reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self.grpc)
 
-    async def run(self, *background: Callable[[], Awaitable[None]]) -> None:
+    async def run(
+        self, *background: Callable[[], Awaitable[None]], first: Callable[[], Awaitable[object]] | None = None
+    ) -> None:
         """Serve until SIGTERM or SIGINT, then drain: health first, then running calls, at most `drain_s`.
 
+        `first` has to be done before any call is taken, and may wait for a dependency: meanwhile health answers that
+        the service does not serve, and figures are shown. What it raises, this raises.
         `background` are loops that live as long as the service; one that raises ends it, with exit status 1.
         """
         loop = asyncio.get_running_loop()
@@ -318,6 +322,41 @@ class Server:
             metrics.OWN_CERTIFICATE_ENDS.read(functools.partial(_left_s, held), certificate="mtls")
             registry = registry_of(self._service, metrics.CATALOGUE.values())
             scraping.enter_context(scraped(self._settings.metrics_address, registry))
+        failed: list[Exception] = []
+        try:
+            if first is None or await self._is_done_before_the_end(first):
+                failed = await self._serve(held, background)
+        finally:
+            await self._health.stop()
+            scraping.close()
+        for error in failed:
+            # Not the error itself: its text may hold what no log may.
+            telemetry.logger().critical(
+                "ended by a background task", error_class=type(error).__name__, stack=telemetry.stack_of(error)
+            )
+        telemetry.stop()
+        if failed:
+            raise SystemExit(1)
+
+    async def _is_done_before_the_end(self, first: Callable[[], Awaitable[object]]) -> bool:
+        async def work() -> None:
+            await first()
+
+        done, ended = asyncio.create_task(work()), asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({done, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if done.done():
+                done.result()
+            return not ended.done()
+        finally:
+            for task in (done, ended):
+                task.cancel()
+            await asyncio.wait({done, ended})
+
+    async def _serve(
+        self, held: Mounted[Identity], background: Sequence[Callable[[], Awaitable[None]]]
+    ) -> list[Exception]:
+        """Take calls until the end; return what background tasks raised."""
         self.grpc.add_secure_port(self._settings.listen, identity.server_credentials(held))
         await self.grpc.start()
         telemetry.logger().info("listening", address=self._settings.listen)
@@ -332,20 +371,11 @@ class Server:
                 await self.grpc.stop(grace=self._settings.drain_s)
                 for task in tasks:
                     task.cancel()
-        except* Exception as errors:  # noqa: BLE001  told below, by class and place
+        except* Exception as errors:  # noqa: BLE001  told by run(), by class and place
             failed.extend(leaves(errors))
         finally:
             await self.grpc.stop(grace=0)
-            await self._health.stop()
-            scraping.close()
-        for error in failed:
-            # Not the error itself: its text may hold what no log may.
-            telemetry.logger().critical(
-                "ended by a background task", error_class=type(error).__name__, stack=telemetry.stack_of(error)
-            )
-        telemetry.stop()
-        if failed:
-            raise SystemExit(1)
+        return failed
 
 
 async def _forever(work: Callable[[], Awaitable[None]]) -> None:

@@ -64,6 +64,7 @@ class Harness:
     target: str
     pki: str
     admin: str
+    metrics: str
     web_root: Path
     state: State
     log: Path
@@ -114,6 +115,7 @@ def running_envoy(gateway_is: str = "auth_gateway", **edge_options: Any) -> Iter
             pki_port=free_port(),
             page_port=free_port(),
             admin_port=free_port(),
+            metrics_port=free_port(),
             descriptors=CHECKOUT / "gen" / "descriptors.binpb",
             openapi=CHECKOUT / "gen" / "openapi.json",
             reference=CHECKOUT / "gen" / "reference.html",
@@ -144,6 +146,7 @@ def running_envoy(gateway_is: str = "auth_gateway", **edge_options: Any) -> Iter
             target=f"localhost:{edge.https_port}",
             pki=f"http://127.0.0.1:{edge.pki_port}",
             admin=f"http://127.0.0.1:{edge.admin_port}",
+            metrics=f"http://127.0.0.1:{edge.metrics_port}",
             web_root=web.root,
             state=state,
             log=log,

@@ -1,11 +1,11 @@
-"""Envoy's bootstrap configuration: three listeners, the services behind them, and how connections are treated."""
+"""Envoy's bootstrap configuration: four listeners, the services behind them, and how connections are treated."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from deploy.envoy import files, filters, local_replies, methods, page, reference, routes, secrets
+from deploy.envoy import files, filters, local_replies, methods, metrics, page, reference, routes, secrets
 from deploy.envoy.edge import Edge, Json, Upstream, typed
 
 # Headers that only the mesh itself may set; a client's are dropped before anything reads them.
@@ -27,6 +27,7 @@ _ACCESS_LOG: Final = {
 }
 _MAX_CONNECTIONS: Final = 4000
 _COLLECTOR: Final = "otlp"
+_LOOPBACK: Final = "127.0.0.1"
 
 
 def render(edge: Edge) -> str:
@@ -39,14 +40,15 @@ def bootstrap(edge: Edge) -> Json:
     return {
         # Envoy asks for both where certificates come from files of their own.
         "node": {"id": "envoy", "cluster": "finid"},
-        "admin": {"address": _address("127.0.0.1", edge.admin_port)},
+        "admin": {"address": _address(_LOOPBACK, edge.admin_port)},
         "overload_manager": {"resource_monitors": [_connection_limit()]},
         "static_resources": {
-            "listeners": [_https_listener(edge), _page_listener(edge), _pki_listener(edge)],
+            "listeners": [_https_listener(edge), _page_listener(edge), _pki_listener(edge), _metrics_listener(edge)],
             "clusters": [
                 _mesh_cluster(edge, routes.GATEWAY, edge.gateway, _HTTP2),
                 _mesh_cluster(edge, routes.PORTAL, edge.portal, _HTTP1),
                 _collector(edge.otlp_address),
+                _cluster(metrics.ADMIN, [_endpoint(_LOOPBACK, edge.admin_port)], _HTTP1),
             ],
         },
     }
@@ -87,6 +89,12 @@ def _pki_listener(edge: Edge) -> Json:
         _SLASHES_ARE_LETTERS,
     )
     return _listener("pki", edge.host, edge.pki_port, {"filters": [manager]})
+
+
+def _metrics_listener(edge: Edge) -> Json:
+    listener = _listener(metrics.NAME, edge.host, edge.metrics_port, {"filters": [metrics.filter_()]})
+    # An Envoy that is full can still be looked at.
+    return {**listener, "bypass_overload_manager": True}
 
 
 def _listener(name: str, host: str, port: int, chain: Json) -> Json:

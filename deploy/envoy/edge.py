@@ -34,6 +34,9 @@ class Edge:
     page_port: int
     """The hosted page: an origin of its own, with nothing else on it."""
     admin_port: int
+    """On loopback, wherever Envoy runs."""
+    metrics_port: int
+    """Where Prometheus scrapes (deploy.envoy.metrics)."""
     descriptors: Path
     """FileDescriptorSet of the public API with google/rpc/error_details.proto."""
     openapi: Path

@@ -41,6 +41,7 @@ def edge(issuer: str, otlp_address: str = "") -> Edge:
         page_port=8444,
         pki_port=8080,
         admin_port=9901,
+        metrics_port=9464,
         descriptors=DESCRIPTORS,
         openapi=_OPENAPI,
         reference=_REFERENCE,

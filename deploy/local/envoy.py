@@ -39,6 +39,7 @@ def edge(parts: Parts) -> Edge:
         pki_port=parts.ports["envoy pki"],
         page_port=parts.ports["envoy page"],
         admin_port=parts.ports["envoy admin"],
+        metrics_port=parts.ports["envoy metrics"],
         descriptors=CHECKOUT / "gen" / "descriptors.binpb",
         openapi=CHECKOUT / "gen" / "openapi.json",
         reference=CHECKOUT / "gen" / "reference.html",

@@ -24,6 +24,7 @@ def numbers(base: int) -> dict[str, int]:
         "envoy admin": base + 5,
         "postgresql": base + 6,
         "envoy page": base + 7,
+        "envoy metrics": base + 8,
         "portal https": base + 29,
         **{service: base + 10 + index for index, service in enumerate(SERVICES)},
         # Where Prometheus scrapes.

@@ -10,7 +10,7 @@ from deploy.observability.objectives import OWN_FAULT
 from deploy.observability.rules import Alert, Group, Kind, Severity, all_of, any_of
 
 SERVICES: Final = ("auth_gateway", "liveness", "facematch", "otp", "registry", "documents", "ca", "signer", "portal")
-JOBS: Final = tuple(f"finid-{service.replace('_', '-')}" for service in SERVICES)
+JOBS: Final = tuple(f"finid-{name.replace('_', '-')}" for name in (*SERVICES, "envoy"))
 
 EXTERNAL: Final = frozenset(
     {
@@ -18,11 +18,15 @@ EXTERNAL: Final = frozenset(
         "process_start_time_seconds",
         "process_resident_memory_bytes",
         "process_cpu_seconds_total",
+        "envoy_cluster_upstream_rq_xx",
+        "envoy_listener_ssl_certificate_expiration_unix_time_seconds",
+        "envoy_cluster_ssl_certificate_expiration_unix_time_seconds",
     }
 )
-"""What is not FinID's own: of Prometheus, and of its client library in each process."""
+"""What is not FinID's own: of Prometheus, of its client library in each process, and of Envoy."""
 
 NEVER_ABSENT: Final = (
+    "finid_serving",
     "finid_rpc_server_duration_seconds_count",
     "finid_crl_next_update_seconds",
     "finid_key_unwraps_total",
@@ -38,6 +42,7 @@ def groups() -> list[Group]:
     return [
         Group("finid-security", "30s", _SECURITY),
         Group("finid-processes", "30s", _PROCESSES),
+        Group("finid-edge", "30s", _EDGE),
         Group("finid-parts", "30s", _PARTS),
         Group("finid-keys", "30s", _KEYS),
         Group("finid-people", "1m", _PEOPLE),
@@ -71,6 +76,18 @@ def _half_of_yesterday(metric: str, outcome: str) -> str:
     before = _share(f'sum(rate({metric}{{outcome="{outcome}"}}[1d] offset 1h))', f"sum(rate({metric}[1d] offset 1h))")
     return all_of(f"({now})\n< 0.5 *\n({before})", f"sum(increase({metric}[1h])) >= 50")
 
+
+def _edge_certificates_within(days: int) -> str:
+    """Which of Envoy's certificates and roots end within so many days."""
+    ends_at = any_of(
+        "envoy_listener_ssl_certificate_expiration_unix_time_seconds",
+        "envoy_cluster_ssl_certificate_expiration_unix_time_seconds",
+    )
+    return f"min by (envoy_tls_certificate) (\n{ends_at}\n) - time() < {days} * 86400"
+
+
+_BEHIND: Final = 'envoy_cluster_name=~"auth_gateway|portal"'
+_FAILED: Final = 'envoy_response_code_class="5"'
 
 _SECURITY: Final = (
     Alert(
@@ -164,12 +181,26 @@ _PROCESSES: Final = (
         dashboard="finid-services",
     ),
     Alert(
+        name="FinIdNotServing",
+        severity=Severity.PAGE,
+        kind=Kind.CAUSE,
+        # It still answers Prometheus: `up` is 1. Nobody calls what is not ready: no objective burns.
+        query="max by (service) (finid_serving) == 0",
+        held_for="2m",
+        summary="No replica of {{ $labels.service }} serves: each has lost something that it cannot work without",
+        means="What the service does is not done at all; docs/runbooks/FinIdServiceDown.md has what that is for each.",
+        dashboard="finid-services",
+    ),
+    Alert(
         name="FinIdReplicaDown",
         severity=Severity.TICKET,
         kind=Kind.CAUSE,
-        query='(up{job=~"finid-.+"} == 0)\nand on (job)\n(max by (job) (up{job=~"finid-.+"}) == 1)',
+        query=any_of(
+            '(up{job=~"finid-.+"} == 0)\nand on (job)\n(max by (job) (up{job=~"finid-.+"}) == 1)',
+            "(finid_serving == 0)\nand on (service)\n(max by (service) (finid_serving) == 1)",
+        ),
         held_for="10m",
-        summary="One replica of {{ $labels.job }} does not answer: {{ $labels.instance }}",
+        summary="One replica of {{ $labels.job }} does not answer or does not serve: {{ $labels.instance }}",
         means="Nobody notices yet; one more and the service is down.",
         dashboard="finid-services",
     ),
@@ -203,6 +234,42 @@ _PROCESSES: Final = (
         summary="The mesh certificate of {{ $labels.service }} ends within three days and was not renewed",
         means="When it ends, the service can neither call nor be called: all that needs it stops at once.",
         dashboard="finid-services",
+    ),
+)
+
+_EDGE: Final = (
+    Alert(
+        name="FinIdEdgeFails",
+        severity=Severity.PAGE,
+        kind=Kind.SYMPTOM,
+        # What Envoy answers because nobody behind it did, be it gRPC or REST: what the gateway itself answers, errors
+        # as well, is HTTP 200 to Envoy. The objectives count what the gateway has seen: none of these.
+        query=all_of(
+            _share(
+                f"sum by (envoy_cluster_name) (rate(envoy_cluster_upstream_rq_xx{{{_BEHIND},{_FAILED}}}[5m]))",
+                f"sum by (envoy_cluster_name) (rate(envoy_cluster_upstream_rq_xx{{{_BEHIND}}}[5m])) > 0.05",
+            ),
+            f"sum by (envoy_cluster_name) (increase(envoy_cluster_upstream_rq_xx{{{_BEHIND},{_FAILED}}}[5m])) >= 10",
+        ),
+        held_for="2m",
+        summary="Envoy gets no answer of {{ $labels.envoy_cluster_name }} to more than 5 % of the calls",
+        means="auth_gateway: banks and people are told SERVICE_UNAVAILABLE. portal: banks get no access tokens.",
+        dashboard="finid-services",
+    ),
+    *(
+        Alert(
+            name="FinIdEdgeCertificateEnds",
+            severity=severity,
+            kind=Kind.CAUSE,
+            # cert-manager renews both 30 days before (deploy/k8s).
+            query=_edge_certificates_within(days),
+            held_for="10m",
+            summary=f"Envoy's certificate `{{{{ $labels.envoy_tls_certificate }}}}` ends within {days} days",
+            means="web: when it ends, no browser and no bank connects any more. mesh, mesh-roots: Envoy reaches "
+            "neither the gateway nor the portal.",
+            dashboard="finid-services",
+        )
+        for severity, days in ((Severity.TICKET, 14), (Severity.PAGE, 3))
     ),
 )
 

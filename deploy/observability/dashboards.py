@@ -170,6 +170,31 @@ def _services() -> Dashboard:
                 "Calls to spokes", "By spoke.", Unit.PER_SECOND, Line(_rate(f"{client}_count", "", "peer"), "{{peer}}")
             )
         )
+        .with_row(row("Envoy"))
+        .with_panel(
+            lines(
+                "Calls to those behind it",
+                "By cluster and class of the answer; class 5 is what Envoy answered because nobody else did.",
+                Unit.PER_SECOND,
+                Line(
+                    _rate("envoy_cluster_upstream_rq_xx", "", "envoy_cluster_name, envoy_response_code_class"),
+                    "{{envoy_cluster_name}} {{envoy_response_code_class}}xx",
+                ),
+                width=16,
+            )
+        )
+        .with_panel(
+            lines(
+                "Its certificates",
+                "Time until each ends. Below 14 days a ticket is made, below 3 somebody is paged.",
+                Unit.SECONDS,
+                Line(
+                    "min by (envoy_tls_certificate) (envoy_listener_ssl_certificate_expiration_unix_time_seconds or "
+                    "envoy_cluster_ssl_certificate_expiration_unix_time_seconds) - time()",
+                    "{{envoy_tls_certificate}}",
+                ),
+            )
+        )
         .with_row(row("Workers: utilisation, saturation, errors"))
         .with_panel(
             lines(
@@ -260,6 +285,16 @@ def _services() -> Dashboard:
                 "Replicas that answer a scrape.",
                 Unit.COUNT,
                 Line('sum by (job) (up{job=~"finid-.+"})', "{{job}}"),
+                width=6,
+            )
+        )
+        .with_panel(
+            lines(
+                "Serving",
+                "Replicas that have all they need. Those that are up and do not serve have lost a dependency.",
+                Unit.COUNT,
+                Line(f"sum by (service) (finid_serving{{{_EACH}}})", "{{service}}"),
+                width=6,
             )
         )
         .with_panel(
@@ -268,6 +303,7 @@ def _services() -> Dashboard:
                 "Cores in use by the service's processes, without its workers.",
                 Unit.COUNT,
                 Line(f'sum by (job) (rate(process_cpu_seconds_total{{job=~"finid-.+"}}{_W}))', "{{job}}"),
+                width=6,
             )
         )
         .with_panel(
@@ -276,6 +312,7 @@ def _services() -> Dashboard:
                 "Resident, without its workers.",
                 Unit.BYTES,
                 Line('max by (job) (process_resident_memory_bytes{job=~"finid-.+"})', "{{job}}"),
+                width=6,
             )
         )
     )

@@ -1,6 +1,7 @@
 """Starts the hub: settings, telemetry, store, channels to the spokes, servers."""
 
 import datetime
+import functools
 import random
 import sys
 
@@ -77,7 +78,7 @@ async def main() -> None:
     )
     keys = settings.gateway_keys()
     database = await Database.open(read_secret(settings.database_url_file), service="auth_gateway", max_connections=16)
-    await require_stamped(database, "auth_gateway", keys)
+    stamped = functools.partial(require_stamped, database, "auth_gateway", keys)
     seal = keys.seal(FIELD_LABEL)
     store = Store(database, seal)
 
@@ -190,6 +191,7 @@ async def main() -> None:
             notices.tell,
             expiry_notices.sweep,
             retention.run,
+            first=stamped,
         )
     finally:
         await database.close()

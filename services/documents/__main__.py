@@ -69,7 +69,7 @@ async def serve(settings: DocumentsSettings) -> None:
     signer = receipt_signer_of(settings, settings.receipt_key_file)
     keys = settings.field_keys()
     database = await Database.open(read_secret(settings.database_url_file), service="documents")
-    await require_stamped(database, "documents", keys)
+    stamped = functools.partial(require_stamped, database, "documents", keys)
     store = Store(database, keys.seal(CONTENT_KEY_LABEL))
     vault = Vault(settings.object_store())
     pool = workers(settings)
@@ -107,7 +107,7 @@ async def serve(settings: DocumentsSettings) -> None:
     server.reflect(file)
     try:
         async with pool:
-            await server.run(functools.partial(retention.run, every_s=_FORGET_EVERY_S))
+            await server.run(functools.partial(retention.run, every_s=_FORGET_EVERY_S), first=stamped)
     finally:
         await database.close()
 

@@ -1,6 +1,7 @@
 """Wires the portal: settings, telemetry, keys, gRPC for the hub and HTTPS for Envoy."""
 
 import asyncio
+import functools
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -39,7 +40,7 @@ async def serve(settings: PortalSettings) -> None:
     """Serve until SIGTERM."""
     keys, secret_keys = _token_keys(settings), settings.client_secret_keys()
     database = await Database.open(read_secret(settings.database_url_file), service="portal")
-    await require_stamped(database, "portal", secret_keys)
+    stamped = functools.partial(require_stamped, database, "portal", secret_keys)
     client_credentials = ClientCredentials(
         clients=ClientStore(
             database,
@@ -59,7 +60,7 @@ async def serve(settings: PortalSettings) -> None:
     server.reflect(file)
     https = HttpsServer(PortalWeb(client_credentials, keys.jwks()).app(), settings.portal_http_listen, settings)
     try:
-        await server.run(https.serve)
+        await server.run(https.serve, first=stamped)
     finally:
         await database.close()
 

@@ -1,6 +1,7 @@
 """Wires the registry: settings, telemetry, keys, source, server."""
 
 import asyncio
+import functools
 import sys
 from datetime import UTC, datetime
 
@@ -35,7 +36,7 @@ async def serve(settings: RegistrySettings) -> None:
     pinned = pins_of(settings, settings.pins_file)
     signer = receipt_signer_of(settings, settings.receipt_key_file, pinned)
     database = await Database.open(read_secret(settings.database_url_file), service="registry")
-    await require_stamped(database, "registry", keys)
+    stamped = functools.partial(require_stamped, database, "registry", keys)
     source = SandboxPeople(database, seal, locator)
     telemetry.logger().warning("sandbox state source, its people are made up")
     attestation = Attestation(
@@ -60,7 +61,7 @@ async def serve(settings: RegistrySettings) -> None:
     registry_pb2_grpc.add_RegistryServiceServicer_to_server(RegistryServicer(attestation, release), server.grpc)
     server.reflect(file)
     try:
-        await server.run()
+        await server.run(first=stamped)
     finally:
         await database.close()
 

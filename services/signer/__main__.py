@@ -1,6 +1,7 @@
 """Wires the signer: settings, telemetry, token, keys, database, server."""
 
 import asyncio
+import functools
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -54,7 +55,7 @@ async def serve(settings: SignerSettings) -> None:
     pinned = pins_of(settings, settings.pins_file)
     least = floors.parse(settings.floors_file.read_bytes())
     database = await Database.open(read_secret(settings.database_url_file), service="signer")
-    await require_stamped(database, "signer", subject_keys)
+    stamped = functools.partial(require_stamped, database, "signer", subject_keys)
     credentials = CredentialStore(database)
     attester = receipt_signer_of(settings, settings.receipt_key_file, pinned)
     enrolment = Enrolment(
@@ -90,7 +91,7 @@ async def serve(settings: SignerSettings) -> None:
     signer_pb2_grpc.add_SignerServiceServicer_to_server(servicer, server.grpc)
     server.reflect(file)
     try:
-        await server.run(digest_signer.abort_expired_intents)
+        await server.run(digest_signer.abort_expired_intents, first=stamped)
     finally:
         await database.close()
         pool.close()

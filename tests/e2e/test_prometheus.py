@@ -17,7 +17,7 @@ import yaml
 
 from deploy.local.ports import HOST, SERVICES
 from deploy.local.state import READY_FILE
-from deploy.observability.causes import JOBS, NEVER_ABSENT
+from deploy.observability.causes import EXTERNAL, JOBS, NEVER_ABSENT
 from deploy.observability.files import FOLDER, groups
 from deploy.observability.rules import Severity, alerts_of
 from tests.mesh_process import RunningMesh
@@ -48,13 +48,13 @@ class Running:
 
 
 def configuration(ports: Mapping[str, int]) -> dict[str, Any]:
-    """A prometheus.yml: every service of this mesh as a job of its own, as pod-monitor.yaml names them."""
+    """A prometheus.yml: every service of this mesh, and Envoy, as a job of its own, as pod-monitor.yaml names them."""
     return {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "rule_files": ["rules.yaml"],
         "scrape_configs": [
             {"job_name": job, "static_configs": [{"targets": [f"{HOST}:{ports[f'{service} metrics']}"]}]}
-            for job, service in zip(JOBS, SERVICES, strict=True)
+            for job, service in zip(JOBS, (*SERVICES, "envoy"), strict=True)
         ],
     }
 
@@ -155,7 +155,11 @@ def test_every_rule_is_loaded_and_evaluates_without_an_error(prometheus: Running
 
 def test_what_alerts_rest_on_is_reported(prometheus: Running) -> None:
     """Without it they would be silent for ever (FinIdMetricMissing)."""
-    assert [name for name in NEVER_ABSENT if not prometheus.query(name)] == []
+    assert [name for name in (*NEVER_ABSENT, *EXTERNAL) if not prometheus.query(name)] == []
+    certificates = prometheus.query('{__name__=~"envoy_.+_ssl_certificate_expiration_unix_time_seconds"}')
+    assert {one["metric"]["envoy_tls_certificate"] for one in certificates} == {"web", "mesh", "mesh-roots"}
+    assert prometheus.query('envoy_cluster_upstream_rq_xx{envoy_cluster_name="portal",envoy_response_code_class="2"}')
+    assert {one["metric"]["service"] for one in prometheus.query("finid_serving == 1")} == set(SERVICES)
     assert prometheus.query("finid:slo_events:rate5m")
 
 
@@ -167,6 +171,8 @@ def test_no_page_goes_out_for_a_mesh_that_serves(prometheus: Running) -> None:
     assert not firing & {
         "FinIdKeyUnwrapWithoutIntent",
         "FinIdServiceDown",
+        "FinIdNotServing",
+        "FinIdEdgeCertificateEnds",
         "FinIdMeshCertificateEnds",
         "FinIdCrlStale",
         "FinIdSqlPoolFull",

@@ -2,11 +2,13 @@
 
 import base64
 import hashlib
+import http.client
 import json
 import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -701,6 +703,55 @@ def _trace_ids(requests: list[ExportTraceServiceRequest]) -> set[str]:
     return {span.trace_id.hex() for scope in scopes for span in scope.spans}
 
 
+class TestMetrics:
+    def test_prometheus_reads_envoys_figures(self, edge: Harness) -> None:
+        answer = httpx.get(f"{edge.metrics}/metrics", timeout=10, trust_env=False)
+        assert answer.status_code == 200
+        assert 'envoy_cluster_upstream_rq_xx{envoy_response_code_class="2",envoy_cluster_name="portal"}' in answer.text
+
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            *(("GET", path) for path in ("/", "/config_dump", "/certs", "/clusters", "/server_info", "/quitquitquit")),
+            *(("GET", path) for path in ("/stats", "/stats?filter=.*", "/stats/prometheus", "/stats/recentlookups")),
+            *(("GET", path) for path in ("/metrics?usedonly", "/metrics?", "/metrics/", "/metrics/../config_dump")),
+            *(("GET", path) for path in ("//metrics", "/metrics%2f..%2fconfig_dump", "/METRICS", "/metrics;x")),
+            *(("POST", path) for path in ("/metrics", "/quitquitquit", "/drain_listeners", "/logging?level=trace")),
+            *((method, "/metrics") for method in ("PUT", "DELETE", "HEAD", "OPTIONS", "TRACE")),
+        ],
+    )
+    def test_nothing_else_of_the_admin_is_reached(self, edge: Harness, method: str, path: str) -> None:
+        with closing(http.client.HTTPConnection("127.0.0.1", httpx.URL(edge.metrics).port, timeout=10)) as connection:
+            connection.request(method, path)  # as it stands: other clients put paths in order
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (404, b"")
+        assert httpx.get(f"{edge.admin}/ready", timeout=10, trust_env=False).text == "LIVE\n"
+
+    def test_what_envoy_answers_in_the_hubs_place_is_counted_whatever_the_caller_speaks(self) -> None:
+        with running_envoy("signer") as harness:  # which is not the hub
+            with harness.client() as client:
+                assert client.get(GET).status_code == 503
+            with harness.channel() as channel:
+                stub = auth_rpc.FinIdServiceStub(channel)
+                told = [("authorization", f"Bearer {harness.token()}")]
+                with pytest.raises(grpc.RpcError):
+                    stub.GetAuthentication(auth.GetAuthenticationRequest(name=NAME), metadata=told, timeout=5)
+            assert _figures(harness, "envoy_cluster_upstream_rq_xx", "5", "auth_gateway") == [2]
+
+    def test_what_the_hub_itself_refuses_is_not(self, edge: Harness) -> None:
+        before = _figures(edge, "envoy_cluster_upstream_rq_xx", "5", "auth_gateway")
+        with edge.client() as client:
+            assert client.get(f"/v1/{MALFORMED}").status_code == 400
+        assert _figures(edge, "envoy_cluster_upstream_rq_xx", "5", "auth_gateway") == before
+
+
+def _figures(edge: Harness, metric: str, *labels: str) -> list[float]:
+    """The values of a metric's series that have all these values of labels."""
+    text = httpx.get(f"{edge.metrics}/metrics", timeout=10, trust_env=False).text
+    lines = [line for line in text.splitlines() if line.startswith(f"{metric}{{")]
+    return [float(line.rpartition(" ")[2]) for line in lines if all(f'="{label}"' in line for label in labels)]
+
+
 def _certificate_shown(edge: Harness) -> bytes:
     return ssl.get_server_certificate(("127.0.0.1", int(edge.https.rpartition(":")[2]))).encode()
 
@@ -720,5 +771,9 @@ def test_new_certificates_are_taken_up_without_a_restart_and_no_request_fails(ed
             asked += 1
     shown = x509.load_pem_x509_certificate(_certificate_shown(edge))
     assert shown == x509.load_pem_x509_certificate(replaced.certificate.read_bytes())
+    # What the alert goes by is of the new ones.
+    ends_at = shown.not_valid_after_utc.timestamp()
+    assert set(_figures(edge, "envoy_listener_ssl_certificate_expiration_unix_time_seconds", "web")) == {ends_at}
+    assert len(_figures(edge, "envoy_cluster_ssl_certificate_expiration_unix_time_seconds", "mesh")) == 2
     with edge.client() as client:
         assert client.get("/.well-known/jwks.json").status_code == 200

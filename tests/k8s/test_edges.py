@@ -114,6 +114,7 @@ def called(manifests: list[Manifest]) -> set[Edge]:
     told = {name: environment(manifests, running[name]) for name in ROOM_OF}
     edge = envoy.edge("https://id.example")
     found: set[Edge] = {("envoy", upstream.host, upstream.port) for upstream in (edge.gateway, edge.portal)}
+    found.add(("monitoring", "envoy", edge.metrics_port))
     for name, given in told.items():
         found.add(("monitoring", name, METRICS))
         for key, value in given.items():

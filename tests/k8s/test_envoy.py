@@ -37,6 +37,7 @@ def local() -> Edge:
         page_port=6,
         pki_port=4,
         admin_port=5,
+        metrics_port=7,
         descriptors=envoy.DESCRIPTORS,
         openapi=cluster.openapi,
         reference=cluster.reference,

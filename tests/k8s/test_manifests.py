@@ -77,9 +77,13 @@ def port_problems(manifests: list[Manifest]) -> Iterator[str]:
             yield f"{name}: listens on {sorted(listens)}, and its pod says otherwise"
         if ports.get(METRICS[1]) != "metrics":
             yield f"{name}: no port named metrics"
-        for probe in ("startupProbe", "readinessProbe"):
-            if container[probe].get("grpc", {}).get("port") != int(given["FINID_HEALTH_LISTEN"].rpartition(":")[2]):
-                yield f"{name}: {probe} asks elsewhere than where health is"
+        health = int(given["FINID_HEALTH_LISTEN"].rpartition(":")[2])
+        if container["readinessProbe"].get("grpc") != {"port": health}:
+            yield f"{name}: readinessProbe asks elsewhere than where health is"
+        for probe in ("startupProbe", "livenessProbe"):
+            # What a service has lost comes back without its being killed.
+            if (container[probe].get("tcpSocket"), ports.get(health)) != ({"port": "health"}, "health"):
+                yield f"{name}: {probe} asks more than whether health listens"
         for key, value in given.items():
             host, _, port = value.rpartition(":")
             if key.startswith("FINID_PEER_") and (host, int(port)) not in served:
@@ -304,6 +308,16 @@ SEEDED: dict[str, tuple[str, Callable[[list[Manifest]], object], str]] = {
         "ports",
         lambda m: _container(m, "otp")["readinessProbe"].update(grpc={"port": 8443}),
         "otp: readinessProbe asks elsewhere than where health is",
+    ),
+    "a start that waits for the database": (
+        "ports",
+        lambda m: _container(m, "otp").update(startupProbe={"grpc": {"port": 8081}}),
+        "otp: startupProbe asks more than whether health listens",
+    ),
+    "a restart for a lost database": (
+        "ports",
+        lambda m: _container(m, "otp").update(livenessProbe={"grpc": {"port": 8081}}),
+        "otp: livenessProbe asks more than whether health listens",
     ),
     "a Service with an address of its own": (
         "ports",

@@ -281,15 +281,74 @@ async def test_health_follows_a_lost_dependency_within_two_seconds() -> None:
     address = f"127.0.0.1:{free_port()}"
     health = Health("signer", address, [Probe("database", check)])
     await health.start()
+    assert metrics.SERVING.shown() == 0
     watch = asyncio.create_task(health.watch())
     async with grpc.aio.insecure_channel(address) as channel:
         await _until(channel, health_pb2.HealthCheckResponse.SERVING)
+        assert metrics.SERVING.shown() == 1
         lost = True
         await _until(channel, health_pb2.HealthCheckResponse.NOT_SERVING)
+        assert metrics.SERVING.shown() == 0
         lost = False
         await _until(channel, health_pb2.HealthCheckResponse.SERVING)
+        assert metrics.SERVING.shown() == 1
     watch.cancel()
     await health.stop()
+
+
+async def test_a_service_that_drains_does_not_serve_again_when_its_dependency_comes_back() -> None:
+    lost = True
+
+    async def check() -> None:
+        if lost:
+            raise ConnectionError
+
+    address = f"127.0.0.1:{free_port()}"
+    health = Health("signer", address, [Probe("database", check)])
+    await health.start()
+    watch = asyncio.create_task(health.watch())
+    await health.drain()
+    lost = False
+    await asyncio.sleep(0.8)  # a round and more
+    async with grpc.aio.insecure_channel(address) as channel:
+        await _until(channel, health_pb2.HealthCheckResponse.NOT_SERVING)
+    assert metrics.SERVING.shown() == 0
+    watch.cancel()
+    await health.stop()
+
+
+async def test_before_what_has_to_be_first_is_done_health_says_so_and_no_call_is_taken(tmp_path: Path) -> None:
+    settings, came = Authority(tmp_path).settings("portal"), asyncio.Event()
+    server = Server("portal", settings, {}, probes=[])
+    running = asyncio.create_task(server.run(first=came.wait))
+    async with grpc.aio.insecure_channel(settings.health_listen) as channel:
+        await _until(channel, health_pb2.HealthCheckResponse.NOT_SERVING)
+        host, _, port = settings.listen.rpartition(":")
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(host, int(port))
+        came.set()
+        await _until(channel, health_pb2.HealthCheckResponse.SERVING)
+    server.stop()
+    await asyncio.wait_for(running, 5)
+
+
+async def test_a_service_that_waits_for_what_has_to_be_first_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    settings = Authority(tmp_path).settings("portal")
+    server = Server("portal", settings, {}, probes=[])
+    running = asyncio.create_task(server.run(first=asyncio.Event().wait))
+    async with grpc.aio.insecure_channel(settings.health_listen) as channel:
+        await _until(channel, health_pb2.HealthCheckResponse.NOT_SERVING)
+    server.stop()
+    await asyncio.wait_for(running, 5)
+
+
+async def test_what_has_to_be_first_and_fails_is_why_the_service_ends(tmp_path: Path) -> None:
+    async def fails() -> None:
+        raise LookupError("other keys")
+
+    server = Server("portal", Authority(tmp_path).settings("portal"), {}, probes=[])
+    with pytest.raises(LookupError, match="other keys"):
+        await asyncio.wait_for(server.run(first=fails), 5)
 
 
 async def test_failing_background_task_ends_the_service_without_showing_its_text(

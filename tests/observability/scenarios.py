@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.observability.causes import JOBS
+from deploy.observability.causes import JOBS, SERVICES
 from deploy.observability.rules import Alert
 
 MINUTES = 220
@@ -45,6 +45,18 @@ def target(job: str, metric: str, more: str = "") -> str:
     return f'{metric}{{job="{job}",instance="10.0.0.1:9464"{more}}}'
 
 
+def behind_envoy(cluster: str, code_class: int) -> str:
+    """What Envoy was answered by who stands behind it, or answered itself in their place (5)."""
+    labels = f',envoy_cluster_name="{cluster}",envoy_response_code_class="{code_class}"'
+    return target("finid-envoy", "envoy_cluster_upstream_rq_xx", labels)
+
+
+def edge_certificate(name: str, of: str = "cluster") -> str:
+    """When one of Envoy's certificates ends, in Unix time; these trials begin in 1970."""
+    metric = f"envoy_{of}_ssl_certificate_expiration_unix_time_seconds"
+    return target("finid-envoy", metric, f',envoy_tls_certificate="{name}"')
+
+
 FRAMES = "CaptureService/SubmitFrames"
 SIGNER = "finid-signer"
 
@@ -54,6 +66,12 @@ def certificate(name: str, service: str = "ca") -> str:
     return target(
         f"finid-{service}", "finid_own_certificate_ends_seconds", f',service="{service}",certificate="{name}"'
     )
+
+
+def serving(service: str, instance: str = "10.0.0.1:9464") -> str:
+    """Whether a replica of a service serves."""
+    job = f"finid-{service.replace('_', '-')}"
+    return f'finid_serving{{job="{job}",instance="{instance}",service="{service}"}}'
 
 
 def _healthy() -> dict[str, str]:
@@ -112,12 +130,20 @@ def _healthy() -> dict[str, str]:
         certificate("mtls", "signer"): stays(31 * 86_400),
         certificate("ocsp"): stays(60 * 86_400),
         certificate("issuing"): stays(1000 * 86_400),
+        behind_envoy("auth_gateway", 2): counts(600),
+        behind_envoy("auth_gateway", 5): counts(0.1),
+        behind_envoy("portal", 2): counts(60),
+        edge_certificate("web", "listener"): stays(31 * 86_400),
+        edge_certificate("mesh"): stays(31 * 86_400),
+        edge_certificate("mesh-roots"): stays(3000 * 86_400),
         'finid_codes_sent_total{provider="kcell",outcome="DELIVERED"}': counts(55),
         'finid_codes_sent_total{provider="kcell",outcome="UNDELIVERED"}': counts(2),
     }
     for job in JOBS:
         series[target(job, "up")] = stays(1)
         series[target(job, "process_start_time_seconds")] = stays(-3600)
+    for service in SERVICES:
+        series[serving(service)] = stays(1)
     return series
 
 
@@ -231,7 +257,18 @@ _WELL: Mapping[str, Scenario] = {
         {
             name: None
             for name in HEALTHY
-            if not name.startswith(("up", "process_", "finid_sql_pool", "finid_worker_c", "finid_crl", "finid_own"))
+            if not name.startswith(
+                (
+                    "up",
+                    "process_",
+                    "finid_sql_pool",
+                    "finid_worker_c",
+                    "finid_crl",
+                    "finid_own",
+                    "finid_serving",
+                    "envoy_",
+                )
+            )
             and "webhook_oldest" not in name
             and "Ocsp" not in name
         }
@@ -371,6 +408,7 @@ _SECURITY: Mapping[str, Scenario] = {
 }
 _PROCESSES: Mapping[str, Scenario] = {
     "the signer is down": Scenario(_down(SIGNER), 30, {("FinIdServiceDown", PAGE): ({"job": SIGNER},)}),
+    "Envoy is down": Scenario(_down("finid-envoy"), 30, {("FinIdServiceDown", PAGE): ({"job": "finid-envoy"},)}),
     "Prometheus knows no target of the CA": Scenario(
         {target("finid-ca", "up"): None}, 30, {("FinIdServiceDown", PAGE): ({"job": "finid-ca"},)}
     ),
@@ -379,6 +417,37 @@ _PROCESSES: Mapping[str, Scenario] = {
         {'up{job="finid-otp",instance="10.0.0.2:9464"}': f"1x20 0x{MINUTES}"},
         40,
         {("FinIdReplicaDown", TICKET): ({"job": "finid-otp", "instance": "10.0.0.2:9464"},)},
+    ),
+    "PostgreSQL is away": Scenario(
+        {serving(service): f"1x20 0x{MINUTES}" for service in SERVICES if service != "facematch"},
+        23,
+        {("FinIdNotServing", PAGE): tuple({"service": service} for service in SERVICES if service != "facematch")},
+    ),
+    "both replicas have lost their token": Scenario(
+        {serving("signer"): f"1x20 0x{MINUTES}", serving("signer", "10.0.0.2:9464"): f"1x25 0x{MINUTES}"},
+        29,
+        {("FinIdNotServing", PAGE): ({"service": "signer"},)},
+    ),
+    "PostgreSQL failed over within a minute": Scenario(
+        {serving(service): f"1x20 0 1x{MINUTES}" for service in SERVICES if service != "facematch"}, 22
+    ),
+    "one of two replicas has lost its token": Scenario(
+        {serving("signer", "10.0.0.2:9464"): f"1x20 0x{MINUTES}"},
+        40,
+        {("FinIdReplicaDown", TICKET): ({"job": SIGNER, "instance": "10.0.0.2:9464", "service": "signer"},)},
+    ),
+    "a rollout": Scenario(
+        {
+            # One drains and is gone as its successor begins; then the other.
+            serving("otp"): "1x20 0 _x200",
+            serving("otp", "10.0.0.2:9464"): "1x22 0 _x200",
+            serving("otp", "10.0.0.3:9464"): f"_x20 0 1x{MINUTES}",
+            serving("otp", "10.0.0.4:9464"): f"_x22 0 1x{MINUTES}",
+        },
+        24,
+    ),
+    "a service of one replica is rolled out": Scenario(
+        {serving("otp"): "1x20 0 _x200", serving("otp", "10.0.0.3:9464"): f"_x21 0 1x{MINUTES}"}, 23
     ),
     "documents is started again and again": Scenario(
         {target("finid-documents", "process_start_time_seconds"): "0x100 6000x5 6300x5 6600x5 6900x5 7200x200"},
@@ -394,6 +463,37 @@ _PROCESSES: Mapping[str, Scenario] = {
         {certificate("mtls", "signer"): stays(3 * 86_400 - 1)},
         30,
         {("FinIdMeshCertificateEnds", PAGE): ({"service": "signer"},)},
+    ),
+}
+_EDGE: Mapping[str, Scenario] = {
+    "Envoy does not reach the gateway": Scenario(
+        {
+            behind_envoy("auth_gateway", 2): counts_from(20, 600, 0),
+            behind_envoy("auth_gateway", 5): counts_from(20, 0, 600),
+        },
+        26,
+        {("FinIdEdgeFails", PAGE): ({"envoy_cluster_name": "auth_gateway"},)},
+    ),
+    "every tenth access token is refused by Envoy": Scenario(
+        {behind_envoy("portal", 5): counts_from(20, 0, 6)},
+        30,
+        {("FinIdEdgeFails", PAGE): ({"envoy_cluster_name": "portal"},)},
+    ),
+    "one call of few does not reach the gateway at night": Scenario(
+        {behind_envoy("auth_gateway", 2): counts(0.5), behind_envoy("auth_gateway", 5): "0x20 1x200"}, 23
+    ),
+    "what the world sees was not renewed": Scenario(
+        {edge_certificate("web", "listener"): stays(14 * 86_400)},
+        30,
+        {("FinIdEdgeCertificateEnds", TICKET): ({"envoy_tls_certificate": "web"},)},
+    ),
+    "Envoy's certificate in the mesh ends in two days": Scenario(
+        {edge_certificate("mesh"): stays(2 * 86_400)},
+        30,
+        {
+            ("FinIdEdgeCertificateEnds", TICKET): ({"envoy_tls_certificate": "mesh"},),
+            ("FinIdEdgeCertificateEnds", PAGE): ({"envoy_tls_certificate": "mesh"},),
+        },
     ),
 }
 _PARTS: Mapping[str, Scenario] = {
@@ -534,7 +634,7 @@ class Trial:
     scenarios: Mapping[str, Scenario]
 
 
-_CAUSES = ("finid-security", "finid-processes", "finid-parts", "finid-keys", "finid-people")
+_CAUSES = ("finid-security", "finid-processes", "finid-edge", "finid-parts", "finid-keys", "finid-people")
 _BURNS = ("finid-objectives", "finid-burn-rates", "finid-error-budgets")
 # Each with its own group only: all rules for all scenarios take a minute and a half of processor time.
 TRIALS: Mapping[str, Trial] = {
@@ -542,6 +642,7 @@ TRIALS: Mapping[str, Trial] = {
     "objectives": Trial(_BURNS, "10m", _OBJECTIVES),
     "security": Trial(("finid-security",), "2m", _SECURITY),
     "processes": Trial(("finid-processes",), "1m", _PROCESSES),
+    "edge": Trial(("finid-edge",), "1m", _EDGE),
     "parts": Trial(("finid-parts",), "1m", _PARTS),
     "keys": Trial(("finid-keys",), "1m", _KEYS),
     "people": Trial(("finid-people",), "1m", _PEOPLE),

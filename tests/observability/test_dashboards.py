@@ -78,5 +78,5 @@ def test_the_pod_monitor_gives_each_service_the_job_that_rules_ask_for() -> None
     (relabelling,) = endpoint["relabelings"]
     assert endpoint["port"] == "metrics"
     assert relabelling["targetLabel"] == "job"
-    names = [service.replace("_", "-") for service in SERVICES]  # app.kubernetes.io/name of each
+    names = [service.replace("_", "-") for service in (*SERVICES, "envoy")]  # app.kubernetes.io/name of each
     assert tuple(relabelling["replacement"].replace("$1", name) for name in names) == JOBS

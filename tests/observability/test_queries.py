@@ -128,7 +128,8 @@ def test_what_may_never_be_missing_is_in_the_catalogue() -> None:
 def test_every_service_has_its_job() -> None:
     catalogue: Mapping[str, Collection[str]] = CATALOGUE["finid_rpc_server_in_flight"].labels
     assert set(SERVICES) == set(catalogue["service"])
-    assert len(JOBS) == len(SERVICES)
+    assert len(JOBS) == len(SERVICES) + 1
+    assert JOBS[-1] == "finid-envoy"
 
 
 def test_promtool_parses_every_query_of_the_dashboards(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """The registry as it is deployed: its own process, mTLS, PostgreSQL, health."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc
+import httpx
 import pytest
 from finid.factor.v1 import bundle_pb2
 from finid.registry.v1 import registry_pb2 as pb
@@ -21,7 +24,7 @@ from services.registry.locator import Locator
 from services.registry.store import SandboxRegister
 from tests.bundles import IIN, PHONE, SentBundle, World, digest_of
 from tests.deployed import NOT_SERVING, SERVING, Deployed, deployed, lost
-from tests.mtls import Authority
+from tests.mtls import Authority, free_port
 from tests.registry.people import PHOTO_JPEG, PHOTO_KEY, PHOTO_SHA256, UNKNOWN_IIN, open_photo
 from tests.registry.test_store import COLUMNS
 
@@ -108,6 +111,26 @@ async def test_attests_releases_once_and_notices_the_loss_of_its_database(
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     await registry.becomes(SERVING)
     assert (await stub.Attest(ask, timeout=5)).receipt
+
+
+async def test_a_registry_that_starts_without_its_database_says_so_and_serves_when_it_comes(
+    registry: Deployed, database: Callable[..., Database]
+) -> None:
+    environment = {name: value for name, value in registry.environment.items() if not name.endswith("LISTEN")}
+    environment |= {f"FINID_{what}": f"127.0.0.1:{free_port()}" for what in ("HEALTH_LISTEN", "METRICS_ADDRESS")}
+    metrics = f"http://{environment['FINID_METRICS_ADDRESS']}/metrics"
+    async with AsyncExitStack() as stack, httpx.AsyncClient(trust_env=False) as prometheus:
+        async with lost(database("registry")):
+            second = deployed("registry", registry.authority, environment)
+            starting = asyncio.create_task(stack.enter_async_context(second))
+            await Deployed("registry", registry.authority, environment).becomes(NOT_SERVING, 20)
+            assert 'finid_serving{service="registry"} 0.0' in (await prometheus.get(metrics)).text
+            assert not starting.done()
+        started = await starting
+        assert 'finid_serving{service="registry"} 1.0' in (await prometheus.get(metrics)).text
+        sent = WORLD.bundle(Purpose.IDENTIFY, now=int(time.time()))
+        ask = pb.AttestRequest(transaction=sent.transaction_bytes, openings=openings_of(sent))
+        assert (await rpc.RegistryServiceStub(started.channel("auth_gateway")).Attest(ask, timeout=5)).receipt
 
 
 async def test_a_registry_with_another_key_than_the_rows_does_not_start(
