@@ -24,7 +24,8 @@ from services.registry.locator import Locator
 from services.registry.store import SandboxRegister
 from tests.bundles import IIN, PHONE, SentBundle, World, digest_of
 from tests.deployed import NOT_SERVING, SERVING, Deployed, deployed, lost
-from tests.mtls import Authority, free_port
+from tests.mtls import Authority
+from tests.ports import free_port
 from tests.registry.people import PHOTO_JPEG, PHOTO_KEY, PHOTO_SHA256, UNKNOWN_IIN, open_photo
 from tests.registry.test_store import COLUMNS
 
