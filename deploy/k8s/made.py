@@ -10,7 +10,7 @@ Object = tuple[str, str]
 # By `python -m deploy.k8s.envoy`.
 OF_ENVOY: Final = frozenset({("ConfigMap", "envoy"), ("ConfigMap", "envoy-library")})
 # Public roots, out of what cert-manager makes in the cluster (docs/sre.md).
-OF_ROOTS: Final = frozenset({("ConfigMap", "finid-database-roots")})
+OF_ROOTS: Final = frozenset({("ConfigMap", "finid-database-roots"), ("ConfigMap", "finid-mesh-roots")})
 WHOLE: Final = ""
 """In place of a key: whatever keys there are."""
 
@@ -30,10 +30,20 @@ def wanted(*kustomizations: list[Manifest]) -> dict[Object, frozenset[str]]:
 def _mounted(manifests: list[Manifest]) -> Iterator[tuple[Object, str]]:
     for workload in workloads(manifests).values():
         for volume in workload["spec"]["template"]["spec"].get("volumes", []):
-            for source, kind, field in (("secret", "Secret", "secretName"), ("configMap", "ConfigMap", "name")):
-                if source in volume:
-                    keys = [item["key"] for item in volume[source].get("items", [])] or [WHOLE]
-                    yield from (((kind, volume[source][field]), key) for key in keys)
+            for asked, items in sources(volume):
+                yield from ((asked, item["key"]) for item in items or [{"key": WHOLE}])
+
+
+def sources(volume: Manifest) -> Iterator[tuple[Object, list[dict[str, str]]]]:
+    """Yield the Secrets and ConfigMaps of a pod's volume, each with its items; [] where it is mounted whole."""
+    if "secret" in volume:
+        yield ("Secret", volume["secret"]["secretName"]), volume["secret"].get("items", [])
+    if "configMap" in volume:
+        yield ("ConfigMap", volume["configMap"]["name"]), volume["configMap"].get("items", [])
+    for source in volume.get("projected", {}).get("sources", []):
+        for field, kind in (("secret", "Secret"), ("configMap", "ConfigMap")):
+            if field in source:
+                yield (kind, source[field]["name"]), source[field]["items"]
 
 
 def _of_database(manifests: list[Manifest]) -> Iterator[tuple[Object, str]]:

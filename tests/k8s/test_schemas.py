@@ -26,6 +26,7 @@ FOLDERS = [
     "overlays/dev/sandbox",
     "overlays/prod/secrets",
     "../../tests/k8s/tried/gateway-api",
+    "../../tests/k8s/tried/mesh-root-next",
     "../../tests/k8s/tried/sms-routes",
 ]
 
