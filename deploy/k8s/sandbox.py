@@ -30,7 +30,7 @@ from services.portal.client_secret import new_secret
 
 OVERLAY: Final = overlay.FOLDER / "overlays" / "dev"
 PARTS: Final = (".", "migrate", "postgres", "sandbox")
-_DATABASE_SERVER: Final = "finid-postgres-rw:5432"
+DATABASE_SERVER: Final = "finid-database:5432"
 _DATABASE_ROOT: Final = "/etc/finid/database/ca.crt"
 # Where the component `softhsm` unpacks a token.
 _TOKEN_FOLDER: Final = "/var/lib/finid-token"  # noqa: S105  a path
@@ -139,7 +139,7 @@ def _login(state: State, role: str) -> Files:
 def _database_url(state: State, role: str) -> bytes:
     login = f"{role}:{quote(_password(state, role), safe='')}"
     verified = f"sslmode=verify-full&sslrootcert={_DATABASE_ROOT}"
-    return f"postgresql://{login}@{_DATABASE_SERVER}/finid?{verified}".encode()
+    return f"postgresql://{login}@{DATABASE_SERVER}/finid?{verified}".encode()
 
 
 def _password(state: State, role: str) -> str:

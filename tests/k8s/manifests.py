@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from deploy.k8s import overlay
+from deploy.k8s.made import sources
 from deploy.k8s.overlay import Manifest, environment, named, workloads
 from deploy.local.ports import SERVICES
 from mesh.settings import EnvironmentSettings, MeshSettings
@@ -25,24 +26,20 @@ def mounted(workload: Manifest) -> dict[str, tuple[str, str]]:
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     found: dict[str, tuple[str, str]] = {}
     for mount in pod["containers"][0]["volumeMounts"]:
-        volume = volumes[mount["name"]]
-        source = volume.get("secret") or volume.get("configMap")
-        if source is None:
-            continue
-        name = source.get("secretName") or source["name"]
-        if "subPath" in mount:
-            (key,) = (item["key"] for item in source["items"] if item["path"] == mount["subPath"])
-            found[mount["mountPath"]] = (name, key)
-            continue
-        for item in source.get("items", []):
-            path = item["path"]
-            if mount.get("subPathExpr") == "$(POD_NAME)":
-                ordinal, _, path = path.partition("/")
-                if not ordinal.endswith("-0"):
-                    continue
-            found[f"{mount['mountPath']}/{path}"] = (name, item["key"])
-        if not source.get("items"):
-            found[mount["mountPath"]] = (name, "")
+        for (_, name), items in sources(volumes[mount["name"]]):
+            if "subPath" in mount:
+                (key,) = (item["key"] for item in items if item["path"] == mount["subPath"])
+                found[mount["mountPath"]] = (name, key)
+                continue
+            for item in items:
+                path = item["path"]
+                if mount.get("subPathExpr") == "$(POD_NAME)":
+                    ordinal, _, path = path.partition("/")
+                    if not ordinal.endswith("-0"):
+                        continue
+                found[f"{mount['mountPath']}/{path}"] = (name, item["key"])
+            if not items:
+                found[mount["mountPath"]] = (name, "")
     return found
 
 

@@ -63,7 +63,7 @@ def _selected(selector: Manifest) -> list[str]:
 
 def _labelled(selector: Manifest) -> str:
     labels = selector.get("matchLabels", {})
-    if labels.get("cnpg.io/cluster") == "finid-postgres":
+    if labels == {"finid/database": "postgres"}:
         return DATABASE
     return str(labels.get("app.kubernetes.io/name", "anybody"))
 

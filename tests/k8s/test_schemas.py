@@ -22,9 +22,11 @@ FOREIGN = {
 FOLDERS = [
     *(f"overlays/{name}" for name in OVERLAYS),
     *(f"overlays/{name}/{part}" for name in OVERLAYS for part in ("migrate", "postgres")),
+    *(f"overlays/{name}/restored" for name in ("staging", "prod")),
     "overlays/dev/sandbox",
     "overlays/prod/secrets",
     "../../tests/k8s/tried/gateway-api",
+    "../../tests/k8s/tried/mesh-root-next",
     "../../tests/k8s/tried/sms-routes",
 ]
 
