@@ -647,7 +647,7 @@ class TestMetrics:
                 assert client.get(GET).status_code == 503
             with harness.channel() as channel:
                 stub = auth_rpc.FinIdServiceStub(channel)
-                told = [("authorization", f"Bearer {harness.token()}")]
+                told = (("authorization", f"Bearer {harness.token()}"),)
                 with pytest.raises(grpc.RpcError):
                     stub.GetAuthentication(auth.GetAuthenticationRequest(name=NAME), metadata=told, timeout=5)
             assert _figures(harness, "envoy_cluster_upstream_rq_xx", "5", "auth_gateway") == [2]
