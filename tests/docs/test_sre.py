@@ -103,8 +103,13 @@ def test_every_alert_that_pages_is_a_rule() -> None:
 
 
 def _procedures() -> list[str]:
-    """The blocks of commands, each carried out from its first line to its last."""
-    return re.findall(r"```sh\n(.*?)```", TEXT["sre.md"], re.DOTALL)
+    """The blocks of commands, each carried out from its first line to its last; a restore's are one procedure."""
+    before, restoring, after = re.split(r"(?m)^(?=## Restoring$)|^(?=## Upgrading$)", TEXT["sre.md"])
+    return [*_blocks(before), "".join(_blocks(restoring)), *_blocks(after)]
+
+
+def _blocks(text: str) -> list[str]:
+    return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
 
 
 def test_what_is_stopped_for_a_task_is_started_again_by_it_and_not_by_chance() -> None:
@@ -158,6 +163,6 @@ def test_an_upgrade_never_starts_what_somebody_has_stopped() -> None:
 
 
 def test_no_page_asks_an_instance_of_postgresql_by_its_number() -> None:
-    """Which one is written to changes; the Service `finid-postgres-rw` follows it."""
+    """Which one is written to changes; the Service `finid-database` follows it, over a restore, too."""
     pages = [*DOCS.rglob("*.md"), cluster.K8S / "README.md"]
     assert [page.name for page in pages if re.search(r"finid-postgres-\d", page.read_text(encoding="utf-8"))] == []

@@ -111,7 +111,7 @@ def test_it_asks_the_database_that_is_written_to(name: str) -> None:
     """An instance by its name (`finid-postgres-1`) is the first primary, and after a switchover another's replica."""
     assert re.findall(r"finid-postgres-\d", ALL[name]) == []
     asked = re.findall(r"exec -it (\S+) -- psql", ALL[name])
-    assert set(asked) <= {"service/finid-postgres-rw"}
+    assert set(asked) <= {"service/finid-database"}
 
 
 @pytest.mark.parametrize("name", ALL)
