@@ -2,7 +2,7 @@
 
 `next` writes to standard output the pins that a consumer is given before a receipt key is replaced: the new key for
 every factor that its service confirms, and the earlier keys of that service with the last second in which what they
-sign is believed. `--forget KID` leaves a key out, for one that was stolen: nothing that it ever signed is believed any
+sign is believed. `--forget=KID` leaves a key out, for one that was stolen: nothing that it ever signed is believed any
 more, a row's key attestation and a participant's evidence included.
 """
 
@@ -102,7 +102,9 @@ def run(arguments: Sequence[str], now: int) -> str:
     following.add_argument("--issuer", required=True, help="the service, for example otp")
     following.add_argument("--days", type=int, default=397, help="how long the new key is believed")
     following.add_argument("--overlap-hours", type=float, default=24.0, help="how long the earlier ones still are")
-    following.add_argument("--forget", action="append", default=[], metavar="KID", help="leave this key out")
+    following.add_argument(
+        "--forget", action="append", default=[], metavar="KID", help="leave this key out (--forget=KID)"
+    )
     asked = parser.parse_args(arguments)
     held = pins.parse(asked.pins.read_bytes(), Env(asked.env))
     if asked.command == "show":

@@ -79,8 +79,21 @@ def test_pins_of_other_services_and_environments_stay_as_they_were(files: tuple[
 
 def test_a_stolen_key_is_left_out(files: tuple[str, str]) -> None:
     stolen = key_id(WORLD.keys["otp"].public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
-    made = _next(files, "--forget", stolen)
+    made = _next(files, f"--forget={stolen}")
     assert _refusal(WORLD.keys["otp"], made, NOW) is Refusal.KEY_NOT_PINNED
+
+
+def test_a_stolen_key_is_left_out_whatever_its_name_begins_with(files: tuple[str, str], tmp_path: Path) -> None:
+    """One in 64 begins with a dash, as options do: `--forget=KID`, as the pages say, takes it all the same."""
+    public = Ed25519PrivateKey.generate().public_key()
+    while not key_id(public.public_bytes(Encoding.Raw, PublicFormat.Raw)).startswith("-"):
+        public = Ed25519PrivateKey.generate().public_key()
+    kid = key_id(public.public_bytes(Encoding.Raw, PublicFormat.Raw))
+    held, dashed = tmp_path / "held.json", tmp_path / "dashed.pem"
+    dashed.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    held.write_text(pins_tool.to_json(_next((files[0], str(dashed)))))
+    assert kid in {pin.kid for pin in pins.parse(held.read_bytes(), Env.SANDBOX).pins}
+    assert kid not in {pin.kid for pin in _next((str(held), files[1]), f"--forget={kid}").pins}
 
 
 def test_what_cannot_be_meant_is_refused(files: tuple[str, str], tmp_path: Path) -> None:
