@@ -26,6 +26,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 # What is promised is 2 s (tests/mesh/test_health.py). Here the processors belong to other tests first.
 _SHOWN_WITHIN_S = 45.0
+_ADDRESSES = ("FINID_LISTEN", "FINID_HEALTH_LISTEN", "FINID_METRICS_ADDRESS")
 
 
 @dataclass
@@ -45,6 +46,10 @@ class Deployed:
         assert self.process is not None
         self.killed = True
         self.process.kill()
+
+    def environment_of_another(self) -> dict[str, str]:
+        """What a second process of the service gets: all but the addresses of this one."""
+        return {name: value for name, value in self.environment.items() if name not in _ADDRESSES}
 
     def channel(self, caller: str) -> grpc.aio.Channel:
         """A channel that shows the caller's certificate."""
@@ -90,9 +95,7 @@ async def deployed(service: str, authority: Authority, environment: Mapping[str,
         {
             "PATH": os.environ["PATH"],
             "FINID_ENV": "sandbox",
-            "FINID_LISTEN": f"127.0.0.1:{free_port()}",
-            "FINID_HEALTH_LISTEN": f"127.0.0.1:{free_port()}",
-            "FINID_METRICS_ADDRESS": f"127.0.0.1:{free_port()}",
+            **{name: f"127.0.0.1:{free_port()}" for name in _ADDRESSES},
             "FINID_TLS_CERTIFICATE_FILE": str(certificate),
             "FINID_TLS_KEY_FILE": str(key),
             "FINID_TLS_CA_FILE": str(authority.root_file),

@@ -109,7 +109,7 @@ async def test_it_serves_without_its_spokes_says_so_and_notices_the_loss_of_its_
 async def test_a_gateway_with_another_key_than_its_rows_does_not_start_and_says_why(
     gateway: Deployed, tmp_path: Path
 ) -> None:
-    of_its_own = {name: value for name, value in gateway.environment.items() if not name.endswith("LISTEN")}
+    of_its_own = gateway.environment_of_another()
     (tmp_path / "other.key").write_text(base64url.encode(digest_of("another key")))
     (tmp_path / "other.key").chmod(0o400)
     changed = of_its_own | {"FINID_GATEWAY_KEY_FILE": str(tmp_path / "other.key")}

@@ -117,7 +117,7 @@ async def test_attests_releases_once_and_notices_the_loss_of_its_database(
 async def test_a_registry_that_starts_without_its_database_says_so_and_serves_when_it_comes(
     registry: Deployed, database: Callable[..., Database]
 ) -> None:
-    environment = {name: value for name, value in registry.environment.items() if not name.endswith("LISTEN")}
+    environment = registry.environment_of_another()
     environment |= {f"FINID_{what}": f"127.0.0.1:{free_port()}" for what in ("HEALTH_LISTEN", "METRICS_ADDRESS")}
     metrics = f"http://{environment['FINID_METRICS_ADDRESS']}/metrics"
     async with AsyncExitStack() as stack, httpx.AsyncClient(trust_env=False) as prometheus:
@@ -137,7 +137,7 @@ async def test_a_registry_that_starts_without_its_database_says_so_and_serves_wh
 async def test_a_registry_with_another_key_than_the_rows_does_not_start(
     registry: Deployed, database: Callable[..., Database], tmp_path: Path
 ) -> None:
-    of_its_own = {name: value for name, value in registry.environment.items() if not name.endswith("LISTEN")}
+    of_its_own = registry.environment_of_another()
     (tmp_path / "other.key").write_text(base64url.encode(digest_of("another key")))
     (tmp_path / "other.key").chmod(0o400)
     for changed in (
